@@ -1,0 +1,232 @@
+"""The courier: a daemon thread that runs the delivery loop.
+
+Theory of operation
+-------------------
+The thread starts with the first record (or at construction, if something is pending) and sleeps without polling when
+nothing is. A caller rings it only while it is ``asleep``; under load it finds the next batch by itself.
+
+Why a daemon thread: a non-daemon one is joined before atexit callbacks run, so a hung target would hold the process
+for ever. What a daemon thread may lose, the journal keeps.
+
+Ways to stop, all through the same two fields: ``finish(deadline)`` (atexit, close) lets it deliver until the deadline
+and end; ``retire()`` (the handler was collected) lets it deliver what the target takes at the first try and end.
+``join`` waits, and where no thread can live (CPython 3.12.0 to 3.12.2 cannot start one in atexit) drains inline.
+
+The target is built, called and closed by one thread at a time and belongs to the courier: it closes it at its end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from . import process
+from .bell import Bell
+from .delivery import Delivery, Outcome, describe
+from .errors import JournalError
+from .journal import Fenced
+from .lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .journal import Journal
+    from .targets.contract import Target
+
+TROUBLE_SECONDS = 5.0  # between looks at a journal that cannot be read
+
+
+class Courier:
+    """Delivers ``journal`` to ``target`` on a thread of its own. Thread-safe; see :meth:`after_fork_in_child`.
+
+    ``knobs``: the keyword arguments of :class:`lastwords.delivery.Delivery`.
+    """
+
+    def __init__(
+        self, journal: Journal, target: Target, *, linger: float, on_settled: Callable[[int], None], **knobs: float | None
+    ) -> None:
+        self._journal = journal
+        self._target = target
+        self._linger = linger
+        self._on_settled = on_settled
+        self._knobs = knobs
+        self._thread: threading.Thread | None = None
+        self._starting = False
+        self._target_closed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.bell = Bell()
+        self.asleep = True  # a caller that commits now must ring
+        self._ending = False
+        self._retired = False
+        self._waiters: list[Bell] = []
+        self._last_trouble = ""
+        self.delivery = Delivery(
+            self._journal,
+            self._target,
+            Lease(self._journal.path),
+            self.bell,
+            on_settled=self._settled,
+            **self._knobs,  # type: ignore[arg-type]
+        )
+
+    # --- called by others ------------------------------------------------------------------------------
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread while it lives."""
+        thread = self._thread
+        return thread if thread is not None and thread.is_alive() else None
+
+    def wake(self) -> None:
+        """Something was committed, or a pause is to be cut short. Safe in signal handlers; never blocks for long."""
+        self.asleep = False
+        if self._thread is None:
+            self._start()
+        else:
+            self.bell.ring()
+
+    def _start(self) -> None:
+        if self._starting or self._ending or process.is_passive():
+            return
+        self._starting = True
+        try:
+            thread = threading.Thread(target=self._run, name="lastwords-courier", daemon=True)
+            thread.start()
+            self._thread = thread
+        except RuntimeError:
+            self.asleep = True  # the interpreter is ending: join() drains inline
+        finally:
+            self._starting = False
+
+    def retire(self) -> None:
+        """End when the target has been offered what is pending, once. Takes no lock; safe in ``__del__``."""
+        self._retired = True
+        self.bell.ring()
+
+    def finish(self, deadline: float) -> None:
+        """End at ``deadline`` (``time.monotonic()``) at the latest; returns at once."""
+        if self._thread is None and self._may_be_pending():
+            self._start()
+        self.delivery.deadline = deadline
+        self.delivery.hurry = True
+        self._ending = True
+        self.bell.ring()
+
+    def join(self, deadline: float) -> None:
+        """Wait for the thread until ``deadline``; deliver inline if there is none. A hung target is left behind."""
+        thread = self._thread
+        if thread is None:
+            self._drain_inline()
+            return
+        while thread.is_alive() and time.monotonic() < deadline:
+            if self.delivery.waits_for_lease:
+                return  # another live process delivers
+            thread.join(min(0.05, max(0.0, deadline - time.monotonic())))
+
+    def drain_until(self, done: Callable[[], bool], deadline: float) -> bool:
+        """Wait until ``done()`` or ``deadline``; deliveries of other processes are looked for every 50 ms."""
+        bell = Bell()
+        self._waiters.append(bell)
+        try:
+            while not done():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if not self._waiters_served():
+                    self._drain_inline(deadline)
+                bell.wait(min(0.05, left))
+            return True
+        finally:
+            self._waiters.remove(bell)
+
+    def _waiters_served(self) -> bool:
+        """False if nobody but the caller can deliver."""
+        return self._thread is not None or process.is_passive() or self._ending
+
+    def after_fork_in_child(self) -> None:
+        """The thread and the lease stayed in the parent; the target starts afresh at its next use."""
+        self.delivery.lease.forget()
+        self._thread = None
+        self._starting = False
+        self._reset()
+
+    # --- the thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._rest():
+            if self._linger and not self.delivery.hurry and not self._retired:
+                self.bell.wait(self._linger)
+            outcome = self._drain_once()
+            if self._ending or (self._retired and outcome is not None):
+                break
+        self._close_target()
+
+    def _rest(self) -> bool:
+        """Sleep until something is pending; False when it is time to end."""
+        while True:
+            self.asleep = True
+            try:
+                pending = self._journal.has_pending()
+            except (sqlite3.Error, JournalError, OSError) as error:
+                pending = False
+                self._trouble(error)
+                if self._ending or self._retired:
+                    return False
+                self.bell.wait(TROUBLE_SECONDS)
+                continue
+            if pending:
+                self.asleep = False
+                return True
+            if self._ending or self._retired:
+                return False
+            self.bell.wait(None)
+
+    def _drain_once(self) -> Outcome | None:
+        try:
+            return self.delivery.drain(wait_for_lease=not self._ending, once=self._retired)
+        except Fenced:
+            return None  # another process took over: look again, and wait for the lease
+        except (sqlite3.Error, JournalError, OSError) as error:
+            self._trouble(error)
+            if not self._ending:
+                self.bell.wait(TROUBLE_SECONDS)
+            return Outcome.REMAIN
+
+    def _drain_inline(self, deadline: float | None = None) -> None:
+        if process.is_delivering():
+            return  # a target that drains its own journal
+        if deadline is not None:
+            self.delivery.deadline = deadline
+        if self._may_be_pending():
+            self._drain_once()
+
+    def _may_be_pending(self) -> bool:
+        try:
+            return self._journal.has_pending()
+        except (sqlite3.Error, JournalError, OSError) as error:
+            self._trouble(error)
+            return False
+
+    def _settled(self, delivered: int) -> None:
+        self._on_settled(delivered)
+        for bell in self._waiters:
+            bell.ring()
+
+    def _trouble(self, error: Exception) -> None:
+        if str(error) != self._last_trouble:  # once, not every time
+            self._last_trouble = str(error)
+            process.say(f"journal {self._journal.path} cannot be delivered: {describe(error)}")
+
+    def _close_target(self) -> None:
+        if self._target_closed:
+            return
+        self._target_closed = True
+        try:
+            with process.delivering():
+                self._target.close()
+        except Exception as error:  # the target's own code
+            process.say(f"closing the target of {self._journal.path}: {describe(error)}")

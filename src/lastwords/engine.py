@@ -1,0 +1,227 @@
+"""What one handler runs: the committer, the keeper and the courier of one journal, and how they end.
+
+The handler refers to the engine and nothing in the engine refers to the handler, so that a handler which is simply
+forgotten can be collected: its threads deliver what the target takes at once, and end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from . import process
+from .commit import Committer
+from .courier import Courier
+from .errors import JournalError
+from .journal import Journal, Stats
+from .store import Store
+from .upkeep import Keeper
+
+if TYPE_CHECKING:
+    from .commit import Row
+    from .targets.contract import Target
+
+_open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
+
+
+class Engine:
+    """See the module. Thread-safe; a forked child goes on with connections and threads of its own."""
+
+    def __init__(
+        self,
+        path: str,
+        target: Target | None,
+        *,
+        mode: int,
+        sync_level: int,
+        sync_interval: float,
+        memory_limit: int,
+        max_bytes: int,
+        keep_delivered: float,
+        drain_timeout: float,
+        linger: float,
+        batch_size: int,
+        suspect_after: int,
+        retry_min: float,
+        retry_max: float,
+        max_age: float | None,
+    ) -> None:
+        self.drain_timeout = drain_timeout
+        self.closed = False
+        self._armed = False
+        self.fork_lock = threading.RLock()
+        self.store = Store(path, mode=mode)
+        self._register()
+        self.journal = Journal(self.store)
+        self.keeper = Keeper(
+            self.store,
+            sync_interval=sync_interval,
+            keep_delivered=keep_delivered,
+            max_bytes=max_bytes,
+            on_stray=self._on_stray,
+        )
+        self.committer = self.keeper.committer = Committer(
+            self.store,
+            sync_level=sync_level,
+            memory_limit=memory_limit,
+            on_dirty=self.keeper.nudge,
+            on_trouble=self.keeper.nudge,
+        )
+        self.courier: Courier | None = None
+        if target is not None:
+            self.courier = Courier(
+                self.journal,
+                target,
+                linger=linger,
+                on_settled=self._on_settled,
+                batch_size=batch_size,
+                suspect_after=suspect_after,
+                retry_min=retry_min,
+                retry_max=retry_max,
+                max_age=max_age,
+            )
+        process.follow_forks(self)
+        self._begin()
+
+    def _register(self) -> None:
+        identity = self.store.identity
+        assert identity is not None
+        key = (identity.device, identity.inode)
+        other = _open.get(key)
+        if other is not None and not other.closed and not process.is_passive():
+            raise ValueError(
+                f"journal {self.store.path} already has an open DurableHandler in this process: share that one, "
+                "close it first, or give each its own journal"
+            )
+        _open[key] = self
+
+    def _begin(self) -> None:
+        if process.is_passive():
+            return
+        pending = self.journal.has_pending()
+        if pending or process.THREADS_END_EARLY:
+            process.arm(self)
+            if self.courier is not None:
+                self.courier.wake()
+                self.keeper.nudge()
+
+    # --- the caller's path ---------------------------------------------------------------------------
+
+    def append(self, row: Row) -> None:
+        """Commit ``row`` and wake the courier if it sleeps."""
+        committer = self.committer
+        if not self._armed:
+            self._armed = True
+            process.arm(self)
+        if self.closed and committer.trouble is not None:
+            committer.retry()
+        committer.append(row)
+        courier = self.courier
+        if courier is not None and courier.asleep and not self.closed:
+            courier.wake()
+
+    # --- callbacks -----------------------------------------------------------------------------------
+
+    def _on_settled(self, _delivered: int) -> None:
+        self.keeper.settled()
+
+    def _on_stray(self) -> None:
+        """The keeper found pending entries while the courier slept: a sibling was killed."""
+        if self.courier is not None and self.courier.asleep and not self.closed:
+            self.courier.wake()
+
+    # --- for users -----------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """See :meth:`lastwords.DurableHandler.stats`."""
+        return self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
+
+    def sync(self) -> None:
+        """What is journaled is on the medium; trouble is the keeper's to report."""
+        try:
+            if self.committer.trouble is not None:
+                self.committer.retry()
+            if self.committer.dirty:
+                self.keeper.sync()
+        except (sqlite3.Error, JournalError, OSError) as error:
+            process.say(f"journal {self.store.path} could not be synced: {error}")
+
+    def flush(self) -> None:
+        """Sync, and wake the courier out of a pause."""
+        self.sync()
+        if self.courier is not None and not self.closed:
+            self.courier.wake()
+
+    def drain(self, timeout: float | None) -> bool:
+        """See :meth:`lastwords.DurableHandler.drain`."""
+        if process.is_delivering():
+            return False
+        newest = self.journal.newest_seq()
+        deadline = float("inf") if timeout is None else process.deadline_within(timeout)
+
+        def done() -> bool:
+            return not self.journal.has_pending_up_to(newest)
+
+        if done():
+            return True
+        if self.courier is not None and not self.closed:
+            self.courier.wake()
+            return self.courier.drain_until(done, deadline)
+        while not done():  # a cron job or another process delivers
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    def finish(self, deadline: float) -> None:
+        """See :class:`lastwords.process.Finisher`."""
+        if self.courier is not None:
+            self.courier.finish(deadline)
+
+    def join(self, deadline: float) -> None:
+        """See :class:`lastwords.process.Finisher`. The journal stays open: later records still commit."""
+        if self.courier is not None:
+            self.courier.join(deadline)
+        self.sync()
+        left = self.committer.buffered
+        if left and process.exit_deadline() is not None:
+            process.say(f"journal {self.store.path}: {left:,} records are only in memory and are lost now")
+
+    def close(self) -> None:
+        """Drain within the deadline, leave the rest; idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        deadline = process.deadline_within(self.drain_timeout)
+        if process.is_delivering():
+            deadline = time.monotonic()  # closed by the target's own code: do not wait for oneself
+        self.finish(deadline)
+        self.join(deadline)
+        self.keeper.stop()
+        self.committer.sync_all()
+
+    def retire(self) -> None:
+        """The handler was collected. Takes no lock."""
+        self.closed = True
+        self.keeper.stop()
+        self.committer.sync_all()
+        if self.courier is not None:
+            self.courier.retire()
+
+    # --- fork ----------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """The store closes its connection; there is nothing else to give up."""
+
+    def after_fork_in_child(self) -> None:
+        """Couriers start again with the child's first record."""
+        self._armed = False
+        self.committer.after_fork_in_child()
+        self.keeper.after_fork_in_child()
+        if self.courier is not None:
+            self.courier.after_fork_in_child()

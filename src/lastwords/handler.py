@@ -1,0 +1,195 @@
+"""DurableHandler: filter, encode, append, wake.
+
+The caller's path, and all that may happen in it: the filters of the proxy and of the target, the codec, one commit,
+and a ring if the courier sleeps. It takes no logging lock (``handle`` does not acquire ``self.lock``: commits are
+shared between threads, which that lock would prevent), never calls the target, and never raises for the journal's sake.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from . import knobs, place, process, record, targets
+from .engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from .journal import Stats
+
+
+class DurableHandler(logging.Handler):
+    """Commits each record to a local journal before the logging call returns, and delivers it from there.
+
+    ``target``: where entries go: a ``logging.Handler``, a callable ``deliver(entries)``, a :class:`lastwords.Target`, a
+    URL, a dictConfig-style mapping (``{"class": ...}``; it can be built anew after a failure), or None (commit only; a
+    cron job delivers). ``journal``: the path of its file, one per destination.
+
+    Times are seconds (float or timedelta), levels numbers or names:
+
+    - ``level``: records below it are not taken. Filters and level of the target apply as well, in the caller.
+    - ``sync_level``: from this level on the commit is on the medium when the call returns, with all logged before it.
+      ``sync_interval``: what is below is synced that often.
+    - ``batch_size``: entries in one call of a callable or URL target; handlers get one record at a time.
+      ``linger``: how long to wait for a fuller batch.
+    - ``retry_min``, ``retry_max``: the pause after a failure grows from one to the other.
+    - ``suspect_after``: failed attempts before an entry is suspected to be poison.
+      ``max_age``: entries that waited longer become dead letters (None: they wait for ever).
+    - ``max_bytes``: of the journal; above it the least severe, oldest entries are dropped and counted.
+    - ``memory_limit``: bytes of records kept in memory while the journal cannot take them.
+    - ``keep_delivered``: how long delivered entries stay in the journal, for ``lastwords replay --delivered``.
+    - ``drain_timeout``: how long the end of the process, or ``close()``, waits for delivery.
+    - ``mode``: permission bits of the journal. ``ignore_loggers``: names of loggers, with their children, whose
+      records are not taken: for client libraries that log from threads of their own.
+
+    Raises TypeError for an unknown knob, ValueError for a bad value, :class:`lastwords.JournalError` if the journal
+    cannot be used. Afterwards no logging call raises for the journal's sake. Thread-safe. A forked child goes on with
+    connections and threads of its own.
+    """
+
+    def __init__(
+        self,
+        target: object,
+        journal: str | os.PathLike[str],
+        *,
+        level: int | str = logging.NOTSET,
+        sync_level: int | str = logging.ERROR,
+        sync_interval: float | timedelta = 1.0,
+        batch_size: int = 100,
+        linger: float | timedelta = 0.0,
+        retry_min: float | timedelta = 1.0,
+        retry_max: float | timedelta = 60.0,
+        suspect_after: int = 8,
+        max_age: float | timedelta | None = None,
+        max_bytes: int = 2**30,
+        memory_limit: int = 16 * 2**20,
+        keep_delivered: float | timedelta = 0.0,
+        drain_timeout: float | timedelta = 5.0,
+        mode: int | str = 0o600,
+        ignore_loggers: Iterable[str] = (),
+    ) -> None:
+        path = place.absolute(journal)
+        self._ignored = knobs.names("ignore_loggers", ignore_loggers)
+        first = knobs.seconds("retry_min", retry_min, least=0.001)
+        longest = knobs.seconds("retry_max", retry_max, least=0.001)
+        if longest < first:
+            raise ValueError(f"retry_max must be at least retry_min ({first:g} s), not {longest:g}")
+        settings = {
+            "mode": knobs.file_mode("mode", mode),
+            "sync_level": knobs.level("sync_level", sync_level),
+            "sync_interval": knobs.seconds("sync_interval", sync_interval, least=0.001),
+            "memory_limit": knobs.whole("memory_limit", memory_limit, least=1),
+            "max_bytes": knobs.whole("max_bytes", max_bytes, least=2**20),
+            "keep_delivered": knobs.seconds("keep_delivered", keep_delivered),
+            "drain_timeout": knobs.seconds("drain_timeout", drain_timeout),
+            "linger": knobs.seconds("linger", linger),
+            "batch_size": knobs.whole("batch_size", batch_size),
+            "suspect_after": knobs.whole("suspect_after", suspect_after),
+            "retry_min": first,
+            "retry_max": longest,
+            "max_age": None if max_age is None else knobs.seconds("max_age", max_age),
+        }
+        super().__init__(knobs.level("level", level))
+        self._target = targets.resolve(target)
+        self._front = None if self._target is None else self._target.front
+        self._engine = Engine(path, self._target, **settings)  # type: ignore[arg-type]
+        # No atexit: the exit pass is there for that. The callback must not refer to the handler.
+        weakref.finalize(self, self._engine.retire).atexit = False
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Say what the user should know of this target and this journal."""
+        if self._target is None:
+            return
+        for warning in self._target.warnings:
+            warnings.warn(f"{self._engine.store.path}: {warning}", RuntimeWarning, stacklevel=3)
+        label = self._target.label
+        known = self._engine.journal.get_meta("destination")
+        if label and known and known != label:
+            warnings.warn(
+                f"journal {self._engine.store.path} was used for {known}; what is pending there goes to {label} now",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        if label and known != label:
+            self._engine.journal.set_meta("destination", label)
+
+    @property
+    def journal(self) -> str:
+        """The absolute path of the journal."""
+        return self._engine.store.path
+
+    # --- the caller's path ----------------------------------------------------------------------------
+
+    def handle(self, record: logging.LogRecord) -> logging.LogRecord | bool:  # type: ignore[override]
+        """Take the record if the filters let it pass. Does not acquire the handler's lock."""
+        if process.is_delivering() or (self._ignored and self._is_ignored(record.name)):
+            return False
+        passed = self.filter(record)
+        if not passed:
+            return False
+        if isinstance(passed, logging.LogRecord):  # Python 3.12 and newer: a filter may replace the record
+            record = passed
+        front = self._front
+        if front is not None:
+            if record.levelno < front.level:
+                return False
+            passed = front.filter(record)
+            if not passed:
+                return False
+            if isinstance(passed, logging.LogRecord):
+                record = passed
+        self.emit(record)
+        return record
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(name == ignored or name.startswith(ignored + ".") for ignored in self._ignored)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Encode and commit ``record``. It is in the journal when this returns, or counted in ``stats().buffered``."""
+        self._engine.append(self.encode(record))
+
+    def encode(self, record_: logging.LogRecord) -> tuple[float, int, str, int]:
+        """The record as a row of the journal. Total: odd values never raise; override to redact before the disk."""
+        return record.encode(record_)
+
+    # --- for users ------------------------------------------------------------------------------------
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - logging's name
+        """Goes to the target, which does the formatting."""
+        super().setFormatter(fmt)
+        if self._target is not None:
+            self._target.set_formatter(fmt)
+
+    def drain(self, timeout: float | timedelta | None = None) -> bool:
+        """Wait until all that was committed before this call is settled, by whichever process.
+
+        ``timeout``: seconds, None waits for ever. True if so, False if the time was up. Raises nothing of the target's.
+        """
+        return self._engine.drain(None if timeout is None else knobs.seconds("timeout", timeout))
+
+    def flush(self) -> None:
+        """What is journaled is synced and the courier is woken. Never waits for a target."""
+        self._engine.flush()
+
+    def close(self) -> None:
+        """Deliver within ``drain_timeout``, leave the rest in the journal. Idempotent.
+
+        A record logged afterwards is still journaled, for the next run.
+        """
+        if getattr(self, "_engine", None) is not None:  # else the constructor failed
+            self._engine.close()
+        super().close()
+
+    def stats(self) -> Stats:
+        """The journal in numbers, from the file, so true across processes. Raises JournalError if it cannot be read."""
+        return self._engine.stats()
+
+    def __repr__(self) -> str:
+        label = "no target" if self._target is None else self._target.label or type(self._target).__name__
+        return f"<{type(self).__name__} {self._engine.store.path} -> {label} ({logging.getLevelName(self.level)})>"

@@ -1,0 +1,400 @@
+"""The journal's file as this process holds it: one connection, one lock, opened lazily.
+
+Rules
+-----
+* Every SQLite call of this process on this journal runs with ``Store.lock`` held, an RLock, because a signal
+  handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
+* Every write also holds the commit lock, a flock on ``<journal>.commit`` that queues processes fairly (SQLite's
+  busy handler starves: the slowest of four got 0.00 of the fastest) and that keeps commits and checkpoints apart:
+  SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another connection.
+* Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
+* Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
+  ``open()`` (that would drop SQLite's POSIX locks).
+
+Opening
+-------
+create 0600 -> look (application_id, version) -> connect -> pragmas -> WAL -> migrate inside BEGIN IMMEDIATE ->
+begin an epoch if this is another boot or another file. Races of processes that open at once end in SQLITE_BUSY, which
+``journal_mode=wal`` reports without waiting; the whole opening is retried. The schema is committed before the switch
+to WAL, so that ``application_id`` is always in the main file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from . import place, process
+from .errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+APPLICATION_ID = 0x4C617374  # "Last"
+FORMAT = 1  # the number of migrations
+LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
+COMMIT_SUFFIX = ".commit"
+CHECKPOINTING = b"C"  # in the commit lock file while a checkpoint runs
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def primary_code(error: BaseException) -> int:
+    """SQLite's primary result code of an exception, 0 if it has none."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def is_busy(error: BaseException) -> bool:
+    """True if another process holds the lock: worth another try."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) in _BUSY
+
+
+def is_damage(error: BaseException) -> bool:
+    """True if the file's content is to blame."""
+    return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
+
+
+def wal_reset_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """False for the SQLite versions in which a commit may race a checkpoint (fixed in 3.51.3, 3.50.7, 3.44.6)."""
+    if version >= (3, 51, 3):
+        return True
+    return (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+
+
+class Store:
+    """One journal file. Thread-safe through ``lock``; fork-safe through the process's fork hook.
+
+    ``create``: make the file if it is missing (else :class:`JournalMissing`). ``mode``: its permission bits.
+    ``lock_timeout``: seconds to wait for another process. Raises JournalError and its children from the constructor.
+    """
+
+    def __init__(
+        self, path: str, *, create: bool = True, mode: int = 0o600, lock_timeout: float = LOCK_TIMEOUT
+    ) -> None:
+        self.path = path
+        self.mode = mode
+        self.lock_timeout = lock_timeout
+        self.lock = threading.RLock()
+        self.identity: place.Identity | None = None
+        self.epochs: list[tuple[int, str]] = []
+        # Called with the lock held before a connection is given up (fork, close): save what a replaced file would lose.
+        self.before_close: Callable[[], None] | None = None
+        # Called before the lock is released: commits what a nested call left behind.
+        self.before_release: Callable[[], None] | None = None
+        self._conn: sqlite3.Connection | None = None
+        self._commit_fd = -1
+        self._flocked = False
+        self._full: bool | None = None
+        self._closed_for_good = False
+        if not create and not os.path.lexists(path):
+            raise place.missing(path)
+        with self.lock:
+            self.connection(create=create)
+        process.follow_forks(self)
+
+    # --- the lock and the connection ---------------------------------------------------------------
+
+    @property
+    def fork_lock(self) -> threading.RLock:  # type: ignore[valid-type]
+        """See :class:`lastwords.process.Forkable`."""
+        return self.lock
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for SELECTs of a few microseconds."""
+        nested = self.lock._is_owned()  # type: ignore[attr-defined]
+        with self.lock:
+            try:
+                yield self.connection()
+            finally:
+                if not nested:
+                    self._release()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one autocommit statement, with the commit lock."""
+        nested = self.lock._is_owned()  # type: ignore[attr-defined]
+        with self.lock:
+            try:
+                conn = self.connection()
+                self.hold_commit_lock()
+                yield conn
+            finally:
+                if not nested:  # the outer frame is not done with it
+                    self._release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """BEGIN IMMEDIATE ... COMMIT, for rare, cold work: an interrupt between the two rolls back."""
+        with self.writing() as conn:
+            self.set_synchronous(conn, full=False)
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                yield conn
+                conn.execute("COMMIT")
+            finally:
+                if conn.in_transaction:  # an error, or KeyboardInterrupt, which Python may raise anywhere
+                    conn.execute("ROLLBACK")
+
+    def _release(self) -> None:
+        try:
+            if self.before_release is not None:
+                self.before_release()
+        finally:
+            self.drop_commit_lock()
+
+    def connection(self, *, create: bool = True) -> sqlite3.Connection:
+        """The open connection; the lock must be held. ``create=False`` is for the first opening only."""
+        conn = self._conn
+        if conn is None:
+            conn = self._open(create=create and not self._closed_for_good)
+            self._conn = conn
+        elif conn.in_transaction and not self._flocked:
+            conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
+        return conn
+
+    @property
+    def is_open(self) -> bool:
+        """True while there is a connection; a look without the lock."""
+        return self._conn is not None
+
+    def close(self) -> None:
+        """Give the connection up. A later use opens it again, but does not make a missing file anew."""
+        with self.lock:
+            self._closed_for_good = True
+            self._close()
+
+    def swap_out(self) -> tuple[sqlite3.Connection, list[tuple[int, str]]]:
+        """Hand over the connection of a file that is no longer the journal, with its epochs (lock held, open)."""
+        old, epochs = self._conn, self.epochs
+        assert old is not None
+        self._conn = None
+        self._close()
+        return old, epochs
+
+    def swap_back(self, old: sqlite3.Connection, epochs: list[tuple[int, str]]) -> None:
+        """Undo :meth:`swap_out` (lock held)."""
+        self._close()
+        self._conn, self.epochs, self._full = old, epochs, None
+
+    def _close(self) -> None:
+        if self._conn is not None and self.before_close is not None:
+            self.before_close()
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+        fd, self._commit_fd, self._flocked = self._commit_fd, -1, False
+        if fd >= 0:
+            os.close(fd)
+
+    def before_fork(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+        self._close()
+
+    def after_fork_in_child(self) -> None:
+        """The child opens its own connection when it first needs one."""
+        self._full = None
+
+    # --- the commit lock ----------------------------------------------------------------------------
+
+    def hold_commit_lock(self) -> None:
+        """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame.
+
+        After ``lock_timeout`` a holder is taken for stopped (SIGSTOP, a debugger): a stopped *commit* is passed by,
+        SQLite's own lock still guards the file; a stopped *checkpoint* is not, because of the WAL-reset bug.
+        """
+        if self._flocked:
+            return
+        if self._commit_fd < 0:
+            self._commit_fd = place.open_side_file(self.path, COMMIT_SUFFIX)
+        try:
+            fcntl.flock(self._commit_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._queue_for_commit_lock()
+        self._flocked = True
+
+    def _queue_for_commit_lock(self) -> None:
+        deadline = time.monotonic() + self.lock_timeout / 2
+        pause = 0.00005
+        while True:
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            try:
+                fcntl.flock(self._commit_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pause = min(pause * 1.3, 0.002)
+            else:
+                return
+            if time.monotonic() > deadline:
+                if os.pread(self._commit_fd, 1, 0) == CHECKPOINTING:
+                    raise JournalBusy(self.path, "another process is stopped inside a checkpoint", "see `ps` for state T")
+                return
+
+    def drop_commit_lock(self) -> None:
+        """Let the next process commit (lock held)."""
+        if self._flocked:
+            self._flocked = False
+            if self._commit_fd >= 0:
+                fcntl.flock(self._commit_fd, fcntl.LOCK_UN)
+
+    def mark_checkpointing(self, *, running: bool) -> None:
+        """Tell waiting processes that a checkpoint holds the commit lock (lock and commit lock held)."""
+        os.pwrite(self._commit_fd, CHECKPOINTING if running else b"-", 0)
+
+    def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
+        """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper sees to it."""
+        if self._full is not full:
+            conn.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
+            self._full = full
+
+    # --- opening --------------------------------------------------------------------------------------
+
+    def _open(self, *, create: bool) -> sqlite3.Connection:
+        flocked = self._flocked
+        try:
+            return self._open_with_retries(create=create)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        finally:
+            if not flocked:
+                self.drop_commit_lock()
+
+    def _open_with_retries(self, *, create: bool) -> sqlite3.Connection:
+        deadline = time.monotonic() + self.lock_timeout
+        try:
+            return self._open_once(create=create)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+        from . import retrying  # noqa: PLC0415 - only when processes raced
+
+        left = max(0.1, deadline - time.monotonic())
+        return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
+
+    def _explain(self, error: sqlite3.Error) -> JournalError:
+        if is_damage(error):
+            return JournalDamaged(self.path, f"is damaged: {error}", "see `lastwords doctor`")
+        if is_busy(error):
+            return JournalBusy(
+                self.path, f"another program kept it locked for {self.lock_timeout:g} s", "see `lsof` for who has it open"
+            )
+        if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+            return JournalDenied(self.path, f"cannot be written: {error}", "check mode and owner of file and folder")
+        if primary_code(error) == sqlite3.SQLITE_FULL:
+            return JournalError(self.path, "the disk is full", "free some space")
+        return JournalError(self.path, f"cannot be opened: {error}", "check the disk, the folder and their modes")
+
+    def _open_once(self, *, create: bool) -> sqlite3.Connection:
+        if place.check_file(self.path) is None:
+            if not create:
+                raise place.missing(self.path)
+            place.check_filesystem(self.path)
+            place.create_file(self.path, self.mode)
+        identity = place.identify(self.path)
+        self._look()
+        conn = sqlite3.connect(
+            self.path,
+            timeout=self.lock_timeout / 2,  # the other half is for the commit lock
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            self._prepare(conn)
+            if identity is None or place.identify(self.path) != identity:
+                raise JournalError(self.path, "was replaced while it was opened", "try again")
+            self.identity = identity
+            self._begin_epoch(conn, identity)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _look(self) -> None:
+        """Refuse a foreign file before anything is written, not even a -shm beside it."""
+        uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        conn = sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True, isolation_level=None)
+        try:
+            application = conn.execute("PRAGMA application_id").fetchone()[0]
+            pages = conn.execute("PRAGMA page_count").fetchone()[0]
+        finally:
+            conn.close()
+        if pages and application != APPLICATION_ID:
+            raise JournalForeign(self.path, "is a database of another program", "choose another path for the journal")
+
+    def _prepare(self, conn: sqlite3.Connection) -> None:
+        # A journal is input: no function of this process may run from a forged view or trigger.
+        conn.execute("PRAGMA trusted_schema=OFF")
+        conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
+        if sys.platform == "darwin":
+            conn.execute("PRAGMA fullfsync=ON")
+            conn.execute("PRAGMA checkpoint_fullfsync=ON")
+        # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
+        self._full = None
+        self.set_synchronous(conn, full=True)
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version < FORMAT:
+            self._migrate(conn)
+        else:
+            self._check_reader(conn)
+        if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
+            raise JournalForeign(self.path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
+        if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            conn.execute("PRAGMA journal_mode=wal")
+        self.set_synchronous(conn, full=False)
+
+    def _migrate(self, conn: sqlite3.Connection) -> None:
+        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
+
+        from lastwords.migrations.migrations import migration  # noqa: PLC0415
+
+        if conn.execute("PRAGMA page_count").fetchone()[0] == 0:
+            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        self.hold_commit_lock()
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
+                migration.apply(Database(conn, execute_plugins=False))
+                conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                conn.execute(f"PRAGMA user_version={FORMAT}")
+            conn.execute("COMMIT")
+        finally:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+
+    def _check_reader(self, conn: sqlite3.Connection) -> None:
+        row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
+        if row is None or not str(row[0]).isdigit():
+            raise JournalDamaged(self.path, "does not say which format it has", "see `lastwords doctor`")
+        if int(row[0]) > FORMAT:
+            raise JournalForeign(
+                self.path, f"is of format {row[0]}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
+            )
+
+    def _begin_epoch(self, conn: sqlite3.Connection, identity: place.Identity) -> None:
+        """Another boot may have rolled rows back, another file may be a copy: their seqs get a new uuid."""
+        newest = "SELECT boot, device, inode FROM epochs ORDER BY first_seq DESC LIMIT 1"
+        if conn.execute(newest).fetchone() != tuple(identity):
+            self.hold_commit_lock()
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                if conn.execute(newest).fetchone() != tuple(identity):
+                    # OR REPLACE: an epoch in which nothing was logged named no entry.
+                    conn.execute(
+                        "INSERT OR REPLACE INTO epochs (first_seq, uuid, boot, device, inode, begun_at)"
+                        " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
+                        (uuid.uuid4().hex, *identity, time.time()),
+                    )
+                conn.execute("COMMIT")
+            finally:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+        self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()

@@ -1,0 +1,81 @@
+"""The contract between lastwords and whatever takes its entries.
+
+``deliver(entries)`` is called on one thread at a time, with the oldest entries first, and says by how it ends what
+became of them:
+
+=====================================  ==========================================================================
+it returns                             all were accepted; they are settled and never offered again
+it raises ``TryAgain(accepted=n)``     the first n were accepted; the rest is offered again (``after=`` seconds)
+it raises ``Rejected(entries=...)``    the named ones will never be accepted: buried as dead letters; all others of
+                                       the call were accepted. Without names: one entry is buried, of several the
+                                       culprit is found by halving
+it raises anything else                none was accepted, try again with backoff. Connection errors and timeouts never
+                                       speak against an entry; other errors do when they repeat
+=====================================  ==========================================================================
+
+A target must not return before it knows: an entry that it only keeps in memory is lost with the process. It may see an
+entry twice (a kill between its acceptance and our mark), always with the same ``Entry.id``: send the id along. What it
+logs while delivering enters no journal. No lock of lastwords or of logging is held during the call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Sequence
+
+    from ..record import Entry
+
+
+class Target(ABC):
+    """Base class of targets. Only :meth:`deliver` must be written; see the module for its contract.
+
+    ``record_at_a_time``: ``deliver`` wants exactly one entry per call. ``label``: the destination in words, without
+    credentials; the journal remembers it. ``warnings``: reasons why this target cannot acknowledge, said at
+    construction. ``front``: a handler whose level and filters apply in the caller, before the journal.
+    """
+
+    record_at_a_time: bool = False
+    label: str = ""
+    warnings: tuple[str, ...] = ()
+    front: logging.Handler | None = None
+
+    @abstractmethod
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Take the entries, or raise: see the module."""
+
+    def close(self) -> None:
+        """Let go of connections; called once, by the thread that delivers."""
+
+    def set_formatter(self, fmt: logging.Formatter | None) -> None:
+        """Format records with ``fmt`` from now on. ValueError for a target that does not format."""
+        if fmt is not None:
+            raise ValueError(f"{type(self).__name__} does not use a formatter")
+
+    def rebuild(self) -> bool:
+        """After a failure: start afresh if that can help; True if it was done. Raises what building raises."""
+        return False
+
+    def after_fork_in_child(self) -> None:
+        """Drop connections that are shared with the parent, without using them."""
+
+
+class CallableTarget(Target):
+    """A plain function or object: ``deliver(entries)``, with an optional ``close()``."""
+
+    def __init__(self, deliver: Callable[[Sequence[Entry]], None]) -> None:
+        self._deliver = deliver
+        module = getattr(deliver, "__module__", type(deliver).__module__)
+        name = getattr(deliver, "__qualname__", type(deliver).__qualname__)
+        self.label = f"{module}:{name}"
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self._deliver(entries)
+
+    def close(self) -> None:
+        close = getattr(self._deliver, "close", None)
+        if callable(close):
+            close()

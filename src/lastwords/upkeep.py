@@ -1,0 +1,344 @@
+"""The keeper: a daemon thread that syncs and tidies, so that no caller ever has to.
+
+Rules
+-----
+* It never takes the lease and never calls a target: a hung target stops neither sync nor tidying.
+* It does not poll. While records arrive it looks every ``sync_interval``; an idle process wakes it once a minute, to
+  notice a replaced file and entries that a killed sibling left behind.
+* Its work holds the lock in short slices; only a checkpoint holds it for the length of two syncs (see below).
+
+Sync. A checkpoint does not sync when a reader is idle (PASSIVE and TRUNCATE did 0 fdatasync for 111 unsynced frames),
+so the keeper syncs a descriptor of its own of the ``-wal`` file; SQLite's locks are not on that file.
+
+Checkpoint. Without one the WAL grows without end. PASSIVE alone never resets it (430 MB under load), so it is TRUNCATE,
+under the commit lock: SQLite before 3.51.3 has the WAL-reset bug, and TRUNCATE silently becomes PASSIVE when a writer
+is busy. The frames are synced before the lock is taken, which is most of the work. The first commit after a reset
+syncs: the keeper makes it.
+
+Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row. Prune takes settled
+rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``: the least severe, oldest
+pending entries, 5 % at a time, each counted by level.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from . import place, process, rescue
+from .bell import Bell
+from .errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .commit import Committer
+    from .store import Store
+
+CHECKPOINT_BYTES = 8 * 2**20  # of WAL
+PRUNE_ROWS = 200  # per hold of the lock: some 0.2 ms
+SHED_ROWS = 500
+SHED_SHARE = 0.05  # of max_bytes
+SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now
+VACUUM_PAGES = 64  # per hold of the lock
+VACUUM_FROM = 1_024  # free pages; fewer are kept for reuse
+IDLE_SECONDS = 60.0
+TROUBLE_SECONDS = 0.5
+TIDY_SECONDS = 1.0  # between two rounds of pruning
+
+
+def wal_size(store: Store) -> int:
+    """Bytes of the ``-wal`` file."""
+    try:
+        return os.stat(store.path + "-wal").st_size
+    except OSError:
+        return 0
+
+
+def used_bytes(store: Store) -> int:
+    """Bytes in use: pages that are not free, and the WAL."""
+    with store.reading() as conn:
+        pages = conn.execute("PRAGMA page_count").fetchone()[0] - conn.execute("PRAGMA freelist_count").fetchone()[0]
+        size: int = pages * conn.execute("PRAGMA page_size").fetchone()[0]
+    return size + wal_size(store)
+
+
+def sync_wal(store: Store) -> None:
+    """All that was committed reaches the medium. Raises OSError."""
+    try:
+        fd = os.open(store.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # checkpointed and closed meanwhile, which synced
+    try:
+        place.sync_descriptor(fd)
+    finally:
+        os.close(fd)
+
+
+def checkpoint(store: Store) -> bool:
+    """Move the WAL into the database and empty it; False if a reader was in the way."""
+    sync_wal(store)
+    with store.writing() as conn:
+        store.set_synchronous(conn, full=False)
+        store.mark_checkpointing(running=True)
+        try:
+            busy, _, _ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
+        finally:
+            store.mark_checkpointing(running=False)
+    return not busy
+
+
+def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
+    """Delete up to ``rows`` of the oldest settled entries; how many it were."""
+    with store.writing() as conn:
+        store.set_synchronous(conn, full=False)
+        first = conn.execute("SELECT min(seq) FROM entries").fetchone()[0]
+        if first is None:
+            return 0
+        deleted: int = conn.execute(
+            "DELETE FROM entries WHERE seq BETWEEN ? AND ? AND seq < (SELECT max(seq) FROM entries)"
+            " AND (seq <= (SELECT settled FROM cursor)) AND created <= ?",
+            (first, first + rows - 1, time.time() - keep_seconds),
+        ).rowcount
+    return deleted
+
+
+def vacuum_slice(store: Store) -> bool:
+    """Give some free pages back to the file system; True if there is more to give."""
+    with store.writing() as conn:
+        free = conn.execute("PRAGMA freelist_count").fetchone()[0]
+        if free <= VACUUM_FROM:
+            return False
+        store.set_synchronous(conn, full=False)
+        conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        after: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
+    return VACUUM_FROM < after < free
+
+
+def shed(store: Store, max_bytes: int) -> int:
+    """Drop the least severe, oldest pending entries, ``SHED_SHARE`` of ``max_bytes`` at a time; how many it were."""
+    wanted = int(max_bytes * SHED_SHARE)
+    dropped = 0
+    for level in _pending_levels(store):
+        while wanted > 0:
+            count, size = _shed_slice(store, level)
+            if not count:
+                break
+            dropped += count
+            wanted -= size
+    return dropped
+
+
+def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
+    """The levels there are among pending entries, least severe first; scanned in slices."""
+    levels: set[int] = set()
+    with store.reading() as conn:
+        at = conn.execute("SELECT settled FROM cursor").fetchone()[0]
+    while True:
+        with store.reading() as conn:
+            end = conn.execute("SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)", (at, span))
+            last = end.fetchone()[0]
+            if last is None:
+                return sorted(levels)
+            found = conn.execute("SELECT DISTINCT level FROM entries WHERE seq > ? AND seq <= ?", (at, last)).fetchall()
+        levels.update(row[0] for row in found)
+        at = last
+
+
+def _shed_slice(store: Store, level: int) -> tuple[int, int]:
+    now = time.time()
+    with store.transaction() as conn:
+        spared = conn.execute(
+            "SELECT seq FROM entries WHERE seq > (SELECT settled FROM cursor) ORDER BY seq LIMIT 1 OFFSET ?",
+            (SHED_SPARES,),
+        ).fetchone()
+        if spared is None:
+            return 0, 0
+        rows = conn.execute(
+            "SELECT seq, length(CAST(payload AS BLOB)) + 40 FROM entries WHERE seq >= ? AND level = ?"
+            " AND seq < (SELECT max(seq) FROM entries) AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq LIMIT ?",
+            (spared[0], level, SHED_ROWS),
+        ).fetchall()
+        conn.executemany("DELETE FROM entries WHERE seq = ?", [(row[0],) for row in rows])
+        conn.execute("UPDATE cursor SET consumed = consumed + ?", (len(rows),))
+        _count_drops(conn, {level: len(rows)}, now)
+    return len(rows), sum(row[1] for row in rows)
+
+
+def _count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) -> None:
+    for level, count in drops.items():
+        if count:
+            conn.execute(
+                "INSERT INTO drops (level, count, first_at, last_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT (level) DO"
+                " UPDATE SET count = count + ?2, last_at = ?3, first_at = CASE WHEN told = count THEN ?3 ELSE first_at END",
+                (level, count, now),
+            )
+    conn.execute("UPDATE cursor SET dropped = dropped + ?", (sum(drops.values()),))
+
+
+class Keeper:
+    """The thread. ``sync_interval``, ``keep_delivered``: seconds; ``max_bytes``: bytes; ``on_stray``: entries may wait.
+
+    Started lazily by :meth:`nudge`; a forked child starts its own.
+    """
+
+    def __init__(
+        self, store: Store, *, sync_interval: float, keep_delivered: float, max_bytes: int, on_stray: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self.committer: Committer | None = None
+        self._sync_interval = sync_interval
+        self._keep = keep_delivered
+        self._max_bytes = max_bytes
+        self._on_stray = on_stray
+        self._bell = Bell()
+        self._thread: threading.Thread | None = None
+        self._starting = False
+        self._resting = True
+        self._tidy = False  # something was settled since the last tidying
+        self._tidied_at = 0.0
+        self._last_error = ""
+        store.before_close = self._before_close
+
+    # --- called by others ---------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """There is something to sync, or trouble. Takes no lock; safe in a signal handler."""
+        if self._thread is None:
+            self._start()
+        elif self._resting:
+            self._resting = False
+            self._bell.ring()
+
+    def settled(self) -> None:
+        """Entries were settled: there may be rows to prune."""
+        self._tidy = True
+        self.nudge()
+
+    def stop(self) -> None:
+        """Let the thread end. Takes no lock; safe in ``__del__``."""
+        self._bell.set()
+
+    def _start(self) -> None:
+        if self._starting or process.is_passive():
+            return
+        self._starting = True
+        try:
+            thread = threading.Thread(target=self._run, args=(self._bell,), name="lastwords-keeper", daemon=True)
+            thread.start()
+            self._thread = thread
+        except RuntimeError:
+            pass  # the interpreter is ending: the exit pass syncs
+        finally:
+            self._starting = False
+
+    def after_fork_in_child(self) -> None:
+        """The thread stayed in the parent."""
+        self._bell = Bell()
+        self._thread = None
+        self._starting = False
+        self._resting = True
+
+    def _before_close(self) -> None:
+        rescue.rescue_if_replaced(self._store)
+
+    # --- the thread -----------------------------------------------------------------------------------
+
+    def _run(self, bell: Bell) -> None:
+        while not bell.is_set():
+            pause = self.tick()
+            self._resting = pause >= IDLE_SECONDS
+            if self._resting and self._is_needed():
+                continue
+            bell.wait(pause)
+
+    def _is_needed(self) -> bool:
+        committer = self.committer
+        return self._tidy or (committer is not None and (committer.dirty or committer.trouble is not None))
+
+    def tick(self) -> float:
+        """Do what is due; seconds until the next look."""
+        try:
+            pause = self._tick()
+        except (sqlite3.Error, JournalError, OSError) as error:
+            if str(error) != self._last_error:  # once, not every time
+                self._last_error = str(error)
+                process.say(f"journal {self._store.path}: the keeper cannot work: {error}")
+            return TROUBLE_SECONDS
+        self._last_error = ""
+        return pause
+
+    def _tick(self) -> float:
+        committer = self.committer
+        assert committer is not None
+        rescue.rescue_if_replaced(self._store)
+        if committer.trouble is not None and not committer.retry():
+            return TROUBLE_SECONDS
+        self._count_overflow()
+        if committer.dirty:
+            # Wait first, so that one sync serves all that arrives within the interval; 3/4 of it leaves time to sync.
+            self._bell.wait(self._sync_interval * 0.75)
+            self.sync()
+        if wal_size(self._store) > CHECKPOINT_BYTES:
+            checkpoint(self._store)
+        if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
+            self._tidy = False
+            self.tidy()
+            self._tidied_at = time.monotonic()
+        if used_bytes(self._store) > self._max_bytes:
+            self._make_room()
+        if committer.dirty:
+            return 0.0
+        if self._tidy:
+            return TIDY_SECONDS
+        if self._on_stray is not None and self._idle_look():
+            self._on_stray()
+        return IDLE_SECONDS
+
+    def _idle_look(self) -> bool:
+        with self._store.reading() as conn:
+            found: int = conn.execute(
+                "SELECT coalesce((SELECT max(seq) FROM entries), 0) > (SELECT consumed FROM cursor)"
+            ).fetchone()[0]
+        return bool(found)
+
+    def sync(self) -> None:
+        """Sync what was committed; also for ``flush`` and the exit."""
+        committer = self.committer
+        assert committer is not None
+        committer.dirty = False  # first: what is committed from here on is dirty again
+        try:
+            sync_wal(self._store)
+        except OSError:
+            committer.dirty = True
+            raise
+
+    def tidy(self) -> None:
+        """Prune, and give space back, in slices."""
+        while not self._bell.is_set() and prune_slice(self._store, self._keep):
+            self._bell.wait(0.001)  # let callers in
+        while not self._bell.is_set() and vacuum_slice(self._store):
+            self._bell.wait(0.001)
+
+    def _make_room(self) -> None:
+        self.tidy()
+        checkpoint(self._store)
+        if used_bytes(self._store) > self._max_bytes:
+            shed(self._store, self._max_bytes)
+
+    def _count_overflow(self) -> None:
+        committer = self.committer
+        assert committer is not None
+        drops = committer.take_overflow()
+        if drops:
+            try:
+                with self._store.transaction() as conn:
+                    _count_drops(conn, drops, time.time())
+            except BaseException:
+                committer.give_back_overflow(drops)
+                raise
