@@ -145,7 +145,9 @@ def test_no_exception_at_all():
     assert logging.Formatter().format(entry.record) == logging.Formatter().format(live)
 
 
-@pytest.mark.parametrize("junk", [True, (1, 2, 3), (ValueError,), "text", [None, None, None], (ValueError, ValueError(), 5)])
+@pytest.mark.parametrize(
+    "junk", [True, (1, 2, 3), (ValueError,), "text", [None, None, None], (ValueError, ValueError(), 5)]
+)
 def test_exc_info_of_the_wrong_type(junk):
     """Nothing is raised, and what is left can be rendered."""
     _, entry = entry_of(junk)
@@ -171,7 +173,7 @@ def test_exception_whose_str_raises():
     def nasty():
         raise Nasty
 
-    live, entry = entry_of(caught(nasty))
+    _, entry = entry_of(caught(nasty))
     assert str(entry.record.exc_info[1]) == "<exception str() failed>"
     assert entry.record.exc_info[1].__cause__ is None
 
@@ -198,7 +200,9 @@ def test_endless_chain_is_bounded():
 
 def test_group_of_more_than_the_limit():
     """The members that are kept are kept; a nested group that lost all of them is an exception."""
-    members = [AppError(str(n)) for n in range(MAX_EXCEPTIONS - 2)] + [ExceptionGroup("cut", [ValueError("lost"), ValueError("lost")])]
+    members = [AppError(str(n)) for n in range(MAX_EXCEPTIONS - 2)] + [
+        ExceptionGroup("cut", [ValueError("lost"), ValueError("lost")])
+    ]
     _, entry = entry_of((ExceptionGroup, ExceptionGroup("many", members), None))
     assert len(entry.record.exc_info[1].exceptions) == MAX_EXCEPTIONS - 1
     traceback.format_exception(entry.record.exc_info[1])

@@ -23,7 +23,7 @@ def through(live):
 @pytest.mark.parametrize("unit", ["x", "\0", '"', "é", "\N{GRINNING FACE}", "\udc80", "\n"])
 def test_huge_message_is_cut_visibly(unit):
     """Whatever its characters take in JSON; the marker counts what is missing."""
-    text = unit * 20_000_000 if unit == "x" else unit * 6_000_000
+    text = unit * 20_000_000
     message = through(make(text)).message
     assert message.endswith(" characters cut>")
     kept = message[: message.rindex("... <lastwords: ")]
@@ -41,7 +41,7 @@ def test_message_below_the_limit_is_whole():
 def test_huge_extras_and_arguments():
     """Each is cut on its own, and the message comes first."""
     big = "y" * 30_000_000
-    entry = through(make("short", a=big, b=big, c=[big] * 10, d=b"z" * 30_000_000, e=10**9_000_000))
+    entry = through(make("short", a=big, b=big, c=[big] * 10, d=b"z" * 30_000_000, e=1 << 30_000_000))
     assert entry.message == "short"
     assert "characters cut" in entry.extra["a"]
     through(make("%s", (big,)))
@@ -54,7 +54,8 @@ def test_many_small_values():
     assert "items left out" in repr(entry.extra["x"][-1])
     assert "left out" in str(through(make(x=dict.fromkeys(range(1_000_000)))).extra["x"]["..."])
     assert "left out" in str(through(make(x={str(n): n for n in range(100_000)})).extra["x"]["..."])
-    assert "left out" in str(through(make(**{f"k{n}": n for n in range(100_000)})).extra["..."])
+    assert len(through(make(**{f"k{n}": n for n in range(100_000)})).extra) == 100_000
+    assert "left out" in str(through(make(**{f"k{n}": (n,) for n in range(100_000)})).extra["..."])
     through(make("%s" * 50_000, tuple(range(50_000))))
     through(make(x=set(range(100_000))))
 

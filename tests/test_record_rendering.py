@@ -17,7 +17,9 @@ from lastwords.record import decode, encode
 
 FORMATS = [
     logging.Formatter("%(levelname)s %(name)s %(message)s %(exc_text)s"),
-    logging.Formatter("%(asctime)s.%(msecs)03d %(pathname)s %(filename)s %(module)s %(lineno)d %(funcName)s %(message)s"),
+    logging.Formatter(
+        "%(asctime)s.%(msecs)03d %(pathname)s %(filename)s %(module)s %(lineno)d %(funcName)s %(message)s"
+    ),
     logging.Formatter("{asctime} {levelname:>8} {message} {threadName} {process} {relativeCreated:.3f}", style="{"),
     logging.Formatter("$created $processName $thread $levelno $msg $args $stack_info", style="$"),
 ]
@@ -64,7 +66,7 @@ class Opaque:
 TEXT = st.text(st.characters(), max_size=20)
 HASHABLE = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(2**64, 2**200), st.floats(), TEXT, st.binary(max_size=10),
-    st.decimals(allow_nan=True, places=3), st.datetimes(timezones=st.sampled_from([None, dt.UTC])), st.dates(), st.timedeltas(), st.uuids(),
+    st.decimals().filter(lambda number: not number.is_snan()), st.datetimes(timezones=st.sampled_from([None, dt.UTC])), st.dates(), st.timedeltas(), st.uuids(),
     st.complex_numbers(), st.just(Colour.RED), st.just(Number.ONE), st.just(Name.BOB), st.just(Old.A), st.builds(Loud, TEXT), st.builds(Data, st.integers()),
     st.builds(PurePosixPath, st.just("/a/b")),
 )  # fmt: skip
@@ -87,7 +89,9 @@ def through(live):
 
 
 def make(msg, args=(), exc_info=None, **extra):
-    return logging.getLogger("a.b").makeRecord("a.b", 30, "/srv/x.py", 5, msg, args, exc_info, "f", extra or None, "Stack:\n x")
+    return logging.getLogger("a.b").makeRecord(
+        "a.b", 30, "/srv/x.py", 5, msg, args, exc_info, "f", extra or None, "Stack:\n x"
+    )
 
 
 def assert_same(live, replayed):
@@ -137,7 +141,11 @@ def test_any_message_object_renders_alike(msg, arg):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(TEXT.filter(lambda key: "%" not in key and ")" not in key and "(" not in key), VALUES, min_size=1, max_size=3))
+@given(
+    st.dictionaries(
+        TEXT.filter(lambda key: "%" not in key and ")" not in key and "(" not in key), VALUES, min_size=1, max_size=3
+    )
+)
 def test_mapping_arguments_render_alike(mapping):
     """The single dict as arguments."""
     key = next(iter(mapping))
@@ -196,6 +204,7 @@ def test_any_exception_graph_renders_alike(exc):
     """Formatter to the letter; the rebuilt graph has the same shape."""
     live = make("failed", (), (type(exc), exc, exc.__traceback__))
     entry = through(live)
+    logging.Formatter().format(live)  # caches exc_text, which a journaled record has from the start
     assert_same(live, entry.record)
     seen = set()
     pairs = [(exc, entry.record.exc_info[1])]
@@ -222,7 +231,17 @@ def test_control_plain_msgspec_changes_values():
     """What the fast path guards against: these pass through msgspec without an error, and come back as others."""
     import msgspec
 
-    for value in (float("nan"), (1,), b"x", decimal.Decimal(1), uuid.UUID(int=1), {1: 2}, Number.ONE, Data(1), dt.date(1, 1, 1)):
+    for value in (
+        float("nan"),
+        (1,),
+        b"x",
+        decimal.Decimal(1),
+        uuid.UUID(int=1),
+        {1: 2},
+        Number.ONE,
+        Data(1),
+        dt.date(1, 1, 1),
+    ):
         back = msgspec.json.decode(msgspec.json.encode(value))
         assert type(back) is not type(value) or back != value
         assert repr(through(make("m", x=value)).extra["x"]) == repr(value) or isinstance(value, (Number, Data))

@@ -49,6 +49,9 @@ def test_plain_record_has_exactly_the_live_dict():
         ("%(a)s", ({"a": 1},)),
         ("%(a)s", ({"a": (1, b"x", {2: 3})},)),
         ("%s", ({},)),
+        ("%(~)s", ({"~": 1},)),
+        ("%(~)s", ({"~": "tuple", "v": []},)),
+        ("%(a)s", ({"a": 1, 2: 3},)),
         ("%s %s", ((1, 2), {1, 2})),
         ("%s", (None,)),
         ("percent % without args", ()),
@@ -185,7 +188,13 @@ def test_scratch_of_other_formatters_is_not_an_extra():
 def test_entry_attributes_and_identity():
     """An entry says what it is without its record, hashes by id, and its repr shows no payload."""
     entry = entry_of(make("secret token", level=30))
-    assert (entry.seq, entry.id, entry.level, entry.logger, entry.message) == (1, "u-1", 30, "app.module", "secret token")
+    assert (entry.seq, entry.id, entry.level, entry.logger, entry.message) == (
+        1,
+        "u-1",
+        30,
+        "app.module",
+        "secret token",
+    )
     assert dict(entry.extra) == {}
     assert "secret" not in repr(entry)
     assert entry.record is entry.record
@@ -200,9 +209,11 @@ def test_lone_surrogates_do_not_break_sqlite_readers():
     live = make("caf\udce9 %s", ("\ud800",), name="l\udc80")
     created, level, payload, _ = encode(live)
     with sqlite3.connect(":memory:") as db:
-        row = db.execute("select json_extract(?1, '$.message'), json_extract(?1, '$.logger')", (payload,)).fetchone()
+        row = db.execute(
+            "select json_extract(?, '$.message'), json_extract(?, '$.logger')", (payload, payload)
+        ).fetchone()
         with pytest.raises(sqlite3.OperationalError):  # the control: what ensure_ascii would have stored
-            db.execute("select json_extract(?1, '$.message')", (json.dumps({"message": "\ud800"}),)).fetchone()
+            db.execute("select json_extract(?, '$.message')", (json.dumps({"message": "\ud800"}),)).fetchone()
     db.close()
     assert row == ("caf\\udce9 \\ud800", "l\\udc80")
     record = decode(seq=1, id="x", created=created, level=level, payload=payload).record

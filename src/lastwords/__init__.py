@@ -12,7 +12,9 @@ counts as delivered only after the target accepted it. Whatever kills the proces
 import sys as _sys
 
 if _sys.platform == "win32":
-    raise ImportError("lastwords needs a POSIX system (Linux, macOS): it relies on flock and fork hooks, not on Windows")
+    raise ImportError(
+        "lastwords needs a POSIX system (Linux, macOS): it relies on flock and fork hooks, not on Windows"
+    )
 
 from .errors import JournalError, Rejected, TryAgain
 from .handler import DurableHandler

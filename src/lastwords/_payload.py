@@ -17,7 +17,7 @@ MAX_PAYLOAD = 16 << 20  # bytes; beyond it the slow path cuts, visibly
 MAX_SITES = 2000
 HAS_TASK_NAME = sys.version_info >= (3, 12)
 
-_pack = struct.Struct("<dq").pack
+pack = struct.Struct("<dq").pack
 
 
 class Payload(msgspec.Struct, omit_defaults=True):
@@ -79,7 +79,7 @@ def checksum(created: float, level: int, payload: str | bytes) -> int:
     """Return the crc32 over the three columns of a row; any flipped bit in one of them changes it."""
     if isinstance(payload, str):
         payload = payload.encode("utf-8", "surrogatepass")
-    return crc32(payload, crc32(_pack(created, level)))
+    return crc32(payload, crc32(pack(created, level)))
 
 
 def derive(pathname: str) -> tuple[str, str]:

@@ -69,15 +69,15 @@ def type_name(value: object) -> str:
     return clean(f"{module}.{name}" if type(module) is str and module != "builtins" else name)
 
 
-def guarded(call: Callable[[Any], Any], value: object) -> str:
-    """Return ``str(value)`` or the like as an exact str, or a marker that says what it raised."""
+def guarded(call: Callable[[Any], Any], value: object, failed: str = "") -> str:
+    """Return ``str(value)`` or the like as an exact str; ``failed``, or what it raised, if it raises."""
     try:
         return str.__str__(call(value))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:  # RecursionError, MemoryError, whatever a __repr__ comes up with
         what = getattr(call, "__name__", "str")
-        return f"<lastwords: {what}() of {type_name(value)} raised {type_name(exc)}>"
+        return failed or f"<lastwords: {what}() of {type_name(value)} raised {type_name(exc)}>"
 
 
 def clean(text: str) -> str:
@@ -219,7 +219,8 @@ class Writer:
         tz = getattr(value, "tzinfo", None)
         if tz is not None and type(tz) is not dt.timezone:
             return self._obj(value)  # a zone cannot be rebuilt from its offset; its text can
-        return {TAG: type(value).__name__, "v": value.isoformat()}
+        out = {TAG: type(value).__name__, "v": value.isoformat()}
+        return out | {"fold": 1} if getattr(value, "fold", 0) else out
 
     def _timedelta(self, value: dt.timedelta, _depth: int) -> Any:
         return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
@@ -256,7 +257,7 @@ class Writer:
         for name in _NUMBERS:
             number = _number(value, name)
             if number is not None:
-                out[name] = number
+                out[name] = self.value(number)
         return out
 
 
@@ -272,9 +273,9 @@ def _number(value: Any, name: str) -> int | float | None:
         method = getattr(type(value), f"__{name}__", None)
         number = None if method is None else method(value)
         if type(number) is int and name != "float":
-            return number if _INT_LOW <= number < _INT_HIGH else None
+            return number if number.bit_length() <= MAX_INT_BITS else None
         if type(number) is float and name == "float":
-            return number if number - number == 0.0 else None
+            return number
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: S110 - then it is not a number, and its text is kept all the same

@@ -100,34 +100,37 @@ def capture(exc_info: Any, writer: Writer) -> tuple[Raised, ...] | None:
         return ()
     if not issubclass(type(root), BaseException):
         return None
-    queue: list[BaseException] = [root]
-    index = {id(root): 0}
-
-    def number(exc: object) -> int | None:
-        if not issubclass(type(exc), BaseException):
-            return None
-        if id(exc) not in index:
-            if len(queue) >= MAX_EXCEPTIONS:
-                return None
-            index[id(exc)] = len(queue)
-            queue.append(exc)  # type: ignore[arg-type]
-        return index[id(exc)]
-
+    graph = _Graph(root)
     out = []
-    for exc in queue:  # grows while it runs
+    for exc in graph.queue:  # grows while it runs
         raised = _describe(exc, writer)
         raised.frames = _frames(tb if exc is root else _get_traceback(exc), writer)
-        if raised.kind in "gh":
-            members = (number(member) for member in _group_of(exc))
+        if raised.kind in ("g", "h"):
+            members = map(graph.number, _group_of(exc))
             raised.group = tuple(member for member in members if member is not None)
-        raised.cause = number(_get_cause(exc))
-        raised.context = number(_get_context(exc))
+        raised.cause = graph.number(_get_cause(exc))
+        raised.context = graph.number(_get_context(exc))
         out.append(raised)
-    graph = tuple(out)
-    if _expanded(graph) > MAX_EXPANDED:
-        for raised in graph:
+    if _expanded(out) > MAX_EXPANDED:
+        for raised in out:
             raised.group = ()
-    return graph
+    return tuple(out)
+
+
+class _Graph:
+    """Numbers exceptions in the order in which they are met."""
+
+    def __init__(self, root: BaseException) -> None:
+        self.queue = [root]
+        self.numbers = {id(root): 0}
+
+    def number(self, exc: BaseException | None) -> int | None:
+        if exc is None or (id(exc) not in self.numbers and len(self.queue) >= MAX_EXCEPTIONS):
+            return None
+        if id(exc) not in self.numbers:
+            self.numbers[id(exc)] = len(self.queue)
+            self.queue.append(exc)
+        return self.numbers[id(exc)]
 
 
 def _describe(exc: BaseException, writer: Writer) -> Raised:
@@ -135,9 +138,7 @@ def _describe(exc: BaseException, writer: Writer) -> Raised:
     qualname = clean(type.__dict__["__qualname__"].__get__(cls))
     found = type.__dict__["__module__"].__get__(cls)
     module = clean(found) if type(found) is str else "?"
-    text = guarded(str, exc)
-    if text.startswith("<lastwords: "):
-        text = "<exception str() failed>"  # as traceback has it
+    text = guarded(str, exc, "<exception str() failed>")  # traceback's words for it
     ordinary, group = issubclass(cls, Exception), issubclass(cls, BaseExceptionGroup)
     raised = Raised(
         type=writer.text(qualname, MAX_LINE),
@@ -213,7 +214,7 @@ def check(graph: tuple[Raised, ...]) -> None:
         raise Malformed("exception groups share too many members")
 
 
-def _expanded(graph: tuple[Raised, ...]) -> int:
+def _expanded(graph: Sequence[Raised]) -> int:
     """Return how many exceptions a printer that follows the groups would meet."""
     sizes: dict[int, int] = {}
     for index in _order(graph):
@@ -221,7 +222,7 @@ def _expanded(graph: tuple[Raised, ...]) -> int:
     return max(sizes.values(), default=0)
 
 
-def _order(graph: tuple[Raised, ...]) -> list[int]:
+def _order(graph: Sequence[Raised]) -> list[int]:
     """Return the indexes with the members of every group before the group."""
     order: list[int] = []
     state = [0] * len(graph)  # 1: being visited, 2: done

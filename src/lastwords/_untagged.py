@@ -144,7 +144,7 @@ def read(value: Any, depth: int = 0) -> Any:
 
 
 def _field(fields: dict[str, Any], name: str, kind: type) -> Any:
-    value = fields.get(name)
+    value = read(fields.get(name))
     if value is not None and type(value) is not kind:
         raise Malformed(f"{name} of a tag is {type(value).__name__}, not {kind.__name__}")
     return value
@@ -280,8 +280,8 @@ _READERS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     "decimal": _decimal,
     "complex": _complex,
     "date": lambda fields, _: dt.date.fromisoformat(_plain(fields)),
-    "time": lambda fields, _: dt.time.fromisoformat(_plain(fields)),
-    "datetime": lambda fields, _: dt.datetime.fromisoformat(_plain(fields)),
+    "time": lambda fields, _: dt.time.fromisoformat(_plain(fields)).replace(fold=int("fold" in fields)),
+    "datetime": lambda fields, _: dt.datetime.fromisoformat(_plain(fields)).replace(fold=int("fold" in fields)),
     "timedelta": _timedelta,
     "uuid": lambda fields, _: uuid.UUID(_plain(fields)),
     "sub": _sub,

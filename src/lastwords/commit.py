@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 

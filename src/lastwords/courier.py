@@ -45,7 +45,13 @@ class Courier:
     """
 
     def __init__(
-        self, journal: Journal, target: Target, *, linger: float, on_settled: Callable[[int], None], **knobs: float | None
+        self,
+        journal: Journal,
+        target: Target,
+        *,
+        linger: float,
+        on_settled: Callable[[int], None],
+        **knobs: float | None,
     ) -> None:
         self._journal = journal
         self._target = target

@@ -281,12 +281,8 @@ class Delivery:
             others = bool(self.journal.read(cursor.settled, 1, beyond=1))
         following = verdict.after_failure(state, fault, len(entries), self.suspect_after, others=others)
         if following.bury_head:
-            burial = Burial(
-                entries[0].seq, describe(error), traceback_of(error), cursor.attempts + 1, cursor.failed_at
-            )
-            return self._mark(
-                lambda: self._settle_cold(cursor, entries[0].seq, 0, [burial], following.state)
-            )
+            burial = Burial(entries[0].seq, describe(error), traceback_of(error), cursor.attempts + 1, cursor.failed_at)
+            return self._mark(lambda: self._settle_cold(cursor, entries[0].seq, 0, [burial], following.state))
         counts = following.state.attempts > state.attempts
         self._cursor = self.journal.fail(cursor, describe(error), counts=counts, probe=following.state.probe)
         self._state = following.state

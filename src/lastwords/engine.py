@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from . import process
+from . import place, process
 from .commit import Committer
 from .courier import Courier
 from .errors import JournalError
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from .targets.contract import Target
 
 _open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
+
+
+def _refuse_second(path: str) -> None:
+    """At most one open handler for a journal in a process: two would both deliver, under one lease."""
+    identity = place.identify(path)
+    other = None if identity is None else _open.get((identity.device, identity.inode))
+    if other is not None and not other.closed and not process.is_passive():
+        raise ValueError(
+            f"journal {path} already has an open DurableHandler in this process: share that one, close it first, "
+            "or give each its own journal"
+        )
 
 
 class Engine:
@@ -53,6 +64,7 @@ class Engine:
         self.closed = False
         self._armed = False
         self.fork_lock = threading.RLock()
+        _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
         self.store = Store(path, mode=mode)
         self._register()
         self.journal = Journal(self.store)
@@ -89,14 +101,7 @@ class Engine:
     def _register(self) -> None:
         identity = self.store.identity
         assert identity is not None
-        key = (identity.device, identity.inode)
-        other = _open.get(key)
-        if other is not None and not other.closed and not process.is_passive():
-            raise ValueError(
-                f"journal {self.store.path} already has an open DurableHandler in this process: share that one, "
-                "close it first, or give each its own journal"
-            )
-        _open[key] = self
+        _open[identity.device, identity.inode] = self
 
     def _begin(self) -> None:
         if process.is_passive():

@@ -94,10 +94,12 @@ class DurableHandler(logging.Handler):
             "retry_max": longest,
             "max_age": None if max_age is None else knobs.seconds("max_age", max_age),
         }
-        super().__init__(knobs.level("level", level))
+        threshold = knobs.level("level", level)
         self._target = targets.resolve(target)
         self._front = None if self._target is None else self._target.front
         self._engine = Engine(path, self._target, **settings)  # type: ignore[arg-type]
+        # Last: it enters logging's shutdown list, where half a handler would raise at exit.
+        super().__init__(threshold)
         # No atexit: the exit pass is there for that. The callback must not refer to the handler.
         weakref.finalize(self, self._engine.retire).atexit = False
         self._introduce()
@@ -182,8 +184,7 @@ class DurableHandler(logging.Handler):
 
         A record logged afterwards is still journaled, for the next run.
         """
-        if getattr(self, "_engine", None) is not None:  # else the constructor failed
-            self._engine.close()
+        self._engine.close()
         super().close()
 
     def stats(self) -> Stats:

@@ -32,6 +32,7 @@ import types
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 
@@ -50,6 +51,7 @@ from ._payload import (
     derive,
     from_json,
     level_name,
+    pack,
     to_json,
 )
 from ._replayed import replay
@@ -111,7 +113,7 @@ def encode(record: logging.LogRecord) -> tuple[float, int, str, int]:
                     p.filename = p.module = None
                 payload = to_json(p)
                 if len(payload) <= MAX_PAYLOAD:
-                    return created, level, payload.decode(), checksum(created, level, payload)
+                    return created, level, payload.decode(), crc32(payload, crc32(pack(created, level)))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: S110 - whatever it is, the slow path finds words for it
@@ -123,10 +125,11 @@ def _fill(p: Payload, record: logging.LogRecord, fields: dict[str, Any]) -> bool
     """Complete ``p``, which has the template in ``message``; False if a value is not plain JSON."""
     args = p.args
     if args:
-        values = args.values() if type(args) is dict else args
-        if not _SCALAR.issuperset(map(type, values)) and _weigh(list(values), 0) > FAST_ITEMS:
-            return False
-        if type(args) is dict and not _ONLY_STR.issuperset(map(type, args)):
+        # A mapping's own keys count as well, so it is weighed as a whole.
+        if type(args) is dict:
+            if _weigh(args, 0) > FAST_ITEMS:
+                return False
+        elif not _SCALAR.issuperset(map(type, args)) and _weigh([*args], 0) > FAST_ITEMS:
             return False
         p.msg = p.message
         p.message = record.getMessage()
@@ -150,15 +153,15 @@ def _fill_exception(p: Payload) -> bool:
 def _fill_extra(p: Payload, fields: dict[str, Any]) -> bool:
     # LogRecord.__init__ sets its own attributes first, so what comes after them is the extras,
     # unless someone deleted one; then a standard name is among them, and that is looked for.
-    extra = dict(islice(fields.items(), COUNT, None))
-    if not NOT_EXTRA.isdisjoint(extra):
-        extra = {key: value for key, value in extra.items() if key not in FORMATTERS}
-        if not NOT_EXTRA.isdisjoint(extra):
+    extra: dict[str, Any] = {}
+    for key in islice(fields, COUNT, None):
+        value = fields[key]
+        if type(key) is not str or (type(value) not in _SCALAR and _weigh(value, 0) > FAST_ITEMS):
             return False
-    if not _ONLY_STR.issuperset(map(type, extra)):
-        return False
-    if not _SCALAR.issuperset(map(type, extra.values())) and _weigh(extra, 0) > FAST_ITEMS:
-        return False
+        if key not in NOT_EXTRA:
+            extra[key] = value
+        elif key not in FORMATTERS:
+            return False
     p.extra = extra or None
     return True
 

@@ -52,14 +52,17 @@ def backing_off(
     def wait(state: tenacity.RetryCallState) -> float:
         return max(backoff(state), asked() or 0.0)
 
-    def out_of_time(state: tenacity.RetryCallState) -> bool:
-        return state.upcoming_sleep >= deadline()
+    class OutOfTime(_t.stop.stop_base):
+        """Like ``stop_before_delay``, for a deadline that another thread may move meanwhile."""
+
+        def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+            return retry_state.upcoming_sleep >= deadline()
 
     event = cast("threading.Event", bell)  # a Bell has the part of Event's interface that tenacity uses
     return _t.Retrying(
         retry=_t.retry_if_exception_type(retry_on),
         wait=wait,
-        stop=_t.stop_any(out_of_time, _t.stop_when_event_set(event)),
+        stop=_t.stop_any(OutOfTime(), _t.stop_when_event_set(event)),
         sleep=_t.sleep_using_event(event),
         reraise=True,
     )

@@ -104,7 +104,7 @@ class Store:
     # --- the lock and the connection ---------------------------------------------------------------
 
     @property
-    def fork_lock(self) -> threading.RLock:  # type: ignore[valid-type]
+    def fork_lock(self) -> threading.RLock:
         """See :class:`lastwords.process.Forkable`."""
         return self.lock
 
@@ -235,7 +235,9 @@ class Store:
                 return
             if time.monotonic() > deadline:
                 if os.pread(self._commit_fd, 1, 0) == CHECKPOINTING:
-                    raise JournalBusy(self.path, "another process is stopped inside a checkpoint", "see `ps` for state T")
+                    raise JournalBusy(
+                        self.path, "another process is stopped inside a checkpoint", "see `ps` for state T"
+                    )
                 return
 
     def drop_commit_lock(self) -> None:
@@ -284,7 +286,9 @@ class Store:
             return JournalDamaged(self.path, f"is damaged: {error}", "see `lastwords doctor`")
         if is_busy(error):
             return JournalBusy(
-                self.path, f"another program kept it locked for {self.lock_timeout:g} s", "see `lsof` for who has it open"
+                self.path,
+                f"another program kept it locked for {self.lock_timeout:g} s",
+                "see `lsof` for who has it open",
             )
         if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
             return JournalDenied(self.path, f"cannot be written: {error}", "check mode and owner of file and folder")

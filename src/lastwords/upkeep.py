@@ -85,7 +85,7 @@ def checkpoint(store: Store) -> bool:
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
         try:
-            busy, _, _ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy: int = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
                 conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
         finally:
@@ -141,7 +141,9 @@ def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
         at = conn.execute("SELECT settled FROM cursor").fetchone()[0]
     while True:
         with store.reading() as conn:
-            end = conn.execute("SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)", (at, span))
+            end = conn.execute(
+                "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)", (at, span)
+            )
             last = end.fetchone()[0]
             if last is None:
                 return sorted(levels)

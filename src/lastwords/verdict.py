@@ -88,7 +88,14 @@ def classify(error: BaseException) -> Fault:
 # Errors of well-known clients that do not derive from OSError (httpx, aiohttp, pymongo, botocore, grpc, urllib3).
 _NETWORK_ERRORS = frozenset(
     {"TransportError", "NetworkError", "TimeoutException", "ServerTimeoutError", "AutoReconnect", "HTTPClientError"}
-    | {"HTTPException", "EndpointConnectionError", "NewConnectionError", "MaxRetryError", "ProtocolError", "IncompleteRead"}
+    | {
+        "HTTPException",
+        "EndpointConnectionError",
+        "NewConnectionError",
+        "MaxRetryError",
+        "ProtocolError",
+        "IncompleteRead",
+    }
 )
 
 

@@ -1,0 +1,84 @@
+"""Shared by all tests: bounded waiting, child processes that are always ended, and no silent skips in CI."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+
+def poll(condition, seconds=10.0, every=0.01):
+    """Wait until ``condition()`` is true; its last value. Bounded, so a failure is an assertion, not a hang."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value or time.monotonic() > deadline:
+            return value
+        time.sleep(every)
+
+
+@pytest.fixture(name="poll")
+def _poll():
+    return poll
+
+
+class Children:
+    """Python programs run as child processes; each is ended, by its own id, when the test ends."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+
+    def start(self, code, *args, env=None, **kwargs):
+        script = self.folder / f"child{len(self.processes)}.py"
+        script.write_text(textwrap.dedent(code))
+        process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", str(script), *map(str, args)],
+            stdin=kwargs.pop("stdin", subprocess.DEVNULL),
+            stdout=kwargs.pop("stdout", subprocess.PIPE),
+            stderr=kwargs.pop("stderr", subprocess.PIPE),
+            env={**os.environ, **(env or {})},
+            cwd=self.folder,
+            **kwargs,
+        )
+        self.processes.append(process)
+        return process
+
+    def run(self, code, *args, timeout=60, env=None, check=0):
+        """Run to the end; (stdout, stderr, seconds). ``check``: the expected return code, None for any."""
+        began = time.monotonic()
+        process = self.start(code, *args, env=env)
+        out, err = process.communicate(timeout=timeout)
+        seconds = time.monotonic() - began
+        out, err = out.decode(), err.decode()
+        assert check is None or process.returncode == check, f"exit {process.returncode}\n{out}\n{err}"
+        return out, err, seconds
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            for stream in (process.stdout, process.stderr, process.stdin):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def children(tmp_path):
+    children = Children(tmp_path)
+    yield children
+    children.end()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skip is a failure: what is skipped proves nothing."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"

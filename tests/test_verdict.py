@@ -1,0 +1,301 @@
+"""Outage or poison: the decision as a table, and against a model target."""
+
+import smtplib
+import socket
+import ssl
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lastwords import Journal, Rejected, TryAgain, verdict
+from lastwords.delivery import Delivery, Outcome
+from lastwords.lease import Lease
+from lastwords.verdict import Fault, Phase, State, after_acceptance, after_failure
+
+HEAD, LINE, PROBE, TRIAL = Phase.HEAD, Phase.LINE, Phase.PROBE, Phase.TRIAL
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (ConnectionRefusedError(), Fault.OUTAGE),
+        (TimeoutError(), Fault.OUTAGE),
+        (socket.gaierror(-2, "x"), Fault.OUTAGE),
+        (ssl.SSLError("x"), Fault.OUTAGE),
+        (OSError(28, "no space"), Fault.OUTAGE),
+        (smtplib.SMTPServerDisconnected("x"), Fault.OUTAGE),
+        (smtplib.SMTPConnectError(421, "x"), Fault.OUTAGE),
+        (smtplib.SMTPAuthenticationError(535, b"x"), Fault.OUTAGE),
+        (smtplib.SMTPDataError(451, b"later"), Fault.OUTAGE),
+        (smtplib.SMTPDataError(554, b"refused"), Fault.FAILURE),
+        (smtplib.SMTPRecipientsRefused({"a": (550, b"x")}), Fault.FAILURE),
+        (smtplib.SMTPRecipientsRefused({"a": (450, b"x")}), Fault.OUTAGE),
+        (ValueError("x"), Fault.FAILURE),
+        (KeyError("x"), Fault.FAILURE),
+        (Rejected("x"), Fault.REFUSED),
+        (TryAgain(), Fault.NOT_NOW),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_what_an_exception_says(error, fault):
+    """Connection errors and timeouts are about the target; other errors may be about the entry."""
+    assert verdict.classify(error) is fault
+
+
+def test_a_wrapped_connection_error_is_an_outage():
+    """Client libraries raise their own exception from the socket's."""
+    try:
+        try:
+            raise ConnectionResetError
+        except ConnectionResetError as cause:
+            raise RuntimeError("client") from cause
+    except RuntimeError as error:
+        assert verdict.classify(error) is Fault.OUTAGE
+    assert verdict.classify(RuntimeError("client")) is Fault.FAILURE  # the control
+
+
+@pytest.mark.parametrize(
+    ("state", "fault", "offered", "others", "expected", "pause", "bury"),
+    [
+        # an outage never counts and keeps the line
+        (State(LINE), Fault.OUTAGE, 10, True, State(LINE), True, False),
+        (State(HEAD, 3), Fault.OUTAGE, 1, True, State(HEAD, 3), True, False),
+        (State(HEAD, 3), Fault.NOT_NOW, 1, True, State(HEAD, 3), True, False),
+        (State(TRIAL, 8), Fault.OUTAGE, 1, True, State(HEAD, 8), True, False),
+        # a failed batch: its head alone, at once
+        (State(LINE), Fault.FAILURE, 10, True, State(HEAD, narrow=10), False, False),
+        # while halving: narrower, at once
+        (State(LINE, narrow=10), Fault.FAILURE, 5, True, State(LINE, narrow=5), False, False),
+        # a single entry fails: count and wait
+        (State(LINE), Fault.FAILURE, 1, True, State(HEAD, 1), True, False),
+        (State(HEAD, 1), Fault.FAILURE, 1, True, State(HEAD, 2), True, False),
+        # suspected: probe at once
+        (State(HEAD, 7), Fault.FAILURE, 1, True, State(PROBE, 8), False, False),
+        # suspected, but alone: it stays
+        (State(HEAD, 7), Fault.FAILURE, 1, False, State(HEAD, 8), True, False),
+        # the probe fails too: further on next time
+        (State(PROBE, 8), Fault.FAILURE, 1, True, State(HEAD, 8, probe=1), True, False),
+        # the target is up and the head fails again: bury
+        (State(TRIAL, 8), Fault.FAILURE, 1, True, State(HEAD, 7), False, True),
+    ],
+)
+def test_what_follows_a_failure(state, fault, offered, others, expected, pause, bury):
+    """The table of verdict.after_failure."""
+    following = after_failure(state, fault, offered, 8, others=others)
+    assert (following.state, following.pause, following.bury_head) == (expected, pause, bury)
+
+
+def test_what_follows_an_acceptance():
+    """An accepted probe leads to a trial of the head, an accepted head back to the line."""
+    assert after_acceptance(State(PROBE, 8, 2), 1).state == State(TRIAL, 8, 2)
+    assert after_acceptance(State(TRIAL, 8, 2), 1).state == State(LINE)
+    assert after_acceptance(State(HEAD, narrow=10), 1).state == State(LINE, narrow=9)
+    assert after_acceptance(State(LINE, narrow=9), 4).state == State(LINE, narrow=5)
+    assert after_acceptance(State(LINE, narrow=3), 2).state == State(HEAD)  # it must be this one
+
+
+# --- against a model target -----------------------------------------------------------------------------
+
+
+class Restless:
+    """A bell that never sleeps, so that backing off takes no time."""
+
+    def __init__(self, most_pauses=400):
+        self.pauses = 0
+        self.most = most_pauses
+
+    def ring(self):
+        pass
+
+    def is_set(self):
+        return self.pauses > self.most
+
+    def wait(self, timeout=None):
+        self.pauses += 1
+        return False
+
+
+class ModelTarget:
+    """Accepts all but the poison; ``script`` overrules single calls: "outage", "fail", "timeout", "refuse"."""
+
+    record_at_a_time = False
+    label = ""
+
+    def __init__(self, poison=(), script=(), batchwise=True):
+        self.poison, self.script = set(poison), list(script)
+        self.record_at_a_time = not batchwise
+        self.accepted, self.calls = [], 0
+
+    def deliver(self, entries):
+        self.calls += 1
+        action = self.script.pop(0) if self.script else "accept"
+        if action == "outage":
+            raise ConnectionRefusedError
+        if action == "timeout":
+            raise TimeoutError
+        if action == "fail":
+            raise RuntimeError("500")
+        if self.poison & {e.message for e in entries}:
+            raise ValueError("cannot encode")
+        self.accepted += [e.message for e in entries]
+
+    def rebuild(self):
+        return False
+
+
+def line_of(tmp_path, count):
+    import logging
+
+    from lastwords import record
+    from lastwords.store import Store
+
+    store = Store(str(tmp_path / "j.db"))
+    with store.transaction() as conn:
+        for i in range(count):
+            row = record.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i}", (), None))
+            conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
+    return Journal(store)
+
+
+def deliver(journal, target, bell=None, **kwargs):
+    kwargs = {"batch_size": 100, "suspect_after": 8, "retry_min": 0.001, "retry_max": 0.001, **kwargs}
+    delivery = Delivery(journal, target, Lease(journal.path), bell or Restless(), **kwargs)
+    delivery.hurry = True
+    return delivery, delivery.drain()
+
+
+def dead(journal):
+    import json
+
+    return [json.loads(letter.payload)["message"] for letter in journal.dead_letters()]
+
+
+actions = st.lists(st.sampled_from(["accept", "outage", "timeout"]), max_size=60)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    count=st.integers(1, 30),
+    poison=st.sets(st.integers(0, 29), max_size=5),
+    script=actions,
+    batchwise=st.booleans(),
+    size=st.sampled_from([1, 3, 10, 100]),
+)
+def test_only_poison_is_buried_and_nothing_is_lost(tmp_path_factory, count, poison, script, batchwise, size):
+    """With outages at any point: what was accepted is never buried, what is buried is poison, the rest is pending."""
+    journal = line_of(tmp_path_factory.mktemp("v"), count)
+    bad = {f"m{i}" for i in poison}
+    target = ModelTarget(bad, script, batchwise)
+    deliver(journal, target, batch_size=size)
+    buried, stats = dead(journal), journal.stats()
+    assert set(buried) <= bad
+    assert not set(buried) & set(target.accepted)
+    assert len(target.accepted) == len(set(target.accepted))  # nothing arrives twice without a kill
+    assert stats.pending == count - len(target.accepted) - len(buried)
+    assert set(target.accepted) | set(buried) | bad >= {f"m{i}" for i in range(count)}
+    journal.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(1, 20), failures=st.integers(0, 120), batchwise=st.booleans())
+def test_an_outage_that_looks_like_failures_buries_nothing_whenever_it_ends(
+    tmp_path_factory, count, failures, batchwise
+):
+    """The target fails every call with an ordinary error, then comes back, at any point of the probing."""
+    journal = line_of(tmp_path_factory.mktemp("v"), count)
+    target = ModelTarget((), ["fail"] * failures, batchwise)
+    _, outcome = deliver(journal, target)
+    assert outcome is Outcome.DONE
+    assert dead(journal) == []
+    assert sorted(target.accepted) == sorted(f"m{i}" for i in range(count))
+    journal.close()
+
+
+def test_without_the_second_try_an_outage_buries_a_good_entry():
+    """The negative control: burying right after an accepted probe, without the trial, loses a good entry."""
+
+    def no_trial(state, accepted):
+        if state.phase is PROBE:
+            return verdict.Next(State(HEAD, attempts=7), bury_head=True)
+        return after_acceptance(state, accepted)
+
+    buried = []
+    for failures in range(30):
+        state, down = State(LINE), failures
+        for _ in range(80):
+            ok = down <= 0
+            down -= 1
+            if ok:
+                following = no_trial(state, 1)
+            else:
+                following = after_failure(state, Fault.FAILURE, 1, 8, others=True)
+            if following.bury_head:
+                buried.append(failures)
+            state = following.state
+            if ok:
+                break
+    assert buried  # the model target was only down
+
+
+@pytest.mark.parametrize("run", [1, 2, 3, 5])
+@pytest.mark.parametrize("batchwise", [True, False])
+def test_a_run_of_poison_lets_the_line_move_within_the_stated_attempts(tmp_path, run, batchwise):
+    """README: suspect_after + 3 calls for one poison entry, at most 3 + log2(run) more for each adjacent one."""
+    journal = line_of(tmp_path, 40)
+    bad = {f"m{i}" for i in range(5, 5 + run)}
+    target = ModelTarget(bad, batchwise=batchwise)
+    deliver(journal, target, suspect_after=8)
+    assert set(dead(journal)) == bad
+    assert len(target.accepted) == 40 - run
+    failing = 8 + 3 + (run - 1) * (3 + 2) + 2 * run.bit_length()
+    good = 40 if not batchwise else 12
+    assert target.calls <= failing + good + 2 * run
+
+
+def test_a_lone_failing_entry_stays_pending(tmp_path):
+    """With nothing to compare it with, nobody can tell poison from outage."""
+    journal = line_of(tmp_path, 1)
+    _, outcome = deliver(journal, ModelTarget({"m0"}))
+    assert outcome is Outcome.REMAIN
+    assert dead(journal) == []
+    assert journal.stats().pending == 1
+
+
+def test_one_bad_entry_in_a_thousand_costs_few_calls(tmp_path):
+    """A batch of 1,000 with one bad entry costs at most 2 log2(1,000) extra calls until it is alone."""
+    journal = line_of(tmp_path, 1000)
+
+    class Naming(ModelTarget):
+        def deliver(self, entries):
+            self.calls += 1
+            if "m617" in {e.message for e in entries}:
+                raise Rejected("bad one")
+            self.accepted += [e.message for e in entries]
+
+    target = Naming()
+    deliver(journal, target, batch_size=1000)
+    assert dead(journal) == ["m617"]
+    assert len(target.accepted) == 999
+    assert target.calls - 1 <= 20
+
+    (tmp_path / "b").mkdir()
+    journal = line_of(tmp_path / "b", 1000)
+    target = ModelTarget({"m617"})
+    deliver(journal, target, batch_size=1000, suspect_after=1)
+    assert dead(journal) == ["m617"]
+    assert target.calls - 1 <= 20 + 3
+
+
+def test_runs_from_cron_add_up(tmp_path):
+    """A flush every minute, with time for one attempt each, finds two adjacent poison entries too."""
+    journal = line_of(tmp_path, 10)
+    target = ModelTarget({"m0", "m1"})
+    for runs in range(1, 60):
+        delivery = Delivery(
+            journal, target, Lease(journal.path), Restless(), batch_size=100, suspect_after=8, retry_min=1, retry_max=60
+        )
+        if delivery.drain(once=True) is Outcome.DONE:
+            break
+    assert set(dead(journal)) == {"m0", "m1"}
+    assert len(target.accepted) == 8
+    assert runs <= 8 + 2 + 2 + 3
