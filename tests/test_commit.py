@@ -1,0 +1,249 @@
+"""Append: shared commits, nested calls, interrupts, and the memory buffer."""
+
+import gc
+import logging
+import signal
+import sqlite3
+import threading
+import time
+
+import pytest
+from lastwords import DurableHandler, Journal
+from lastwords.commit import MAX_BATCH, MemoryBuffer
+from lastwords.store import Store
+
+
+@pytest.fixture
+def log(tmp_path):
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05)
+    logger = logging.Logger("t", 1)
+    logger.addHandler(handler)
+    logger.durable = handler
+    yield logger
+    handler.close()
+
+
+def messages(path):
+    with Journal(path) as journal:
+        return [entry.message for entry in journal.entries()]
+
+
+def test_threads_share_commits_and_keep_their_order(log, tmp_path):
+    """16 threads, every record synced: each thread's records in order, far fewer commits than records."""
+    log.durable._engine.committer._sync_level = 0
+    statements = []
+    log.durable._engine.store._conn.set_trace_callback(lambda sql: statements.append(sql[:6]))
+
+    def work(t):
+        for i in range(50):
+            log.info("%d %d", t, i)
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    seen = messages(tmp_path / "j.db")
+    assert len(seen) == 800
+    for t in range(16):
+        assert [m for m in seen if m.startswith(f"{t} ")] == [f"{t} {i}" for i in range(50)]
+    assert statements.count("INSERT") < 800
+
+
+def test_a_signal_handler_that_logs_inside_append_neither_deadlocks_nor_loses(log, tmp_path):
+    """A timer logs while the main thread logs; every returned call is in the journal when it returns."""
+    count = [0]
+    path = tmp_path / "j.db"
+    probe = sqlite3.connect(path)
+    missing = []
+
+    def handler(*_):
+        count[0] += 1
+        log.info("signal %d", count[0])
+        newest = probe.execute("SELECT payload FROM entries ORDER BY seq DESC LIMIT 3").fetchall()
+        if not any(f'"signal {count[0]}"' in payload for (payload,) in newest):
+            missing.append(count[0])
+        signal.setitimer(signal.ITIMER_REAL, 0.001)  # only now: handlers do not nest in themselves
+
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    try:
+        end = time.monotonic() + 2
+        i = 0
+        while time.monotonic() < end:
+            log.info("main %d", i)
+            i += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    seen = messages(path)
+    assert count[0] > 20
+    assert [m for m in seen if m.startswith("main")] == [f"main {n}" for n in range(i)]
+    assert len({m for m in seen if m.startswith("signal")}) == count[0]
+    assert missing == []
+
+
+def test_a_finalizer_that_logs_inside_append_neither_deadlocks_nor_loses(log, tmp_path):
+    """Garbage collection may run a __del__ anywhere, also between two statements of the leader."""
+    count = [0]
+
+    class Last:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            count[0] += 1
+            log.info("del %d", count[0])
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(20)
+    try:
+        for i in range(500):
+            Last()
+            log.info("main %d", i)
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    seen = messages(tmp_path / "j.db")
+    assert count[0] == 500
+    assert len([m for m in seen if m.startswith("del")]) == 500
+    assert [m for m in seen if m.startswith("main")] == [f"main {n}" for n in range(500)]
+
+
+def test_a_keyboard_interrupt_leaves_no_transaction_and_no_duplicate(log, tmp_path):
+    """An exception out of a signal handler, thousands of times, at any bytecode: returned calls are there once."""
+
+    class Interrupted(Exception):
+        pass
+
+    def handler(*_):
+        raise Interrupted
+
+    returned = []
+    old = signal.signal(signal.SIGALRM, handler)
+    interrupts = i = 0
+    end = time.monotonic() + 3
+    try:
+        while time.monotonic() < end:
+            i += 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + (i % 50) * 0.000003)
+                log.info("m%d", i)
+                returned.append(f"m{i}")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupts += 1
+    except Interrupted:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    store = log.durable._engine.store
+    log.info("after")
+    assert interrupts > 100
+    assert not store._conn.in_transaction
+    seen = messages(tmp_path / "j.db")
+    assert set(returned) <= set(seen)
+    assert "after" in seen
+    assert len(seen) == len(set(seen))
+
+
+def test_sync_level_decides_which_commit_is_full(log, monkeypatch):
+    """FULL for ERROR and above, NORMAL below; set explicitly each time it changes."""
+    store = log.durable._engine.store
+    conn = store.connection()
+
+    def level():
+        return conn.execute("PRAGMA synchronous").fetchone()[0]
+
+    log.info("x")
+    assert level() == 1
+    log.error("x")
+    assert level() == 2
+    log.warning("x")
+    assert level() == 1
+
+
+def test_the_keeper_syncs_within_the_interval(log, poll):
+    """What is below sync_level is synced by the keeper, without any caller."""
+    committer = log.durable._engine.committer
+    log.info("x")
+    assert committer.dirty
+    assert poll(lambda: not committer.dirty, 5)
+
+
+def test_a_locked_journal_delays_one_caller_once(tmp_path, capsys, poll):
+    """Another program holds the write lock: one wait of the lock timeout, then memory; nothing lost afterwards."""
+    handler = DurableHandler(None, tmp_path / "j.db")
+    log = logging.Logger("t", 1)
+    log.addHandler(handler)
+    log.info("m0")
+    other = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    durations = []
+    for i in range(1, 40):
+        began = time.monotonic()
+        log.info("m%d", i)
+        durations.append(time.monotonic() - began)
+    assert handler.stats().buffered == 39
+    assert durations[0] < 3.5
+    assert sum(durations[1:]) < 1
+    other.execute("ROLLBACK")
+    assert poll(lambda: handler.stats().buffered == 0, 10)
+    log.info("m40")
+    assert messages(tmp_path / "j.db") == [f"m{i}" for i in range(41)]
+    err = capsys.readouterr().err
+    assert err.count("takes no records") == 1
+    assert err.count("takes records again") == 1
+    handler.close()
+
+
+def row(level, text="x" * 100):
+    return (0.0, level, text, 0)
+
+
+def test_the_memory_buffer_is_bounded_and_drops_the_least_severe_oldest():
+    """Each drop is counted by level; what stays keeps its order."""
+    buffer = MemoryBuffer(2500)
+    rows = [row(10 if i % 2 else 40, f"{i:0100d}") for i in range(20)]
+    for r in rows:
+        buffer.add(r)
+    assert buffer.bytes <= 2500
+    assert buffer.count == 10
+    assert buffer.take_dropped() == {10: 10}
+    assert buffer.oldest(MAX_BATCH) == [r for r in rows if r[1] == 40]
+    assert buffer.take_dropped() == {}
+
+
+def test_removing_what_was_dropped_meanwhile_removes_nothing_else():
+    """The keeper commits a batch while callers overflow the buffer."""
+    buffer = MemoryBuffer(1000)
+    first = [row(10, f"{i:0100d}") for i in range(4)]
+    for r in first:
+        buffer.add(r)
+    taken = buffer.oldest(2)
+    second = [row(10, f"{i:0100d}") for i in range(4, 8)]
+    for r in second:
+        buffer.add(r)
+    buffer.remove(taken)
+    assert buffer.oldest(10) == second
+
+
+def test_overflow_of_the_memory_buffer_is_counted_in_the_journal(tmp_path, capsys, poll):
+    """What did not fit is counted by level when the journal takes records again."""
+    handler = DurableHandler(None, tmp_path / "j.db", memory_limit=5_000)
+    log = logging.Logger("t", 1)
+    log.addHandler(handler)
+    other = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for i in range(100):
+        log.info("m%d", i)
+    buffered = handler.stats().buffered
+    assert 0 < buffered < 100
+    assert handler.stats().dropped == 100 - buffered
+    other.execute("ROLLBACK")
+    assert poll(lambda: handler.stats().buffered == 0, 10)
+    assert poll(lambda: Store(str(tmp_path / "j.db")).connection().execute("SELECT dropped FROM cursor").fetchone()[0], 5)
+    assert handler.stats().dropped == 100 - buffered
+    assert messages(tmp_path / "j.db") == [f"m{i}" for i in range(100 - buffered, 100)]
+    handler.close()
