@@ -2,7 +2,8 @@
 
 Theory of operation
 -------------------
-Every caller puts a ticket on ``_arrived`` and takes the store's lock. Whoever gets it first is the leader: it writes
+A caller that finds nobody inside takes the store's lock and commits its row. One that does puts a ticket on
+``_arrived`` and takes the store's lock. Whoever gets it first is the leader: it writes
 all tickets that have queued up in ONE autocommit INSERT and marks them done. A follower gets the lock afterwards, sees
 its ticket done and returns; one whose leader died of an exception finds its ticket undone and leads in turn. There is
 nothing to time out and no transaction for an interrupt to leave open.
@@ -138,6 +139,7 @@ class Committer:
         self._on_dirty = on_dirty
         self._on_trouble = on_trouble
         self._arrived: deque[_Ticket] = deque()
+        self._inside = False  # a caller is committing; a hint, the lock decides
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
@@ -163,17 +165,52 @@ class Committer:
         """Commit ``row``, or keep it in memory if the journal is in trouble. Never raises for a journal's sake."""
         if self.trouble is not None and self._keep_in_memory(row):
             return
+        store = self._store
+        if self._inside or store.lock._is_owned():  # type: ignore[attr-defined]
+            self._append_queued(row)
+            return
+        # Nobody is inside: commit without a ticket. Whoever comes meanwhile sees _inside and queues up.
+        with store.lock:
+            self._inside = True
+            try:
+                if not self._append_alone(store, row):
+                    self._append_queued(row, leading=True)
+            finally:
+                self._inside = False
+                store.drop_commit_lock()
+
+    def _append_alone(self, store: Store, row: Row) -> bool:
+        """The shortest way, on an open connection with nobody waiting; False: take the long one."""
+        conn = store._conn
+        if conn is None or self._arrived or self.trouble is not None or conn.in_transaction:
+            return False
+        full = row[1] >= self._sync_level
+        try:
+            store.hold_commit_lock()
+            if store._full is not full:
+                store.set_synchronous(conn, full=full)
+            conn.execute(_INSERT_ONE, row)
+        except (sqlite3.Error, JournalError, OSError) as error:
+            if conn is store._conn:  # else a nested fork closed it
+                self._enter_trouble(error)
+            return False
+        self._committed(1, full=full)
+        return True
+
+    def _append_queued(self, row: Row, *, leading: bool = False) -> None:
         ticket = _Ticket(row)
         self._arrived.append(ticket)
         store = self._store
-        if store.lock._is_owned():  # type: ignore[attr-defined]
+        if not leading and store.lock._is_owned():  # type: ignore[attr-defined]
             self._append_nested(ticket)
             return
         with store.lock:
+            self._inside = True
             try:
                 while not ticket.done:
                     self._lead()
             finally:
+                self._inside = False
                 store.drop_commit_lock()
 
     # --- leader ---------------------------------------------------------------------------------------
@@ -234,7 +271,10 @@ class Committer:
             full = max(row[1] for row in rows) >= self._sync_level
             self._store.set_synchronous(conn, full=full)
             conn.execute(_insert_statement(len(rows)), [value for row in rows for value in row])
-        self.committed += len(rows)
+        self._committed(len(rows), full=full)
+
+    def _committed(self, rows: int, *, full: bool) -> None:
+        self.committed += rows
         if full:
             self.dirty = False
         elif not self.dirty:
@@ -336,6 +376,7 @@ class Committer:
     def after_fork_in_child(self) -> None:
         """The parent's callers and buffered records are the parent's."""
         self._arrived.clear()
+        self._inside = False
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None
