@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from lastwords import DurableHandler, Journal
 from lastwords.commit import MAX_BATCH, MemoryBuffer
 from lastwords.store import Store
@@ -243,7 +244,9 @@ def test_overflow_of_the_memory_buffer_is_counted_in_the_journal(tmp_path, capsy
     assert handler.stats().dropped == 100 - buffered
     other.execute("ROLLBACK")
     assert poll(lambda: handler.stats().buffered == 0, 10)
-    assert poll(lambda: Store(str(tmp_path / "j.db")).connection().execute("SELECT dropped FROM cursor").fetchone()[0], 5)
+    assert poll(
+        lambda: Store(str(tmp_path / "j.db")).connection().execute("SELECT dropped FROM cursor").fetchone()[0], 5
+    )
     assert handler.stats().dropped == 100 - buffered
     assert messages(tmp_path / "j.db") == [f"m{i}" for i in range(100 - buffered, 100)]
     handler.close()

@@ -9,8 +9,9 @@ import time
 import warnings
 from datetime import timedelta
 
-import lastwords
 import pytest
+
+import lastwords
 from lastwords import DurableHandler, Journal, JournalError, Rejected, TryAgain
 
 
@@ -218,7 +219,9 @@ def test_a_bad_path_is_a_value_error(path):
 
 def test_times_may_be_timedeltas_and_levels_numbers(make, sink):
     """As the design says."""
-    handler, log = make(sink, sync_interval=timedelta(milliseconds=50), sync_level=30, drain_timeout=timedelta(seconds=2))
+    handler, log = make(
+        sink, sync_interval=timedelta(milliseconds=50), sync_level=30, drain_timeout=timedelta(seconds=2)
+    )
     log.info("x")
     assert handler.drain(timedelta(seconds=10))
 

@@ -9,6 +9,7 @@ import tempfile
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from lastwords import Journal, record, upkeep
 from lastwords.journal import Burial, Fenced
 from lastwords.store import Store

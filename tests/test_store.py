@@ -7,6 +7,7 @@ import stat
 import sys
 
 import pytest
+
 from lastwords import Journal, JournalError, place
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
 from lastwords.store import FORMAT, Store, wal_reset_is_safe

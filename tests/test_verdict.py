@@ -7,6 +7,7 @@ import ssl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lastwords import Journal, Rejected, TryAgain, verdict
 from lastwords.delivery import Delivery, Outcome
 from lastwords.lease import Lease

@@ -45,9 +45,13 @@ class Bell:
             self._rings.get(timeout=None if timeout is None else max(0.0, timeout))
         except Empty:
             return False
-        # Swallow the rings that came before this wait: they all meant "look again".
+        self.clear()  # many rings, one wake-up
+        return True
+
+    def clear(self) -> None:
+        """Forget the rings so far: they meant "look", and the waiter is looking."""
         try:
             while True:
                 self._rings.get_nowait()
         except Empty:
-            return True
+            return

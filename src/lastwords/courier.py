@@ -164,12 +164,18 @@ class Courier:
 
     def _run(self) -> None:
         while self._rest():
-            if self._linger and not self.delivery.hurry and not self._retired:
-                self.bell.wait(self._linger)
+            self.bell.clear()  # a ring that brought us here must not cut the first pause short
+            self._wait_for_more()
             outcome = self._drain_once()
             if self._ending or (self._retired and outcome is not None):
                 break
         self._close_target()
+
+    def _wait_for_more(self) -> None:
+        """Linger, for a fuller batch; not when somebody waits for the end."""
+        until = time.monotonic() + self._linger
+        while not (self._ending or self._retired or self._waiters) and time.monotonic() < until:
+            self.bell.wait(until - time.monotonic())
 
     def _rest(self) -> bool:
         """Sleep until something is pending; False when it is time to end."""

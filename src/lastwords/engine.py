@@ -96,7 +96,16 @@ class Engine:
                 max_age=max_age,
             )
         process.follow_forks(self)
+        self._remember("keep_delivered", f"{keep_delivered:g}")
         self._begin()
+
+    def _remember(self, key: str, value: str) -> None:
+        """For the command line, which prunes too: `flush --to` from cron must not forget what this handler keeps."""
+        try:
+            if (self.journal.get_meta(key) or "0") != value:
+                self.journal.set_meta(key, value)
+        except (sqlite3.Error, JournalError, OSError) as error:  # a full disk is no reason not to start
+            process.say(f"journal {self.store.path} cannot be written: {error}")
 
     def _register(self) -> None:
         identity = self.store.identity

@@ -209,6 +209,15 @@ class Journal:
             ).fetchone()[0]
         return bool(pending)
 
+    def oldest_settled(self) -> float | None:
+        """When the oldest entry that a prune may delete was logged (unix seconds), or None."""
+        with self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
+                " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
+            ).fetchone()
+        return None if row is None else row[0]
+
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery."""
         with self.store.reading() as conn:
@@ -429,6 +438,11 @@ class Journal:
             return letters
         wanted = set(ids)
         return [letter for letter in letters if letter.id in wanted]
+
+    def dead_keys(self) -> list[tuple[int, str]]:
+        """Seq and id of all dead letters, oldest first."""
+        with self.store.reading() as conn:
+            return conn.execute("SELECT seq, id FROM dead_letters ORDER BY seq").fetchall()
 
     def retry_dead(self, ids: Sequence[str] | None = None) -> int:
         """Requeue dead letters (all, or those named): pending again at the end of the line, with their ids."""

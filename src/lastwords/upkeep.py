@@ -84,13 +84,14 @@ def checkpoint(store: Store) -> bool:
     with store.writing() as conn:
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
+        busy = 1
         try:
-            busy: int = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
                 conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
         finally:
             store.mark_checkpointing(running=False)
-    return not busy
+    return busy == 0
 
 
 def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:

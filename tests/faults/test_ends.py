@@ -227,7 +227,9 @@ def test_a_plain_queue_handler_loses_at_the_same_end(children, tmp_path):
     assert len(received.read_text().splitlines()) < 50
 
 
-HUNG = COMMON + """
+HUNG = (
+    COMMON
+    + """
 hang = threading.Event()
 def never(entries):
     hang.wait()
@@ -237,12 +239,15 @@ for i in range(n):
 log.info("m0")
 time.sleep(0.2)
 """
+)
 
 
 @pytest.mark.parametrize("handlers", [1, 2])
 def test_a_hung_target_delays_the_exit_by_one_deadline(children, tmp_path, handlers):
     """With targets that never return the process exits within drain_timeout + 0.5 s, and the rows stay."""
-    baseline = min(children.run(COMMON + "make(); log.info('m0')", tmp_path / f"b{i}.db", tmp_path / "r")[2] for i in range(2))
+    baseline = min(
+        children.run(COMMON + "make(); log.info('m0')", tmp_path / f"b{i}.db", tmp_path / "r")[2] for i in range(2)
+    )
     _, err, seconds = children.run(HUNG, tmp_path / "j.db", tmp_path / "received", handlers)
     assert "Fatal" not in err
     # The child sleeps 0.2 s itself; start-up is taken from the baseline of the same machine.
@@ -254,10 +259,13 @@ def test_a_hung_target_delays_the_exit_by_one_deadline(children, tmp_path, handl
 
 def test_close_leaves_at_once_when_another_process_delivers(children, tmp_path):
     """A handler whose journal is being delivered by another live process does not wait for it at close."""
-    holder = children.start(HUNG.replace("time.sleep(0.2)", "print('up', flush=True); time.sleep(60)"), tmp_path / "j.db", tmp_path / "r", 1)
+    holder = children.start(
+        HUNG.replace("time.sleep(0.2)", "print('up', flush=True); time.sleep(60)"), tmp_path / "j.db", tmp_path / "r", 1
+    )
     assert holder.stdout.readline() == b"up\n"
     out, _, _ = children.run(
-        COMMON + "h = make(); log.info('x'); time.sleep(0.3)\nt = time.monotonic(); h.close(); print(time.monotonic() - t)",
+        COMMON
+        + "h = make(); log.info('x'); time.sleep(0.3)\nt = time.monotonic(); h.close(); print(time.monotonic() - t)",
         tmp_path / "j.db0",
         tmp_path / "r",
     )
@@ -266,7 +274,9 @@ def test_close_leaves_at_once_when_another_process_delivers(children, tmp_path):
 
 def test_idle_handlers_do_not_poll(children, tmp_path):
     """An idle process with a handler makes no voluntary context switches in its threads."""
-    code = COMMON + """
+    code = (
+        COMMON
+        + """
     h = make(); log.error("m0"); h.drain(5); time.sleep(2.5)
     def switches():
         total = {}
@@ -278,6 +288,7 @@ def test_idle_handlers_do_not_poll(children, tmp_path):
     before = switches(); time.sleep(3); after = switches()
     print(len(before), sum(after.values()) - sum(before.values()))
     """.replace("\n    ", "\n")
+    )
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     out, _, _ = children.run(code, tmp_path / "j.db", tmp_path / "r")
@@ -356,7 +367,9 @@ def test_both_sides_of_a_fork_lose_nothing(children, tmp_path, poll, fork):
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing_children_of_their_own_lose_nothing(children, tmp_path, method):
     """A spawned child builds its own handler on the parent's journal."""
-    code = COMMON.replace('journal, received = sys.argv[1], sys.argv[2]', 'journal, received, method = sys.argv[1:4]') + """
+    code = (
+        COMMON.replace("journal, received = sys.argv[1], sys.argv[2]", "journal, received, method = sys.argv[1:4]")
+        + """
 import multiprocessing
 def child():
     make()
@@ -366,6 +379,7 @@ if __name__ == "__main__":
     for i in range(10): log.info("m%d", i)
     p = multiprocessing.get_context(method).Process(target=child); p.start(); p.join()
 """
+    )
     journal, received = tmp_path / "j.db", tmp_path / "received"
     received.touch()
     children.run(code, journal, received, method)

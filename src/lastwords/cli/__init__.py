@@ -1,0 +1,1 @@
+"""The command line: one module per verb; ``main`` finds them, ``options`` and ``output`` are shared."""

@@ -1,49 +1,181 @@
-"""Any ``logging.Handler`` as a target: its failures are heard."""
+"""Any ``logging.Handler`` as a target, so that it tells the truth.
+
+The problem: ``Handler.emit`` swallows its own failures and calls ``handleError``, and some failures not even that. So:
+
+* ``handleError`` is shadowed on the instance while we deliver, and what it was called for is raised;
+* an adapter per class checks what the handler never hears (an HTTP status, a refused recipient, a socket that was
+  silently dropped). Adapters are found by the names in the class's MRO, so subclasses get them, and nothing is imported
+  for handlers that are not used;
+* a handler that cannot acknowledge at all says so in ``warnings``, at construction.
+
+A wrapped handler leaves logging's shutdown list and is closed only by the courier: otherwise ``logging.shutdown`` and
+dictConfig block on a hung target's lock, or close the target before the drain.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
-import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from .contract import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..record import Entry
 
 
 class HandlerTarget(Target):
-    """Provisional."""
+    """Delivers to ``handler``, one record at a time. Adapters override the small steps below."""
 
     record_at_a_time = True
 
     def __init__(self, handler: logging.Handler) -> None:
-        self.handler = self.front = handler
-        self.label = type(handler).__name__
+        self.handler: Any = handler
+        self.front = handler
+        self.label = self.describe()
+        self.warnings = tuple(reason for reason in _reasons(handler) if reason)
+        leave_shutdown_list(handler)
+
+    def describe(self) -> str:
+        """The destination in words, without credentials."""
+        return type(self.handler).__name__
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        caught: list[BaseException] = []
-        handler = self.handler
-        handler.handleError = lambda record: caught.append(sys.exc_info()[1] or RuntimeError("?"))  # type: ignore
-        try:
-            for entry in entries:
-                handler.acquire()
+        for entry in entries:
+            self.before(entry)
+            with listening(self.handler) as failures:
+                self.handler.acquire()
                 try:
-                    handler.emit(entry.record)
+                    self.emit(entry)
                 finally:
-                    handler.release()
-        finally:
-            del handler.handleError
-        if caught:
-            raise caught[0]
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            os.fsync(handler.stream.fileno())
+                    self.handler.release()
+            if failures:
+                self.failed(failures[0])
+                raise failures[0]
+            self.after(entry)
+
+    def before(self, entry: Entry) -> None:
+        """Get the handler ready."""
+
+    def emit(self, entry: Entry) -> None:
+        """Let the handler emit the entry's record."""
+        self.handler.emit(entry.record)
+
+    def after(self, entry: Entry) -> None:
+        """Raise what the handler did not notice."""
+
+    def failed(self, error: BaseException) -> None:
+        """Make the handler able to try again."""
 
     def close(self) -> None:
         self.handler.close()
 
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         self.handler.setFormatter(fmt)
+
+
+@contextmanager
+def shadowed(instance: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute of the instance, for a while."""
+    attributes = vars(instance)
+    had, before = name in attributes, attributes.get(name)
+    setattr(instance, name, value)
+    try:
+        yield
+    finally:
+        if had:
+            setattr(instance, name, before)
+        else:
+            delattr(instance, name)
+
+
+@contextmanager
+def listening(handler: logging.Handler) -> Iterator[list[BaseException]]:
+    """Collect the exceptions that ``handler`` reports to its own ``handleError``."""
+    failures: list[BaseException] = []
+
+    def hear(_record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        failures.append(error or RuntimeError(f"{type(handler).__name__} called handleError without an exception"))
+
+    with shadowed(handler, "handleError", hear):
+        yield failures
+
+
+def leave_shutdown_list(handler: logging.Handler) -> None:
+    """Take ``handler`` off the list that ``logging.shutdown`` and dictConfig close."""
+    with logging._lock:  # type: ignore[attr-defined]
+        listed = logging._handlerList  # type: ignore[attr-defined]
+        listed[:] = [reference for reference in listed if reference() is not handler]
+
+
+# --- adapters, by the name of the class they are for ---------------------------------------------------------
+
+_ADAPTERS = {
+    "logging.handlers.SMTPHandler": "adapt_smtp:SMTPTarget",
+    "logging.handlers.HTTPHandler": "adapt_http:HTTPTarget",
+    "logging.FileHandler": "adapt_stream:FileTarget",
+    "logging.StreamHandler": "adapt_stream:StreamTarget",
+    "logging.handlers.DatagramHandler": "adapt_socket:DatagramTarget",
+    "logging.handlers.SocketHandler": "adapt_socket:SocketTarget",
+    "logging.handlers.SysLogHandler": "adapt_socket:SysLogTarget",
+    "logging.handlers.MemoryHandler": "adapt_memory:MemoryTarget",
+}
+
+
+def _names(handler: logging.Handler) -> list[str]:
+    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(handler).__mro__]
+
+
+def wrap(handler: logging.Handler) -> HandlerTarget:
+    """The target for ``handler``. ValueError if it can never be one."""
+    names = _names(handler)
+    if "lastwords.handler.DurableHandler" in names:
+        raise ValueError("target must not be a DurableHandler itself: give it the inner handler")
+    if "logging.handlers.NTEventLogHandler" in names:
+        raise ValueError("target must not be an NTEventLogHandler: lastwords runs on POSIX only")
+    for name in names:
+        adapter = _ADAPTERS.get(name)
+        if adapter is not None:
+            module, _, cls = adapter.partition(":")
+            target: HandlerTarget = getattr(importlib.import_module(f".{module}", __package__), cls)(handler)
+            return target
+    return HandlerTarget(handler)
+
+
+# --- handlers that cannot acknowledge ------------------------------------------------------------------------
+
+_IN_MEMORY = (
+    "{} hands records to a background thread's memory and cannot acknowledge: what is there dies with the process"
+)
+
+
+def _watchtower(handler: Any) -> str:
+    if getattr(handler, "use_queues", True):
+        return _IN_MEMORY.format("watchtower's handler") + "; use_queues=False sends at once"
+    return ""
+
+
+_UNACKNOWLEDGING: dict[str, str | Callable[[Any], str]] = {
+    "logging.handlers.QueueHandler": _IN_MEMORY.format("QueueHandler"),
+    "sentry_sdk.": _IN_MEMORY.format("sentry's handler"),
+    "opentelemetry.": _IN_MEMORY.format("OpenTelemetry's handler"),
+    "google.cloud.logging": _IN_MEMORY.format("google-cloud-logging's handler"),
+    "watchtower.": _watchtower,
+    "logstash_async.": _IN_MEMORY.format("python-logstash-async's handler"),
+    "logzio.": _IN_MEMORY.format("logzio's handler"),
+    "seqlog.": _IN_MEMORY.format("seqlog's handler"),
+    "logging.handlers.DatagramHandler": "UDP cannot acknowledge: a datagram may be lost unnoticed",
+}
+
+
+def _reasons(handler: logging.Handler) -> Iterator[str]:
+    for name in _names(handler):
+        for prefix, reason in _UNACKNOWLEDGING.items():
+            if name == prefix or (prefix.endswith((".", "logging")) and name.startswith(prefix)):
+                yield reason(handler) if callable(reason) else reason
+                return

@@ -1,0 +1,194 @@
+"""``lastwords dead list|retry|drop``: entries that were buried, with the reason."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lastwords.journal import DeadLetter, Journal
+
+EXAMPLES = """
+lastwords dead list /var/lib/app/mail.db
+lastwords dead retry /var/lib/app/mail.db 17 18
+lastwords dead drop --all /var/lib/app/mail.db
+"""
+EXAMPLES_LIST = """
+lastwords dead list /var/lib/app/mail.db
+lastwords dead list --traceback '/var/lib/app/*.db'
+lastwords dead list --json /var/lib/app/mail.db | jq -r '.[].id'
+"""
+EXAMPLES_RETRY = """
+lastwords dead retry /var/lib/app/mail.db 17 18
+lastwords dead retry --all /var/lib/app/mail.db
+"""
+EXAMPLES_DROP = """
+lastwords dead drop /var/lib/app/mail.db 17
+lastwords dead drop --all --yes /var/lib/app/mail.db
+"""
+
+
+@click.group(epilog=output.examples(EXAMPLES))
+def command() -> None:
+    """List, requeue or delete dead letters: entries that no target would take."""
+
+
+# --- list -------------------------------------------------------------------------------------------------
+
+
+def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter for programs. Its payload is shown decoded, if it decodes."""
+    from lastwords.cli import entries
+    from lastwords.record import DecodeError, decode
+
+    said: dict[str, Any] = {"journal": path, "seq": letter.seq, "id": letter.id}
+    try:
+        entry = decode(
+            seq=letter.seq, id=letter.id, created=letter.created, level=letter.level, payload=letter.payload
+        )
+        said |= entries.as_dict(entry)
+        said["record_traceback"] = said.pop("traceback")
+    except DecodeError as error:
+        said |= {"time": None, "levelname": "?", "logger": "?", "message": f"(cannot be shown: {error})"}
+    return said | {
+        "error": letter.error,
+        "traceback": letter.traceback,
+        "attempts": letter.attempts,
+        "first_failed": output.iso(letter.first_failed_at),
+        "buried": output.iso(letter.buried_at),
+        "_created": letter.created,
+        "_times": (letter.first_failed_at, letter.buried_at),
+    }
+
+
+def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool) -> None:
+    for letter in letters:
+        where = f"{letter['journal']}: " if several else ""
+        head = f"{where}{letter['seq']:>8}  {output.moment(letter['_created'])}  {letter['levelname']:<8}"
+        click.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
+        first, buried = letter["_times"]
+        tries = f"after {output.many(letter['attempts'], 'attempt')}" + (f" since {output.moment(first)}" if first else "")
+        click.echo(output.plain(f"          buried {output.moment(buried)} {tries}: {letter['error']}"))
+        if traceback and letter["traceback"]:
+            for line in str(letter["traceback"]).rstrip("\n").split("\n"):
+                click.echo("          " + output.plain(line, keep="\t"))
+
+
+@command.command("list", epilog=output.examples(EXAMPLES_LIST))
+@options.journals
+@options.limit
+@click.option("--traceback", is_flag=True, help="Also print the traceback of the last attempt.")
+@options.json_
+def list_(*, journals: tuple[str, ...], limit: int | None, traceback: bool, as_json: bool) -> None:
+    """Show dead letters: what they said, why they were buried, after how many attempts."""
+    from lastwords.cli import readonly
+    from lastwords.errors import JournalError
+
+    paths = options.required(journals)
+    letters: list[dict[str, Any]] = []
+    codes = [0]
+    for path in paths:
+        try:
+            with readonly.explained(path), readonly.look(path) as journal:
+                letters += [_as_dict(path, letter) for letter in journal.dead_letters()[:limit]]
+        except JournalError as error:
+            output.complain(error)
+            codes.append(error.exit_code)
+    if as_json:
+        shown = [{key: value for key, value in letter.items() if not key.startswith("_")} for letter in letters]
+        click.echo(output.as_json(shown))
+    else:
+        _print(letters, traceback=traceback, several=len(paths) > 1)
+    output.leave(output.worst(codes))
+
+
+# --- retry, drop ------------------------------------------------------------------------------------------
+
+letters_ = click.argument("letters", nargs=-1, metavar="[SEQ|ID]...")
+all_ = click.option("--all", "everything", is_flag=True, help="All dead letters of the journal.")
+
+
+def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list[str]], int]) -> int:
+    """Do ``change`` to the named letters (none named: all); how many it were."""
+    from lastwords.cli import readonly
+    from lastwords.journal import Journal
+    from lastwords.store import Store
+
+    (path,) = options.only(name)
+    with readonly.explained(path):
+        with readonly.look(path) as journal:  # a damaged or foreign file is not touched
+            ids = _ids(journal.dead_keys(), letters)
+        if not ids:
+            return 0
+        with Journal(Store(path, create=False)) as journal:
+            return change(journal, ids)
+
+
+def _ids(keys: Sequence[tuple[int, str]], letters: tuple[str, ...]) -> list[str]:
+    """The ids that ``letters`` name, by seq or by id; all of ``keys`` if none is named."""
+    if not letters:
+        return [id_ for _, id_ in keys]
+    found: dict[str, None] = {}
+    for letter in letters:
+        matches = [id_ for seq, id_ in keys if letter in {id_, str(seq)}]
+        if len(matches) > 1:
+            raise click.BadParameter(f"{letter} is the seq of several: {', '.join(matches)}", param_hint="SEQ|ID")
+        if not matches:
+            raise NoLetter(f"there is no dead letter {letter}; see `lastwords dead list`")
+        found[matches[0]] = None
+    return list(found)
+
+
+class NoLetter(click.ClickException):
+    """A dead letter that is not there."""
+
+    exit_code = 66
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"lastwords: {output.plain(self.message)}", file=file, err=file is None)
+
+
+def _which(letters: tuple[str, ...], *, everything: bool) -> None:
+    if bool(letters) == everything:
+        raise click.UsageError("name dead letters by SEQ or ID, or say --all", click.get_current_context())
+
+
+@command.command(epilog=output.examples(EXAMPLES_RETRY))
+@options.journal
+@letters_
+@all_
+@options.json_
+def retry(*, journal: str, letters: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Requeue dead letters: pending again, at the end of the line, with their ids.
+
+    The service, or `lastwords flush`, delivers them.
+    """
+    _which(letters, everything=everything)
+    count = _change(journal, letters, lambda opened, ids: opened.retry_dead(ids))
+    click.echo(output.as_json({"requeued": count}) if as_json else f"requeued {count:,}")
+    output.leave(0)
+
+
+@command.command(epilog=output.examples(EXAMPLES_DROP))
+@options.journal
+@letters_
+@all_
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@options.json_
+def drop(*, journal: str, letters: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
+    """Delete dead letters for good."""
+    _which(letters, everything=everything)
+    if everything and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("--all deletes for good: add --yes", click.get_current_context())
+        click.confirm(f"Delete all dead letters of {output.plain(journal)} for good?", abort=True, err=True)
+    count = _change(journal, letters, lambda opened, ids: opened.drop_dead(ids))
+    click.echo(output.as_json({"deleted": count}) if as_json else f"deleted {count:,}")
+    output.leave(0)

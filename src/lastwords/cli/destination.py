@@ -1,0 +1,119 @@
+"""``--to``: where to deliver, chosen by whoever types the command and by nothing that a journal says.
+
+A TARGET is a URL or ``module:object``. The object is found on the import path, with the current folder in front, as
+gunicorn does it, and may be:
+
+* a ``logging.Handler`` or a ``lastwords.Target``; of a ``DurableHandler``, its target
+* a function, or another callable, ``deliver(entries)``
+* a class of handlers or targets, or one whose instances are callable, that needs no arguments: it is called
+
+A plain function is always ``deliver(entries)``, never a factory: guessing would call it with the wrong thing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from lastwords import targets
+from lastwords.handler import DurableHandler
+from lastwords.targets.contract import Target
+
+from . import output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAME = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<object>[^\W\d]\w*(\.[^\W\d]\w*)*)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(stdout|file):", re.ASCII)
+
+
+def is_stdout(to: str) -> bool:
+    """True for ``stdout:``, whose reader is somebody at a terminal: nothing is settled for having been shown."""
+    return to.strip().lower().startswith("stdout:")
+
+
+def resolve(to: str) -> Target:
+    """The target that ``--to`` names. Raises Misconfigured."""
+    if _URL.match(to):
+        spec: object = to
+    else:
+        spec = _target_of(find(to, "--to"), to)
+    try:
+        target = targets.resolve(spec)
+    except Exception as error:  # a URL target reads what the user typed, a Target subclass is the user's
+        raise output.Misconfigured(f"--to {to}: {say(error)}") from error
+    if target is None:
+        raise output.Misconfigured(f"--to {to} is None: nothing can be delivered to it")
+    return target
+
+
+def say(error: BaseException) -> str:
+    """An error of the user's own code or wording, in one line."""
+    if isinstance(error, ValueError | TypeError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def find(name: str, option: str) -> Any:
+    """Import the ``module:object`` that ``option`` names. Raises Misconfigured with the import error."""
+    match = _NAME.fullmatch(name.strip())
+    if match is None:
+        raise output.Misconfigured(f"{option} {name}: is neither a URL nor module:object")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(match["module"])
+        for part in match["object"].split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # whatever the module does at import
+        raise output.Misconfigured(f"{option} {name}: {type(error).__name__}: {error}{_where(error)}") from error
+    return found
+
+
+def _where(error: BaseException) -> str:
+    """The place in the user's own module, if that is where it went wrong."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _target_of(found: object, to: str) -> object:
+    if inspect.isclass(found):
+        if not issubclass(found, logging.Handler | Target) and "__call__" not in dir(found):
+            raise output.Misconfigured(f"--to {to}: is a class whose instances cannot be called with entries")
+        try:
+            found = found()
+        except Exception as error:  # the user's constructor
+            raise output.Misconfigured(f"--to {to}: making one raised {type(error).__name__}: {error}") from error
+    if isinstance(found, DurableHandler):
+        if found._target is None:
+            raise output.Misconfigured(f"--to {to}: is a DurableHandler without a target")
+        return found._target
+    if not isinstance(found, logging.Handler | Target) and not callable(found):
+        raise output.Misconfigured(
+            f"--to {to}: is {type(found).__name__}; a logging.Handler, a lastwords.Target or a function"
+            " deliver(entries) is wanted"
+        )
+    return found
+
+
+def as_mapping(found: object, name: str) -> Mapping[str, Any]:
+    """The dictConfig at ``module:NAME``, or what the function there returns."""
+    if callable(found):
+        try:
+            found = found()
+        except Exception as error:  # the user's function
+            raise output.Misconfigured(f"--config {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise output.Misconfigured(f"--config {name}: is {type(found).__name__}, not the dict of a dictConfig")
+    return found

@@ -1,0 +1,120 @@
+"""Choosing entries by filters, and showing one: what ``list``, ``replay`` and ``dead list`` share."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lastwords import journal as journal_
+from lastwords.record import Entry
+
+from . import output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lastwords.journal import Journal, Undecodable
+
+    from .options import Seqs
+
+
+class Filter(NamedTuple):
+    """What a command line asks for. Times are unix seconds."""
+
+    level: int | None = None
+    since: float | None = None
+    until: float | None = None
+    logger: str | None = None
+    seqs: Seqs | None = None
+    delivered: bool = False
+
+    @property
+    def given(self) -> bool:
+        """True if anything was asked for."""
+        return self != Filter()
+
+
+def chosen(
+    journal: Journal, want: Filter, *, limit: int | None = None, everything: bool = False
+) -> Iterator[Entry | Undecodable]:
+    """The entries that ``want`` asks for, in order; what does not decode comes as it is, unless a logger was named.
+
+    ``everything``: pending and delivered ones. Buried entries are neither: they are dead letters.
+    """
+    buried = {id_ for _, id_ in journal.dead_keys()} if want.delivered or everything else set()
+    count = 0
+    found = journal.entries(
+        pending=not want.delivered,
+        settled=want.delivered or everything,
+        first=want.seqs.first if want.seqs else None,
+        last=want.seqs.last if want.seqs else None,
+        since=want.since,
+        until=want.until,
+        min_level=want.level,
+    )
+    for item in found:
+        id_ = item.id if isinstance(item, Entry) else item.row.id
+        if id_ in buried or not _is_of_logger(item, want.logger):
+            continue
+        yield item
+        count += 1
+        if count == limit:
+            return
+
+
+def _is_of_logger(item: Entry | Undecodable, name: str | None) -> bool:
+    if name is None:
+        return True
+    return isinstance(item, Entry) and (item.logger == name or item.logger.startswith(name + "."))
+
+
+# --- one entry ---------------------------------------------------------------------------------------------
+
+
+def level_name(level: int) -> str:
+    """The name of a level as this process has it."""
+    return logging.getLevelName(level) if isinstance(level, int) else "?"
+
+
+def as_dict(item: Entry | Undecodable, *, traceback: bool = True) -> dict[str, Any]:
+    """An entry for programs; ``error`` says why one does not decode."""
+    if isinstance(item, journal_.Undecodable):
+        return {"seq": item.row.seq, "id": item.row.id, "error": item.reason}
+    record = item.record
+    said: dict[str, Any] = {
+        "seq": item.seq,
+        "id": item.id,
+        "time": output.iso(item.created),
+        "created": item.created,
+        "level": item.level,
+        "levelname": record.levelname,
+        "logger": item.logger,
+        "message": item.message,
+        "extra": dict(item.extra),
+    }
+    if traceback:
+        said["traceback"] = details(item) or None
+    return said
+
+
+def as_line(item: Entry | Undecodable, *, traceback: bool = False) -> str:
+    """An entry for people, on one line; ``traceback`` adds its further lines, indented."""
+    if isinstance(item, journal_.Undecodable):
+        return output.plain(f"{item.row.seq:>8}  (cannot be shown: {item.reason})")
+    record = item.record
+    first = f"{item.seq:>8}  {output.moment(item.created)}  {record.levelname:<8}  {item.logger}  "
+    if not traceback:
+        return output.plain(first + item.message)
+    message, *rest = item.message.split("\n")
+    rest += details(item).split("\n") if details(item) else []
+    lines = [output.plain(first + message), *("          " + output.plain(line, keep="\t") for line in rest)]
+    return "\n".join(lines)
+
+
+def details(entry: Entry) -> str:
+    """Traceback and stack of an entry, as text."""
+    record = entry.record
+    formatter = logging.Formatter()
+    text = record.exc_text or (formatter.formatException(record.exc_info) if record.exc_info else "")
+    stack = str(record.stack_info) if record.stack_info else ""
+    return "\n".join(part for part in (str(text), stack) if part)

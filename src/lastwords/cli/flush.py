@@ -1,0 +1,98 @@
+"""``lastwords flush``: deliver what is pending. For cron: many journals, a deadline, no word without need."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .deliver import Job
+
+EXAMPLES = """
+lastwords flush --to smtp://localhost/ops@example.com '/var/lib/app/*.db'
+lastwords flush --config /etc/app/logging.toml
+lastwords flush --config myapp.settings:LOGGING --timeout 5m
+lastwords flush --takeover --to myapp.logs:deliver /var/lib/app/mail.db
+
+# crontab: every five minutes; a mail from cron means that something is stuck
+*/5 * * * * lastwords flush --quiet --config /etc/app/logging.toml
+"""
+OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE (or $LASTWORDS_TO); to look, `lastwords list JOURNAL`"
+
+
+def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> None:
+    from . import deliver
+
+    if as_json:
+        click.echo(output.as_json([job.as_dict() for job in jobs]))
+    for job in jobs:
+        if job.error is not None:
+            output.complain(job.error)
+            continue
+        stuck = job.exit_code != 0
+        if not as_json and (verbose or stuck or (job.done and not quiet)):
+            click.echo(deliver.summary(job))
+        for note in job.notes if verbose else ():
+            output.complain(f"{job.path}: {note}")
+
+
+@click.command(epilog=output.examples(EXAMPLES))
+@options.journals
+@options.to
+@options.config
+@options.handler
+@click.option(
+    "--timeout",
+    type=options.SPAN,
+    default="60",
+    show_default=True,
+    metavar="SPAN",
+    help="Seconds (or 5m, 1h) for all journals together. What is not delivered by then stays pending.",
+)
+@options.takeover
+@click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong or remains.")
+@click.option("--verbose", "-v", is_flag=True, help="Say something about every journal.")
+@options.json_
+def command(
+    *,
+    journals: tuple[str, ...],
+    to: str | None,
+    config: str | None,
+    handler: str | None,
+    timeout: float,
+    takeover: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Deliver and settle what is pending: the job for cron.
+
+    JOURNAL is a path or a quoted pattern; with --config and no JOURNAL, those of the configuration that exist. Says
+    nothing when there is nothing to say. A journal that another live process delivers from is left to it. Delivered
+    entries are pruned as their service would prune them.
+    """
+    from . import deliver, destination, sources
+
+    if timeout <= 0:
+        raise click.BadParameter("must be more than 0", param_hint="--timeout")
+    began = time.monotonic()
+    if to is not None and config is None and destination.is_stdout(to):
+        raise click.UsageError("flush settles, and stdout: is for looking: `lastwords replay --to stdout: [--settle]`")
+    source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
+    looked = sources.look(source, named=bool(journals))
+    to_do = [job for job, wanted in looked if wanted and sources.equip(source, job)]
+    interrupted = deliver.run(
+        to_do,
+        lambda group, deadline: deliver.settle_group(group, deadline, take_over=takeover),
+        timeout=max(0.1, timeout - (time.monotonic() - began)),
+    )
+    jobs = [job for job, _ in looked]
+    _say(jobs, quiet=quiet, verbose=verbose, as_json=as_json)
+    output.leave(interrupted or output.worst(job.exit_code for job in jobs))

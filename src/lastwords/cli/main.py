@@ -1,0 +1,112 @@
+"""The command ``lastwords``: finds the verb, runs it, and turns whatever happened into one line and an exit code.
+
+Rules
+-----
+* Verbs are imported when they are used, and import what is heavy when they run: ``--help`` answers at once.
+* Every verb ends through ``output.leave(code)``. What it raises becomes one line on stderr, never a traceback:
+  JournalError and Misconfigured carry their exit code, KeyboardInterrupt is 130, a reader that went away (``| head``)
+  is silence and 141, as it is for other tools.
+* ``process.passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
+  DurableHandlers, and none of them may start a courier that competes with ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from lastwords import __version__, process
+from lastwords.errors import JournalError
+
+from . import output
+
+VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor")
+
+
+class Verbs(click.Group):
+    """The group of verbs. ``main`` never lets a traceback of ours out; see the module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
+        return command
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # an entry may hold what this terminal's encoding does not
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            with process.passive():
+                code = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
+            sys.stdout.flush()
+        except Exception as error:
+            code = _code_of(error)
+            if code is None:
+                raise
+        if standalone_mode:
+            sys.exit(code or 0)
+        return code or 0
+
+
+def _code_of(error: Exception) -> int | None:
+    """Say what happened in one line; the exit code, or None if it is a defect of ours."""
+    if isinstance(error, JournalError):
+        output.complain(error)
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        return 130  # Ctrl-C, or end of file at a question
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        output.silence()
+        return 128 + 13
+    return None
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=output.verbatim(
+        """Exit codes:
+
+  0   done, or another live process delivers
+  75  entries remain
+  65  this run buried an entry or met damage
+  66  no such journal (a pattern that matches nothing is 0)
+  77  no permission
+  78  bad configuration
+  2   wrong usage
+
+Of several journals, the first of 78, 77, 66, 65, 75 that applies."""
+    ),
+)
+@click.version_option(__version__, prog_name="lastwords")
+def cli() -> None:
+    """Look after lastwords journals: what is in them, what is stuck, and getting it delivered.
+
+    A journal is the SQLite file that a lastwords.DurableHandler writes log records to before it delivers them. These
+    commands work beside a running service, and after it is gone.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli.main(prog_name="lastwords")
+    except SystemExit as ending:
+        if output.threads_left_behind():
+            # A target hangs. Its daemon thread may hold locks that the interpreter's end would wait for.
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(ending.code if isinstance(ending.code, int) else 1)
+        raise

@@ -1,0 +1,75 @@
+"""``lastwords prune``: delete what was delivered and give the space back, now rather than when the keeper would."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from . import options, output
+
+EXAMPLES = """
+lastwords prune /var/lib/app/mail.db
+lastwords prune --keep 7d --dead 90d '/var/lib/app/*.db'
+lastwords prune --keep 0 --json /var/lib/app/mail.db
+"""
+
+
+def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
+    """Prune one journal. Raises JournalError."""
+    from lastwords import upkeep
+    from lastwords.cli import deliver, readonly
+    from lastwords.journal import Journal
+    from lastwords.store import Store
+
+    with readonly.explained(path):
+        with readonly.look(path) as journal:  # a damaged or foreign file is not touched
+            keep = deliver.kept(journal) if keep is None else keep
+        before = sum(readonly.sizes(path))
+        with Journal(Store(path, create=False)) as journal:
+            dropped = 0
+            if dead is not None:
+                old = [letter.id for letter in journal.dead_letters() if letter.buried_at <= time.time() - dead]
+                dropped = journal.drop_dead(old) if old else 0
+            pruned = deliver.tidy(journal.store, keep, lambda: False)
+            upkeep.checkpoint(journal.store)
+            after = sum(readonly.sizes(path))
+    return {"journal": path, "pruned": pruned, "dead_dropped": dropped, "bytes_before": before, "bytes": after}
+
+
+@click.command(epilog=output.examples(EXAMPLES))
+@options.journals
+@click.option(
+    "--keep",
+    type=options.SPAN,
+    metavar="SPAN",
+    help="Keep delivered entries that are younger than this. Without it: as long as the service does (keep_delivered).",
+)
+@click.option("--dead", type=options.SPAN, metavar="SPAN", help="Also delete dead letters buried longer ago than this.")
+@options.json_
+def command(*, journals: tuple[str, ...], keep: float | None, dead: float | None, as_json: bool) -> None:
+    """Delete delivered entries, and give the space back to the file system.
+
+    Pending entries are never deleted, and neither are dead letters without --dead. Services do this by themselves; it
+    is safe beside a running one.
+    """
+    from lastwords.errors import JournalError
+
+    done = []
+    codes = [0]
+    for path in options.required(journals):
+        try:
+            done.append(prune(path, keep, dead))
+        except JournalError as error:
+            output.complain(error)
+            codes.append(error.exit_code)
+    if as_json:
+        click.echo(output.as_json(done))
+    for one in done if not as_json else ():
+        text = f"{one['journal']}: pruned {output.many(one['pruned'], 'entry', 'entries')}"
+        if one["dead_dropped"]:
+            text += f" and {output.many(one['dead_dropped'], 'dead letter')}"
+        click.echo(output.plain(f"{text}; {output.size(one['bytes_before'])} before, {output.size(one['bytes'])} now"))
+    output.leave(output.worst(codes))

@@ -1,0 +1,245 @@
+"""``lastwords replay``: deliver a journal whose process is gone, or copies of chosen entries. For people."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from .deliver import Job
+    from .entries import Filter
+
+EXAMPLES = """
+lastwords replay --dry-run --config /etc/app/logging.toml
+lastwords replay --to smtp://localhost/ops@example.com /var/backups/mail.db
+lastwords replay --to myapp.logs:deliver --limit 10 /var/lib/app/mail.db
+lastwords replay --to file:/tmp/today.log --delivered --since 24h /var/lib/app/mail.db
+lastwords replay --to stdout: --level error /var/lib/app/mail.db
+"""
+OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE; to see what is in it, `lastwords list JOURNAL`"
+PATIENCE_SECONDS = 60.0  # without progress and without --timeout
+
+
+def _tally(job: Job, want: Filter) -> dict[str, Any]:
+    """What would be delivered, without delivering."""
+    from lastwords.record import Entry
+
+    from . import entries, readonly
+
+    levels: dict[str, int] = {}
+    count, damaged = 0, 0
+    first: Any = None
+    last: Any = None
+    with readonly.explained(job.path), readonly.look(job.path) as journal:
+        destination = journal.get_meta("destination")
+        for item in entries.chosen(journal, want, limit=job.limit):
+            count += 1
+            if not isinstance(item, Entry):
+                damaged += 1
+                continue
+            first, last = first or item, item
+            name = entries.level_name(item.level)
+            levels[name] = levels.get(name, 0) + 1
+    return {
+        "journal": job.path,
+        "entries": count,
+        "damaged": damaged,
+        "levels": levels,
+        "first_seq": first and first.seq,
+        "last_seq": last and last.seq,
+        "first_time": first and output.iso(first.created),
+        "last_time": last and output.iso(last.created),
+        "destination": destination,
+        "_times": (first and first.created, last and last.created),
+    }
+
+
+def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) -> int:
+    """Say what a run would do; nothing is opened for writing, built or called."""
+    from lastwords.errors import JournalError
+
+    tallies = []
+    for job in jobs:
+        try:
+            if job.error is None:
+                tallies.append(_tally(job, want))
+                continue
+        except JournalError as error:
+            job.error = error
+        assert job.error is not None
+        output.complain(job.error)
+    for tally in tallies:
+        first, last = tally.pop("_times")
+        if not as_json:
+            levels = ", ".join(f"{count:,} {name}" for name, count in tally["levels"].items())
+            span = f", from {output.moment(first)} to {output.moment(last)}" if first else ""
+            verb = "deliver copies of" if copies else "deliver and settle"
+            click.echo(
+                output.plain(
+                    f"{tally['journal']}: would {verb} {output.many(tally['entries'], 'entry', 'entries')}"
+                    + (f" ({levels})" if levels else "")
+                    + span
+                )
+            )
+    if as_json:
+        click.echo(output.as_json(tallies))
+    codes = [job.error.exit_code for job in jobs if job.error]
+    return output.worst([*codes, *(65 for tally in tallies if tally["damaged"])])
+
+
+class _Watch:
+    """Looks at the jobs ten times a second: moves the bar, and stops what makes no progress."""
+
+    def __init__(self, jobs: Sequence[Job], bar: Any, patience: float | None, *, to_stdout: bool) -> None:
+        self._jobs = jobs
+        self._bar = bar
+        self._patience = patience
+        self._to_stdout = to_stdout
+        self._shown = 0
+        self._moved_at = time.monotonic()
+        self.reader_left = False
+
+    def __call__(self) -> None:
+        done = sum(job.done for job in self._jobs)
+        if done != self._shown:
+            if self._bar is not None:
+                self._bar.update(done - self._shown)
+            self._shown, self._moved_at = done, time.monotonic()
+        elif self._patience is not None and time.monotonic() - self._moved_at > self._patience:
+            self._stop()
+        if self._to_stdout and any((_error(job) or "").startswith("BrokenPipeError") for job in self._jobs):
+            self.reader_left = True  # `replay --to stdout: | head`
+            self._stop()
+
+    def _stop(self) -> None:
+        for job in self._jobs:
+            job.stop()
+
+
+def _error(job: Job) -> str | None:
+    return job.last_error or (job.delivery.last_error if job.delivery is not None else None)
+
+
+def _bar(jobs: Sequence[Job], *, copies: bool, to_stdout: bool) -> AbstractContextManager[Any]:
+    if copies or not sys.stderr.isatty() or (to_stdout and sys.stdout.isatty()):
+        return nullcontext()
+    length = sum(min(job.pending, job.limit or job.pending) for job in jobs)
+    return click.progressbar(length=length, label="Delivering", file=sys.stderr, show_pos=True)
+
+
+def _deliver(
+    jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, to_stdout: bool
+) -> int | None:
+    from . import deliver
+    from .copies import Copies
+
+    def settle(group: list[Job], deadline: float | None) -> None:
+        deliver.settle_group(group, deadline, take_over=takeover)
+
+    def copy(group: list[Job], deadline: float | None) -> None:
+        for job in group:
+            Copies(job, deadline).deliver(want)
+
+    work: Callable[[list[Job], float | None], None] = copy if copies else settle
+    with _bar(jobs, copies=copies, to_stdout=to_stdout) as bar:
+        watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, to_stdout=to_stdout)
+        interrupted = deliver.run(jobs, work, timeout=timeout, watch=watch)
+    if watch.reader_left:
+        output.silence()
+        output.leave(128 + 13)
+    return interrupted
+
+
+def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None:
+    from . import deliver
+
+    if as_json:
+        click.echo(output.as_json([job.as_dict() | {"copies": copies} for job in jobs]), err=err)
+    for job in jobs:
+        for note in job.notes:
+            output.complain(f"{job.path}: {note}")
+        if job.error is not None:
+            output.complain(job.error)
+        elif not as_json:
+            click.echo(deliver.summary(job, verb="delivered copies of" if copies else "delivered"), err=err)
+
+
+@click.command(epilog=output.examples(EXAMPLES))
+@options.journals
+@options.to
+@options.config
+@options.handler
+@options.level
+@options.since
+@options.until
+@options.logger
+@options.seq
+@options.delivered
+@options.limit
+@click.option("--settle", is_flag=True, help="With --to stdout:, settle what was shown; otherwise it stays pending.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be delivered.")
+@click.option(
+    "--timeout",
+    type=options.SPAN,
+    metavar="SPAN",
+    help="Stop after so many seconds (or 5m, 1h). Without it, a minute without any progress ends the run.",
+)
+@options.takeover
+@options.json_
+def command(
+    *,
+    journals: tuple[str, ...],
+    to: str | None,
+    config: str | None,
+    handler: str | None,
+    level: int | None,
+    since: float | None,
+    until: float | None,
+    logger: str | None,
+    seqs: options.Seqs | None,
+    delivered: bool,
+    limit: int | None,
+    settle: bool,
+    dry_run: bool,
+    timeout: float | None,
+    takeover: bool,
+    as_json: bool,
+) -> None:
+    """Deliver a journal whose process is gone, or copies of chosen entries.
+
+    Without filters, what is delivered is settled, in order; --limit stops after so many. With --level, --since,
+    --until, --logger, --seq or --delivered, copies of the chosen entries are delivered, with their ids, and the cursor
+    stays. stdout: shows, and settles nothing unless --settle is given.
+    """
+    from . import destination, sources
+    from .entries import Filter
+
+    if timeout is not None and timeout <= 0:
+        raise click.BadParameter("must be more than 0", param_hint="--timeout")
+    want = Filter(level, since, until, logger, seqs, delivered)
+    if settle and want.given:
+        raise click.UsageError("--settle and filters exclude each other: the cursor passes nothing by")
+    source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
+    to_stdout = to is not None and config is None and destination.is_stdout(to)
+    copies = want.given or (to_stdout and not settle)
+    looked = sources.look(source, named=bool(journals))
+    jobs = [job for job, _ in looked]
+    for job in jobs:
+        job.limit = limit
+    if dry_run:
+        output.leave(_dry_run(jobs, want, copies=copies, as_json=as_json))
+    wanted = [job for job in jobs if job.error is None and (copies or job.pending)]
+    to_do = [job for job in wanted if sources.equip(source, job)]
+    interrupted = _deliver(to_do, want, copies=copies, timeout=timeout, takeover=takeover, to_stdout=to_stdout)
+    _say(jobs, copies=copies, as_json=as_json, err=to_stdout)
+    output.leave(interrupted or output.worst(job.exit_code for job in jobs))

@@ -1,0 +1,297 @@
+"""``lastwords status``: journals in numbers, for people, for programs, for monitors."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXAMPLES = """
+lastwords status /var/lib/app/mail.db
+lastwords status --json '/var/lib/*/*.db' | jq '.[].pending'
+lastwords status --check --crit-age 30m '/var/lib/app/*.db'
+lastwords status --format prometheus --output /var/lib/node_exporter/lastwords.prom '/var/lib/app/*.db'
+"""
+
+METRICS = (
+    # name, field, type, help
+    ("up", "up", "gauge", "1 if the journal could be read."),
+    ("pending_entries", "pending", "gauge", "Entries that wait for delivery."),
+    (
+        "oldest_pending_age_seconds",
+        "oldest_age_seconds",
+        "gauge",
+        "Age of the oldest pending entry, 0 if there is none.",
+    ),
+    ("delivered_entries_total", "delivered", "counter", "Entries that the target accepted."),
+    ("dead_entries", "dead", "gauge", "Dead letters in the journal."),
+    ("dropped_entries_total", "dropped", "counter", "Entries dropped because the journal was full."),
+    ("retries_total", "retries", "counter", "Failed attempts to deliver."),
+    ("last_delivery_timestamp_seconds", "last_delivery", "gauge", "When an entry was last accepted."),
+    ("last_error_timestamp_seconds", "last_error_at", "gauge", "When an attempt last failed."),
+    ("lease_held", "lease_held", "gauge", "1 while a process delivers."),
+    ("file_bytes", "bytes", "gauge", "Size of the journal."),
+    ("wal_bytes", "wal_bytes", "gauge", "Size of its write-ahead log."),
+)
+
+
+def read(path: str) -> dict[str, Any]:
+    """What there is to know about one journal. Never raises for the journal's sake: ``error`` says what is wrong."""
+    from lastwords import lease
+    from lastwords.errors import JournalError
+
+    from . import readonly
+
+    state: dict[str, Any] = {"journal": path, "error": None, "exit_code": 0}
+    try:
+        with readonly.explained(path), readonly.look(path) as journal:
+            stats = journal.stats()
+            state |= {key: journal.get_meta(key) for key in ("destination", "format")}
+    except JournalError as error:
+        return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}
+    file_bytes, wal_bytes = readonly.sizes(path)
+    return state | {
+        "pending": stats.pending,
+        "delivered": stats.delivered,
+        "dead": stats.dead,
+        "dropped": stats.dropped,
+        "retries": stats.retries,
+        "oldest_age_seconds": None if stats.oldest_age is None else round(stats.oldest_age, 3),
+        "last_delivery": stats.last_delivery,
+        "last_error": stats.last_error,
+        "last_error_at": stats.last_error_at,
+        "lease_pid": lease.holder(path),
+        "bytes": file_bytes,
+        "wal_bytes": wal_bytes,
+        "format": int(state["format"]) if str(state["format"]).isdigit() else None,
+    }
+
+
+# --- for people -------------------------------------------------------------------------------------------
+
+
+def _table(states: Sequence[dict[str, Any]]) -> None:
+    fine = [state for state in states if not state["error"]]
+    if fine:
+        head = ["JOURNAL", "PENDING", "OLDEST", "DELIVERED", "DEAD", "DROPPED", "SIZE", "LEASE", "DESTINATION"]
+        rows = [
+            [
+                state["journal"],
+                f"{state['pending']:,}",
+                output.age(state["oldest_age_seconds"]),
+                f"{state['delivered']:,}",
+                f"{state['dead']:,}",
+                f"{state['dropped']:,}",
+                output.size(state["bytes"] + state["wal_bytes"]),
+                "free" if state["lease_pid"] is None else f"pid {state['lease_pid']}",
+                state["destination"] or "-",
+            ]
+            for state in fine
+        ]
+        click.echo(output.table(head, rows, right="PENDING OLDEST DELIVERED DEAD DROPPED SIZE"))
+    for state in fine:
+        if state["pending"] and state["last_error"]:
+            ago = output.age(max(0.0, time.time() - (state["last_error_at"] or 0.0)))
+            click.echo(output.plain(f"{state['journal']}: last error, {ago} ago: {state['last_error']}"))
+
+
+# --- for Prometheus ---------------------------------------------------------------------------------------
+
+
+def prometheus(states: Sequence[dict[str, Any]]) -> str:
+    """The text exposition format."""
+    lines = []
+    for name, field, kind, text in METRICS:
+        samples = []
+        for state in states:
+            value = _sample(state, field)
+            if value is not None:
+                label = state["journal"].encode("utf-8", "backslashreplace").decode()
+                label = label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+                samples.append(f'lastwords_{name}{{journal="{label}"}} {value}')
+        lines += [f"# HELP lastwords_{name} {text}", f"# TYPE lastwords_{name} {kind}", *samples]
+    return "\n".join(lines) + "\n"
+
+
+def _sample(state: dict[str, Any], field: str) -> float | int | None:
+    if field == "up":
+        return 0 if state["error"] else 1
+    if state["error"]:
+        return None
+    if field == "lease_held":
+        return 0 if state["lease_pid"] is None else 1
+    if field == "oldest_age_seconds":
+        return state[field] or 0
+    value: float | int | None = state[field]
+    return value
+
+
+def write_whole(path: str, text: str) -> None:
+    """Replace ``path`` at once, readable by all: a collector never sees half a file. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o644)
+            file.write(text)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+# --- for monitors -----------------------------------------------------------------------------------------
+
+
+def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None, float | None]]) -> tuple[int, str]:
+    """A Nagios check: the code, and its line with performance data. ``limits``: field to (warning, critical)."""
+    code, problems, performance = 0, [], []
+    for state in states:
+        name = os.path.basename(state["journal"])
+        if state["error"]:
+            # Damage is an emergency; what cannot be looked at is unknown.
+            found = 2 if state["exit_code"] == 65 else 3
+            problems.append((found, state["error"]))
+            continue
+        for field, (warning, critical) in limits.items():
+            value = state[field] or 0
+            found = (
+                2
+                if critical is not None and value >= critical
+                else 1
+                if warning is not None and value >= warning
+                else 0
+            )
+            what = {"oldest_age_seconds": f"oldest pending {output.age(value)}"}.get(field, f"{value:,} {field}")
+            if found:
+                problems.append((found, f"{name}: {what}"))
+            unit = "s" if field == "oldest_age_seconds" else "c" if field == "dropped" else ""
+            label = f"{name} {field.removesuffix('_seconds')}".replace("'", "").replace("=", "")
+            bounds = ";".join("" if bound is None else f"{bound:g}" for bound in (warning, critical))
+            performance.append(f"'{label}'={value:g}{unit};{bounds};0")
+    # Nagios' order of gravity: critical, unknown, warning.
+    gravity = (2, 3, 1)
+    problems.sort(key=lambda problem: gravity.index(problem[0]))
+    code = problems[0][0] if problems else 0
+    word = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[code]
+    pending = sum(state.get("pending", 0) for state in states)
+    fine = f"{output.many(len(states), 'journal')}, {pending:,} pending"
+    line = f"LASTWORDS {word} - {'; '.join(text for _, text in problems) or fine}"
+    return code, output.plain(line.replace("|", "/")) + (" | " + " ".join(performance) if performance else "")
+
+
+# --- the verb ---------------------------------------------------------------------------------------------
+
+thresholds = options.named(
+    click.option("--warn-pending", type=click.IntRange(1), metavar="N", help="WARNING from N pending entries on."),
+    click.option("--crit-pending", type=click.IntRange(1), metavar="N", help="CRITICAL from N pending entries on."),
+    click.option(
+        "--warn-age", type=options.SPAN, default="15m", show_default=True, help="WARNING if the oldest is that old."
+    ),
+    click.option(
+        "--crit-age", type=options.SPAN, default="1h", show_default=True, help="CRITICAL if the oldest is that old."
+    ),
+    click.option(
+        "--warn-dead",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="WARNING from N dead letters on.",
+    ),
+    click.option("--crit-dead", type=click.IntRange(1), metavar="N", help="CRITICAL from N dead letters on."),
+    click.option(
+        "--warn-dropped",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="WARNING from N drops on.",
+    ),
+    click.option("--crit-dropped", type=click.IntRange(1), metavar="N", help="CRITICAL from N drops on."),
+)
+
+
+@click.command(epilog=output.examples(EXAMPLES))
+@options.journals
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "prometheus"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
+@options.json_
+@click.option(
+    "--output",
+    "file",
+    metavar="FILE",
+    help="Write to FILE instead, as a whole: a temporary file beside it is renamed over it.",
+)
+@click.option(
+    "--check",
+    "checking",
+    is_flag=True,
+    help="Be a check for Nagios and its kin: one line with performance data; exit code 0 OK, 1 WARNING, 2 CRITICAL,"
+    " 3 UNKNOWN.",
+)
+@thresholds
+def command(
+    *,
+    journals: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    file: str | None,
+    checking: bool,
+    **bounds: float | None,
+) -> None:
+    """Show how many entries are pending, delivered, dead and dropped.
+
+    JOURNAL is a path or a quoted pattern. Only looks: nothing is written to a journal, and a running service is not
+    held up.
+    """
+    paths = options.required(journals)
+    states = [read(path) for path in paths]
+    if checking:
+        limits = {
+            field: (bounds[f"warn_{name}"], bounds[f"crit_{name}"])
+            for name, field in {
+                "pending": "pending",
+                "age": "oldest_age_seconds",
+                "dead": "dead",
+                "dropped": "dropped",
+            }.items()
+        }
+        code, line = check(states, limits)
+        click.echo(line)
+        output.leave(code)
+    if as_json:
+        form = "json"
+    if form != "json":
+        for state in states:
+            if state["error"]:
+                output.complain(state["error"])
+    text = output.as_json(states) + "\n" if form == "json" else prometheus(states) if form == "prometheus" else ""
+    if file is not None:
+        _write(file, text or output.as_json(states) + "\n")
+    elif text:
+        click.echo(text, nl=False)
+    else:
+        _table(states)
+    output.leave(output.worst(state["exit_code"] for state in states))
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        write_whole(file, text)
+    except OSError as error:
+        raise output.Misconfigured(f"--output {file}: {error.strerror}") from error

@@ -1,0 +1,111 @@
+"""SocketHandler, DatagramHandler and SysLogHandler: notice a dead peer, connect again, say what cannot be known.
+
+stdlib's SocketHandler drops a record silently when it is not connected (``sock`` is None afterwards) and waits between
+its own attempts (``retryTime``), which is our courier's work. SysLogHandler over TCP never connects again
+(CPython gh-95891, gh-122959). Plain TCP acknowledges nothing: bytes in a socket's buffer are lost when the peer dies,
+which a look at the socket before each record makes rarer, not impossible.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .handlers import HandlerTarget
+
+if TYPE_CHECKING:
+    import logging
+
+    from ..record import Entry
+
+_TCP = "plain TCP cannot acknowledge: what the peer had not read when it died is lost unnoticed"
+_UDP = "UDP cannot acknowledge: a datagram may be lost unnoticed"
+
+
+def peer_is_gone(sock: socket.socket) -> bool:
+    """True if the peer closed or reset the connection (nothing to read means it is there)."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+class SocketTarget(HandlerTarget):
+    """Accepted: handed to the kernel over a connection that was alive just before."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(handler)
+        self.warnings += (f"{type(handler).__name__}: {_TCP}",)
+
+    def describe(self) -> str:
+        port = f":{self.handler.port}" if self.handler.port else ""
+        return f"{type(self.handler).__name__} {self.handler.host}{port}"
+
+    def before(self, entry: Entry) -> None:
+        self.handler.retryTime = None  # the courier does the waiting
+        if self.handler.sock is not None and peer_is_gone(self.handler.sock):
+            self._drop()
+
+    def _drop(self) -> None:
+        sock, self.handler.sock = self.handler.sock, None
+        if sock is not None:
+            with suppress(OSError):
+                sock.close()
+
+    def after(self, entry: Entry) -> None:
+        if self.handler.sock is None:
+            raise ConnectionError(f"{self.label}: not connected, or the connection broke")
+
+    def failed(self, error: BaseException) -> None:
+        self._drop()
+
+    def after_fork_in_child(self) -> None:
+        self._drop()  # closes the child's descriptor; the parent's connection lives on
+
+
+class DatagramTarget(HandlerTarget):
+    """Accepted: handed to the kernel."""
+
+    def describe(self) -> str:
+        return f"{type(self.handler).__name__} {self.handler.host}:{self.handler.port}"
+
+    def after_fork_in_child(self) -> None:
+        self.handler.sock = None
+
+
+class SysLogTarget(HandlerTarget):
+    """Accepted: handed to the kernel; over a Unix socket, to the local syslog daemon."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(handler)
+        if not self.handler.unixsocket:
+            self.warnings += (f"{type(handler).__name__}: {_UDP if self._is_udp() else _TCP}",)
+
+    def _is_udp(self) -> bool:
+        return bool(self.handler.socktype == socket.SOCK_DGRAM)
+
+    def describe(self) -> str:
+        address: Any = self.handler.address
+        place = address if isinstance(address, str) else ":".join(map(str, address))
+        return f"{type(self.handler).__name__} {place}"
+
+    def before(self, entry: Entry) -> None:
+        sock = self.handler.socket
+        stream = not self.handler.unixsocket and not self._is_udp()
+        if sock is not None and stream and peer_is_gone(sock):
+            self._drop()
+
+    def failed(self, error: BaseException) -> None:
+        self._drop()  # emit() connects again when there is no socket
+
+    def _drop(self) -> None:
+        sock, self.handler.socket = self.handler.socket, None
+        if sock is not None:
+            with suppress(OSError):
+                sock.close()
+
+    def after_fork_in_child(self) -> None:
+        self._drop()
