@@ -12,8 +12,8 @@ migration = Migrations("lastwords")
 
 @migration()
 def m001_first_format(db):
-    # seq: the place in the line. No AUTOINCREMENT and no index: each costs every record 15-20 %. The newest row is never
-    # deleted instead, so that max(seq) + 1 is always new. id is set only where it is not "<epoch uuid>-<seq>":
+    # seq: the place in the line. No AUTOINCREMENT and no index: each costs every record 15-20 %. The newest row is
+    # never deleted instead, so that max(seq) + 1 is always new. id is set only where it is not "<epoch uuid>-<seq>":
     # requeued and salvaged entries keep the one they had.
     db.execute(
         """CREATE TABLE entries (

@@ -61,8 +61,8 @@ class _Did(enum.Enum):
 class Delivery:
     """Delivers one journal to one target. One thread at a time.
 
-    ``batch_size``: entries in one call at most. ``linger``: seconds to wait for a fuller batch. ``suspect_after``: failed
-    attempts before the head of the line is suspected. ``retry_min``, ``retry_max``: seconds between attempts.
+    ``batch_size``: entries in one call at most. ``linger``: seconds to wait for a fuller batch. ``suspect_after``:
+    failed attempts before the head of the line is suspected. ``retry_min``, ``retry_max``: seconds between attempts.
     ``on_settled``: called after each mark. ``bell``: rung to cut a pause short, set to end it.
     """
 
@@ -113,7 +113,7 @@ class Delivery:
     def drain(self, *, wait_for_lease: bool = False, take_over: bool = False, once: bool = False) -> Outcome:
         """Deliver until nothing is pending, the deadline passes or the bell is set.
 
-        ``once``: give up at the first pause instead of backing off. Raises Fenced, JournalError, sqlite3.Error, OSError.
+        ``once``: give up at the first pause instead of backing off. Raises Fenced and what SQLite raises.
         """
         if take_over:
             self.lease.take_over()

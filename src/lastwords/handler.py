@@ -8,7 +8,6 @@ shared between threads, which that lock would prevent), never calls the target, 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 import weakref
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from . import knobs, place, process, record, targets
 from .engine import Engine
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
     from datetime import timedelta
 

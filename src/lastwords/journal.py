@@ -5,7 +5,7 @@ What the schema means
 ``entries``       committed records, ``seq`` their place. Rows at or below the cursor are settled and wait to be pruned;
                   the newest row is never deleted, so that no seq is used twice.
 ``cursor``        one row: ``settled`` (the cursor), ``fence`` (raised by a takeover), ``consumed`` (how many seqs were
-                  settled, buried or dropped: pending = max(seq) - consumed), what is known against the head of the line.
+                  settled, buried or dropped: pending = max(seq) - consumed), what is known against the head.
 ``ahead``         seqs that were settled out of order, while the head of the line was probed.
 ``dead_letters``  copies of buried entries with their error, redrivable.
 ``epochs``        from ``first_seq`` on, ids are ``<uuid>-<seq>``.
@@ -26,11 +26,10 @@ changes nothing (:class:`Fenced`).
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from . import place
 from .errors import JournalError
@@ -38,6 +37,7 @@ from .record import DecodeError, Entry, checksum, decode
 from .store import Store
 
 if TYPE_CHECKING:
+    import os
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -140,7 +140,7 @@ class Journal:
         self.store = path if isinstance(path, Store) else Store(place.absolute(path), create=False)
         self.path = self.store.path
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -388,8 +388,8 @@ class Journal:
             return  # shed meanwhile, and counted there
         # A copy: the row itself may be the newest, which must stay.
         conn.execute(
-            "INSERT OR REPLACE INTO dead_letters (id, seq, created, level, payload, checksum, error, traceback, attempts,"
-            " first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
+            "INSERT OR REPLACE INTO dead_letters (id, seq, created, level, payload, checksum, error, traceback,"
+            " attempts, first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
             " FROM entries WHERE seq = ?",
             (
                 self._id_of(burial.seq, row[0]),

@@ -252,7 +252,7 @@ class Store:
         os.pwrite(self._commit_fd, CHECKPOINTING if running else b"-", 0)
 
     def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
-        """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper sees to it."""
+        """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
         if self._full is not full:
             conn.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
             self._full = full
@@ -313,14 +313,17 @@ class Store:
         )
         try:
             self._prepare(conn)
-            if identity is None or place.identify(self.path) != identity:
-                raise JournalError(self.path, "was replaced while it was opened", "try again")
-            self.identity = identity
-            self._begin_epoch(conn, identity)
+            self.identity = self._same_file(identity)
+            self._begin_epoch(conn, self.identity)
         except BaseException:
             conn.close()
             raise
         return conn
+
+    def _same_file(self, identity: place.Identity | None) -> place.Identity:
+        if identity is None or place.identify(self.path) != identity:
+            raise JournalError(self.path, "was replaced while it was opened", "try again")
+        return identity
 
     def _look(self) -> None:
         """Refuse a foreign file before anything is written, not even a -shm beside it."""

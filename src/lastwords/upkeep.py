@@ -84,7 +84,7 @@ def checkpoint(store: Store) -> bool:
     with store.writing() as conn:
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
-        busy = 1
+        busy: int = 1
         try:
             busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
@@ -112,7 +112,7 @@ def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> in
 def vacuum_slice(store: Store) -> bool:
     """Give some free pages back to the file system; True if there is more to give."""
     with store.writing() as conn:
-        free = conn.execute("PRAGMA freelist_count").fetchone()[0]
+        free: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
         if free <= VACUUM_FROM:
             return False
         store.set_synchronous(conn, full=False)
@@ -177,9 +177,10 @@ def _count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) ->
     for level, count in drops.items():
         if count:
             conn.execute(
-                "INSERT INTO drops (level, count, first_at, last_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT (level) DO"
-                " UPDATE SET count = count + ?2, last_at = ?3, first_at = CASE WHEN told = count THEN ?3 ELSE first_at END",
-                (level, count, now),
+                "INSERT INTO drops (level, count, first_at, last_at) VALUES (:level, :count, :now, :now)"
+                " ON CONFLICT (level) DO UPDATE SET count = count + :count, last_at = :now,"
+                " first_at = CASE WHEN told = count THEN :now ELSE first_at END",
+                {"level": level, "count": count, "now": now},
             )
     conn.execute("UPDATE cursor SET dropped = dropped + ?", (sum(drops.values()),))
 

@@ -50,9 +50,7 @@ def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
 
     said: dict[str, Any] = {"journal": path, "seq": letter.seq, "id": letter.id}
     try:
-        entry = decode(
-            seq=letter.seq, id=letter.id, created=letter.created, level=letter.level, payload=letter.payload
-        )
+        entry = decode(seq=letter.seq, id=letter.id, created=letter.created, level=letter.level, payload=letter.payload)
         said |= entries.as_dict(entry)
         said["record_traceback"] = said.pop("traceback")
     except DecodeError as error:
@@ -74,7 +72,9 @@ def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool)
         head = f"{where}{letter['seq']:>8}  {output.moment(letter['_created'])}  {letter['levelname']:<8}"
         click.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
         first, buried = letter["_times"]
-        tries = f"after {output.many(letter['attempts'], 'attempt')}" + (f" since {output.moment(first)}" if first else "")
+        tries = f"after {output.many(letter['attempts'], 'attempt')}" + (
+            f" since {output.moment(first)}" if first else ""
+        )
         click.echo(output.plain(f"          buried {output.moment(buried)} {tries}: {letter['error']}"))
         if traceback and letter["traceback"]:
             for line in str(letter["traceback"]).rstrip("\n").split("\n"):

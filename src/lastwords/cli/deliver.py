@@ -360,16 +360,16 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def summary(job: Job, *, verb: str = "delivered") -> str:
+def summary(job: Job, *, copies: bool = False) -> str:
     """What was done, in one line."""
-    parts = [f"{verb} {job.delivered:,}"]
+    parts = [f"delivered copies of {job.delivered:,}" if copies else f"delivered {job.delivered:,}"]
     if job.buried:
         parts.append(f"buried {job.buried:,}")
     if job.refused:
         parts.append(f"{job.refused:,} refused")
     if job.damaged:
         parts.append(f"{job.damaged:,} damaged")
-    if job.remaining:
+    if job.remaining and not copies:
         parts.append(f"{job.remaining:,} remain")
     text = f"{job.path}: {', '.join(parts)} in {output.age(job.seconds)}"
     if job.outcome is Outcome.REMAIN and job.last_error:

@@ -31,10 +31,10 @@ VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor")
 class Verbs(click.Group):
     """The group of verbs. ``main`` never lets a traceback of ours out; see the module."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command

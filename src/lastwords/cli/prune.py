@@ -35,7 +35,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
                 dropped = journal.drop_dead(old) if old else 0
             pruned = deliver.tidy(journal.store, keep, lambda: False)
             upkeep.checkpoint(journal.store)
-            after = sum(readonly.sizes(path))
+    after = sum(readonly.sizes(path))
     return {"journal": path, "pruned": pruned, "dead_dropped": dropped, "bytes_before": before, "bytes": after}
 
 

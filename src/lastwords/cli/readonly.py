@@ -42,9 +42,11 @@ class ReadonlyStore(Store):
         check_file(path)  # before Store looks: a folder that cannot be entered is no missing journal
         super().__init__(path, create=False)
 
-    def connection(self, *, create: bool = True) -> sqlite3.Connection:  # noqa: ARG002 - never creates
-        if self._conn is not None and self._changed():
-            self._close()
+    def connection(self, *, create: bool = True) -> sqlite3.Connection:
+        conn = self._conn
+        if conn is not None and (conn.in_transaction or not self._changed()):
+            return conn
+        self._close()
         return super().connection(create=False)
 
     def writing(self) -> _GeneratorContextManager[sqlite3.Connection]:
@@ -66,7 +68,7 @@ class ReadonlyStore(Store):
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _open_once(self, *, create: bool) -> sqlite3.Connection:  # noqa: ARG002
+    def _open_once(self, *, create: bool) -> sqlite3.Connection:
         check_file(self.path)
         self.identity = place.identify(self.path)
         self._look()

@@ -171,7 +171,7 @@ def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None
         if job.error is not None:
             output.complain(job.error)
         elif not as_json:
-            click.echo(deliver.summary(job, verb="delivered copies of" if copies else "delivered"), err=err)
+            click.echo(deliver.summary(job, copies=copies), err=err)
 
 
 @click.command(epilog=output.examples(EXAMPLES))

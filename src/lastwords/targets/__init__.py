@@ -46,7 +46,8 @@ def _from_text(text: str) -> Target | None:
     if "://" in text or text.startswith(("file:", "stdout:", "stderr:")):
         from .urls import from_url  # noqa: PLC0415
 
-        return from_url(text)
+        target: Target = from_url(text)
+        return target
     raise ValueError(
         f"target {text!r} is not a URL; for a handler of the same dictConfig write cfg://handlers.{text}, "
         "or nest its mapping"

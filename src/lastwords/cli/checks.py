@@ -1,0 +1,250 @@
+"""What ``lastwords doctor`` checks. Each check is a function that yields findings and changes nothing.
+
+The checks that read the file share one read transaction, so that a service that goes on logging does not make the
+counts disagree. The rows are read in slices all the same: memory stays small.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from lastwords import lease as lease_
+from lastwords import place, upkeep
+from lastwords.errors import JournalError
+from lastwords.record import Entry
+from lastwords.store import wal_reset_is_safe
+
+from . import output, readonly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lastwords.journal import Journal
+
+VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+STALE_DAYS = 7
+
+
+class Finding(NamedTuple):
+    """The answer of one check: ``verdict`` is ok, warning or damage."""
+
+    check: str
+    verdict: str
+    text: str
+    hint: str = ""
+
+
+def examine(path: str, *, quick: bool) -> list[Finding]:
+    """All checks. Raises JournalError if the journal cannot even be opened."""
+    findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path)]
+    with readonly.explained(path), readonly.look(path) as journal, journal.store.reading() as conn:
+        conn.execute("BEGIN")
+        try:
+            findings += [*_format(journal), *_epochs(journal, conn), *_line(journal, conn)]
+            if not quick:
+                findings += [*_pages(conn), *_rows(journal, conn), *_counts(conn)]
+        finally:
+            conn.execute("ROLLBACK")
+    return findings
+
+
+# --- around the file --------------------------------------------------------------------------------------
+
+
+def _sqlite() -> Iterator[Finding]:
+    version = sqlite3.sqlite_version
+    if wal_reset_is_safe():
+        yield Finding("SQLite", "ok", version)
+    else:
+        yield Finding(
+            "SQLite",
+            "warning",
+            f"{version} has the WAL-reset bug: a commit that races a checkpoint may corrupt the file",
+            "lastwords keeps the two apart; do not checkpoint or write with other programs while a service runs, or"
+            " get SQLite 3.51.3, 3.50.7 or 3.44.6",
+        )
+
+
+def _place(path: str) -> Iterator[Finding]:
+    kind = place.filesystem_of(os.path.realpath(os.path.dirname(path)))
+    if kind in place.NETWORK_FILESYSTEMS:
+        yield Finding("file system", "warning", f"{kind}: SQLite's WAL does not work there", "move it to a local disk")
+    elif kind in VOLATILE:
+        yield Finding("file system", "warning", f"{kind}: gone after a reboot", "move it to a disk, such as /var/lib")
+    else:
+        yield Finding("file system", "ok", kind or "unknown")
+    space = os.statvfs(os.path.dirname(path))
+    free = space.f_bavail * space.f_frsize
+    low = free < 100 * 2**20
+    yield Finding(
+        "free space", "warning" if low else "ok", output.size(free), "free some space: records wait in memory"
+    )
+
+
+def _modes(path: str) -> Iterator[Finding]:
+    status = readonly.check_file(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o007:
+        yield Finding("mode", "warning", f"{mode:04o}: everybody may read or write it", f"chmod 600 {path}*")
+    else:
+        yield Finding("mode", "ok", f"{mode:04o}, uid {status.st_uid}")
+    for side in readonly.side_files(path):
+        other = os.lstat(side)
+        if stat.S_ISLNK(other.st_mode):
+            yield Finding("side file", "warning", f"{side} is a symbolic link", "remove it while no service runs")
+        elif other.st_uid != status.st_uid or stat.S_IMODE(other.st_mode) & ~mode:
+            yield Finding(
+                "side file",
+                "warning",
+                f"{side} has uid {other.st_uid} and mode {stat.S_IMODE(other.st_mode):04o}, unlike the journal",
+                "give it the journal's owner and mode, or the service cannot use it",
+            )
+
+
+def _lease(path: str) -> Iterator[Finding]:
+    pid = lease_.holder(path)
+    if pid is None:
+        yield Finding("lease", "ok", "free")
+        return
+    state = _process_state(pid)
+    if state in {"T", "t"}:
+        yield Finding(
+            "lease",
+            "warning",
+            f"held by process {pid}, which is stopped",
+            "kill -CONT it, or `lastwords flush --takeover`",
+        )
+    else:
+        yield Finding("lease", "ok", f"held by process {pid}")
+
+
+def _process_state(pid: int) -> str:
+    """The state letter of a process, "" where it cannot be told."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+# --- in the file ------------------------------------------------------------------------------------------
+
+
+def _format(journal: Journal) -> Iterator[Finding]:
+    yield Finding("format", "ok", journal.get_meta("format") or "?")
+    wal = readonly.sizes(journal.path)[1]
+    big = wal > 8 * upkeep.CHECKPOINT_BYTES
+    yield Finding(
+        "write-ahead log",
+        "warning" if big else "ok",
+        output.size(wal),
+        "a reader that stays open keeps it from being emptied; see `lsof`",
+    )
+
+
+def _epochs(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+    rows = conn.execute("SELECT first_seq, uuid, boot, device, inode FROM epochs ORDER BY first_seq").fetchall()
+    uuids = [row[1] for row in rows]
+    if len(set(uuids)) < len(uuids):
+        yield Finding("epochs", "damage", "two epochs have one uuid: two entries may have one id", "")
+        return
+    here = place.identify(journal.path)
+    if here is not None and rows[-1][2:] != tuple(here):
+        what = (
+            "another boot" if rows[-1][3:] == tuple(here)[1:] else "another file: this one is a copy, or was restored"
+        )
+        yield Finding("epochs", "ok", f"{len(rows)}; the last one began in {what}; the next writer begins a new one")
+    else:
+        yield Finding("epochs", "ok", str(len(rows)))
+
+
+def _line(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+    rows = conn.execute("SELECT count(*) FROM cursor").fetchone()[0]
+    if rows != 1:
+        yield Finding("cursor", "damage", f"has {rows} rows instead of one")
+        return
+    stats, cursor = journal.stats(), journal.cursor()
+    text = f"{output.many(stats.pending, 'entry', 'entries')} pending"
+    if cursor.attempts:
+        since = output.moment(cursor.failed_at)
+        yield Finding(
+            "line",
+            "warning",
+            f"{text}; the first failed {cursor.attempts} times since {since}: {stats.last_error}",
+            "see what the target says; `lastwords list --limit 1` shows the entry",
+        )
+    elif stats.oldest_age is not None and stats.oldest_age > STALE_DAYS * 86400:
+        yield Finding(
+            "line", "warning", f"{text}, the oldest for {output.age(stats.oldest_age)}", "`lastwords flush` it"
+        )
+    else:
+        yield Finding("line", "ok", text)
+
+
+def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
+    try:
+        problems = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
+    except sqlite3.DatabaseError as error:
+        problems = [str(error)]
+    if problems == ["ok"]:
+        yield Finding("integrity", "ok", "all pages hold together")
+    for problem in problems if problems != ["ok"] else ():
+        yield Finding("integrity", "damage", problem, "restore it, or let `lastwords replay` deliver what can be read")
+
+
+def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+    """Checksums, and whether every row can be shown."""
+    began = time.monotonic()
+    counts = {"entries": 0, "dead letters": 0}
+    bad: list[tuple[str, int, str]] = []
+    try:
+        for item in journal.entries(pending=True, settled=True):
+            counts["entries"] += 1
+            if not isinstance(item, Entry):
+                bad.append(("entry", item.row.seq, item.reason))
+        for reason, seq in _bad_letters(journal, conn):
+            bad.append(("dead letter", seq, reason)) if reason else None
+            counts["dead letters"] += 1
+    except (sqlite3.DatabaseError, JournalError) as error:
+        yield Finding("checksums", "damage", f"could not read all rows: {error}")
+        return
+    for what, seq, reason in bad[:20]:
+        yield Finding("checksums", "damage", f"{what} {seq}: {reason}", "it will be buried; all others are delivered")
+    if len(bad) > 20:
+        yield Finding("checksums", "damage", f"{len(bad) - 20:,} more")
+    if not bad:
+        seen = f"{counts['entries']:,} entries and {counts['dead letters']:,} dead letters"
+        yield Finding("checksums", "ok", f"{seen}, in {output.age(time.monotonic() - began)}")
+
+
+def _bad_letters(journal: Journal, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+    from lastwords.journal import StoredRow  # noqa: PLC0415
+
+    rows = conn.execute("SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq")
+    for row in rows:
+        item = journal.decode(StoredRow(*row))
+        yield ("" if isinstance(item, Entry) else item.reason), row[0]
+
+
+def _counts(conn: sqlite3.Connection) -> Iterator[Finding]:
+    """Kept counts against a recount: they are kept so that `status` need not count."""
+    pairs = {
+        "pending": (
+            "SELECT coalesce((SELECT max(seq) FROM entries), 0) - consumed FROM cursor",
+            "SELECT count(*) FROM entries WHERE seq > (SELECT settled FROM cursor) AND seq NOT IN (SELECT seq FROM ahead)",
+        ),
+        "dead letters": ("SELECT dead FROM cursor", "SELECT count(*) FROM dead_letters"),
+        "dropped": ("SELECT dropped FROM cursor", "SELECT coalesce(sum(count), 0) FROM drops"),
+    }
+    wrong = False
+    for name, (kept, counted) in pairs.items():
+        there, real = conn.execute(kept).fetchone()[0], conn.execute(counted).fetchone()[0]
+        if there != real:
+            wrong = True
+            yield Finding("counts", "damage", f"{name}: kept {there}, counted {real}", "entries may be missing")
+    if not wrong:
+        yield Finding("counts", "ok", "as kept")

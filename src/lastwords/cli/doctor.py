@@ -1,0 +1,65 @@
+"""``lastwords doctor``: everything that can be checked about a journal without changing it."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .checks import Finding
+
+EXAMPLES = """
+lastwords doctor /var/lib/app/mail.db
+lastwords doctor --quick --json '/var/lib/app/*.db'
+"""
+MARKS = {"ok": "ok  ", "warning": "WARN", "damage": "FAIL"}
+
+
+def _print(path: str, findings: Sequence[Finding]) -> None:
+    click.echo(output.plain(path))
+    for finding in findings:
+        click.echo(output.plain(f"  {MARKS[finding.verdict]}  {finding.check}: {finding.text}"))
+        if finding.hint and finding.verdict != "ok":
+            click.echo(output.plain(f"        {finding.hint}"))
+
+
+@click.command(epilog=output.examples(EXAMPLES))
+@options.journals
+@click.option(
+    "--quick", is_flag=True, help="Leave out what reads the whole file: integrity, checksums and the recount."
+)
+@options.json_
+def command(*, journals: tuple[str, ...], quick: bool, as_json: bool) -> None:
+    """Check a journal: its pages, checksums, counts, ids, lease, place and permissions, and this machine's SQLite.
+
+    Changes nothing, and is safe beside a running service. Exit code 65 if there is damage; warnings are 0.
+    """
+    from lastwords.cli import checks
+    from lastwords.errors import JournalError
+
+    codes = [0]
+    said = []
+    for path in options.required(journals):
+        try:
+            findings = checks.examine(path, quick=quick)
+        except JournalError as error:
+            output.complain(error)
+            codes.append(error.exit_code)
+            said.append({"journal": path, "error": str(error), "exit_code": error.exit_code, "findings": []})
+            continue
+        code = 65 if any(finding.verdict == "damage" for finding in findings) else 0
+        codes.append(code)
+        said.append(
+            {"journal": path, "error": None, "exit_code": code, "findings": [finding._asdict() for finding in findings]}
+        )
+        if not as_json:
+            _print(path, findings)
+    if as_json:
+        click.echo(output.as_json(said))
+    output.leave(output.worst(codes))
