@@ -26,6 +26,7 @@ changes nothing (:class:`Fenced`).
 
 from __future__ import annotations
 
+import struct
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, replace
@@ -153,7 +154,7 @@ class Journal:
     # --- reading ------------------------------------------------------------------------------------
 
     def _id_of(self, seq: int, own: str | None) -> str:
-        if own is not None:
+        if isinstance(own, str) and own.isascii():  # else it is damaged
             return own
         epochs = self.store.epochs
         place_ = bisect_right(epochs, seq, key=lambda epoch: epoch[0])
@@ -216,7 +217,9 @@ class Journal:
                 "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
                 " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
             ).fetchone()
-        return None if row is None else row[0]
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], float) else 0.0
 
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery."""
@@ -235,7 +238,7 @@ class Journal:
             if checksum(row.created, row.level, row.payload) != row.checksum:
                 return Undecodable(row, "the checksum does not match: the row is damaged")
             return decode(seq=row.seq, id=row.id, created=row.created, level=row.level, payload=row.payload)
-        except (DecodeError, TypeError, ValueError, OverflowError) as error:
+        except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
             return Undecodable(row, f"the row does not decode: {error}")
 
     def stats(self, *, buffered: int = 0, overflowed: int = 0) -> Stats:
@@ -256,7 +259,7 @@ class Journal:
             dropped=dropped + overflowed,
             buffered=buffered,
             retries=retries,
-            oldest_age=max(0.0, time.time() - oldest) if pending > 0 and oldest is not None else None,
+            oldest_age=max(0.0, time.time() - oldest) if pending > 0 and isinstance(oldest, float) else None,
             last_error=error,
             last_error_at=error_at,
             last_delivery=delivery_at,
@@ -315,9 +318,10 @@ class Journal:
             for row in fetched
             if (settled if row[0] <= cursor or row[6] else pending)
             and (last is None or row[0] <= last)
-            and (since is None or row[1] >= since)
-            and (until is None or row[1] < until)
-            and (min_level is None or row[2] >= min_level)
+            # A damaged column passes: whoever looks should see that row.
+            and (since is None or not isinstance(row[1], float) or row[1] >= since)
+            and (until is None or not isinstance(row[1], float) or row[1] < until)
+            and (min_level is None or not isinstance(row[2], int) or row[2] >= min_level)
         ]
         end = len(fetched) < span or (last is not None and fetched[-1][0] >= last)
         return self._rows(wanted), -1 if end else fetched[-1][0]

@@ -63,6 +63,11 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
 
 
+def text_of(raw: bytes) -> str:
+    """Text from the file. A flipped bit may make it no UTF-8: that row is damaged, the others must be readable."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def wal_reset_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
     """False for the SQLite versions in which a commit may race a checkpoint (fixed in 3.51.3, 3.50.7, 3.44.6)."""
     if version >= (3, 51, 3):
@@ -338,6 +343,7 @@ class Store:
             raise JournalForeign(self.path, "is a database of another program", "choose another path for the journal")
 
     def _prepare(self, conn: sqlite3.Connection) -> None:
+        conn.text_factory = text_of
         # A journal is input: no function of this process may run from a forged view or trigger.
         conn.execute("PRAGMA trusted_schema=OFF")
         conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's

@@ -37,7 +37,7 @@ lastwords dead drop --all --yes /var/lib/app/mail.db
 
 @click.group(epilog=output.examples(EXAMPLES))
 def command() -> None:
-    """List, requeue or delete dead letters: entries that no target would take."""
+    """List, requeue or delete entries that no target would take."""
 
 
 # --- list -------------------------------------------------------------------------------------------------

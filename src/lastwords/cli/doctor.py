@@ -31,14 +31,13 @@ def _print(path: str, findings: Sequence[Finding]) -> None:
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
-@click.option(
-    "--quick", is_flag=True, help="Leave out what reads the whole file: integrity, checksums and the recount."
-)
+@click.option("--quick", is_flag=True, help="Leave out what reads the whole file: pages, checksums and the recount.")
 @options.json_
 def command(*, journals: tuple[str, ...], quick: bool, as_json: bool) -> None:
-    """Check a journal: its pages, checksums, counts, ids, lease, place and permissions, and this machine's SQLite.
+    """Check all that can be checked about a journal.
 
-    Changes nothing, and is safe beside a running service. Exit code 65 if there is damage; warnings are 0.
+    Its pages, checksums, counts, ids, lease, place and permissions, and this machine's SQLite. Changes nothing, and is
+    safe beside a running service. Exit code 65 if there is damage; warnings are 0.
     """
     from lastwords.cli import checks
     from lastwords.errors import JournalError

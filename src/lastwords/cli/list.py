@@ -156,7 +156,7 @@ def command(
     as_json: bool,
     traceback: bool,
 ) -> None:
-    """Print the pending entries of a journal, or those that the filters choose.
+    """Print the pending entries, or those that filters choose.
 
     Only looks, and delivers nothing. Control characters of an entry are printed escaped.
     """

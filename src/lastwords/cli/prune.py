@@ -50,7 +50,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
 @click.option("--dead", type=options.SPAN, metavar="SPAN", help="Also delete dead letters buried longer ago than this.")
 @options.json_
 def command(*, journals: tuple[str, ...], keep: float | None, dead: float | None, as_json: bool) -> None:
-    """Delete delivered entries, and give the space back to the file system.
+    """Delete delivered entries and give the space back.
 
     Pending entries are never deleted, and neither are dead letters without --dead. Services do this by themselves; it
     is safe beside a running one.

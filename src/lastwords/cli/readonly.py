@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from lastwords import place
 from lastwords.errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalMissing
 from lastwords.journal import Journal
-from lastwords.store import FORMAT, Store, is_busy, is_damage, primary_code
+from lastwords.store import FORMAT, Store, is_busy, is_damage, primary_code, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class ReadonlyStore(Store):
             check_same_thread=False,
         )
         try:
-            conn.text_factory = _text
+            conn.text_factory = text_of
             conn.execute("PRAGMA trusted_schema=OFF")
             conn.execute("PRAGMA query_only=ON")
             self._check(conn)
@@ -168,11 +168,6 @@ def check_file(path: str) -> os.stat_result:
     if status.st_size == 0:
         raise JournalMissing(path, "is empty: no journal has been made in it", "a service makes it when it first logs")
     return status
-
-
-def _text(raw: bytes) -> str:
-    """A flipped bit may make a payload no UTF-8: that row is damaged, the others are to be read."""
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def look(path: str) -> Journal:

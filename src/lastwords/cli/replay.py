@@ -215,7 +215,7 @@ def command(
     takeover: bool,
     as_json: bool,
 ) -> None:
-    """Deliver a journal whose process is gone, or copies of chosen entries.
+    """Deliver a journal whose process is gone, or copies of entries.
 
     Without filters, what is delivered is settled, in order; --limit stops after so many. With --level, --since,
     --until, --logger, --seq or --delivered, copies of the chosen entries are delivered, with their ids, and the cursor
