@@ -26,15 +26,14 @@ changes nothing (:class:`Fenced`).
 
 from __future__ import annotations
 
-import struct
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 from . import place
 from .errors import JournalError
-from .record import DecodeError, Entry, checksum, decode
+from .rows import Burial, Cursor, DeadLetter, Fenced, Stats, StoredRow, Undecodable, decode_row
 from .store import Store
 
 if TYPE_CHECKING:
@@ -42,89 +41,12 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
+    from .record import Entry
+
+__all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "StoredRow", "Undecodable"]
+
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
-
-
-class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
-    """Another process took the lease over: the mark changed nothing, deliver nothing more."""
-
-
-class StoredRow(NamedTuple):
-    """One row of ``entries``."""
-
-    seq: int
-    created: float
-    level: int
-    payload: str
-    checksum: int
-    id: str
-
-
-class Undecodable(NamedTuple):
-    """A row that cannot become an Entry, with the reason."""
-
-    row: StoredRow
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The cursor row as the holder of the lease last saw it."""
-
-    settled: int
-    fence: int
-    attempts: int
-    probe: int
-    failed_at: float | None
-
-
-class Burial(NamedTuple):
-    """Why an entry becomes a dead letter."""
-
-    seq: int
-    error: str
-    traceback: str | None
-    attempts: int
-    first_failed_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A buried entry: what it was, and why it is here. Times are unix seconds."""
-
-    id: str
-    seq: int
-    created: float
-    level: int
-    payload: str
-    error: str
-    traceback: str | None
-    attempts: int
-    first_failed_at: float | None
-    buried_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """A journal in numbers, from the file, so true across processes.
-
-    ``pending``: committed, not yet settled. ``delivered``, ``dead``, ``dropped``: entries since the journal was made
-    (``dead``: dead letters there are now). ``buffered``: records of *this process* that are only in memory.
-    ``retries``: failed attempts. ``oldest_age``: seconds since the oldest pending entry was logged.
-    ``last_delivery``, ``last_error_at``: unix seconds.
-    """
-
-    pending: int
-    delivered: int
-    dead: int
-    dropped: int
-    buffered: int
-    retries: int
-    oldest_age: float | None
-    last_error: str | None
-    last_error_at: float | None
-    last_delivery: float | None
 
 
 _ROW = "seq, created, level, payload, checksum, id"
@@ -231,15 +153,7 @@ class Journal:
             ).fetchone()
         return row is not None
 
-    @staticmethod
-    def decode(row: StoredRow) -> Entry | Undecodable:
-        """The row as an Entry; what does not decode says why and is to be buried."""
-        try:
-            if checksum(row.created, row.level, row.payload) != row.checksum:
-                return Undecodable(row, "the checksum does not match: the row is damaged")
-            return decode(seq=row.seq, id=row.id, created=row.created, level=row.level, payload=row.payload)
-        except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
-            return Undecodable(row, f"the row does not decode: {error}")
+    decode = staticmethod(decode_row)
 
     def stats(self, *, buffered: int = 0, overflowed: int = 0) -> Stats:
         """The journal in numbers; a few microseconds, whatever its size."""
@@ -286,7 +200,7 @@ class Journal:
         while limit is None or found < limit:
             rows, at = self._slice(at, last, since, until, min_level, pending=pending, settled=settled)
             for row in rows:
-                yield self.decode(row)
+                yield decode_row(row)
                 found += 1
                 if found == limit:
                     return

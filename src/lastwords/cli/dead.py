@@ -58,7 +58,7 @@ def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
     return said | {
         "error": letter.error,
         "traceback": letter.traceback,
-        "attempts": letter.attempts,
+        "attempts": letter.attempts if isinstance(letter.attempts, int) else 0,
         "first_failed": output.iso(letter.first_failed_at),
         "buried": output.iso(letter.buried_at),
         "_created": letter.created,

@@ -126,7 +126,7 @@ def moment(unix: float | None) -> str:
         return "-"
     try:
         return datetime.fromtimestamp(unix, UTC).astimezone().isoformat(" ", "milliseconds")[:23]
-    except (OverflowError, ValueError, OSError):  # a forged row
+    except (OverflowError, ValueError, TypeError, OSError):  # a forged row
         return f"@{unix!r}"
 
 
@@ -136,7 +136,7 @@ def iso(unix: float | None) -> str | None:
         return None
     try:
         return datetime.fromtimestamp(unix, UTC).isoformat(timespec="microseconds")
-    except (OverflowError, ValueError, OSError):
+    except (OverflowError, ValueError, TypeError, OSError):
         return None
 
 

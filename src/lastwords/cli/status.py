@@ -46,7 +46,7 @@ METRICS = (
 def read(path: str) -> dict[str, Any]:
     """What there is to know about one journal. Never raises for the journal's sake: ``error`` says what is wrong."""
     from lastwords import lease
-    from lastwords.errors import JournalError
+    from lastwords.errors import JournalDamaged, JournalError
 
     from . import readonly
 
@@ -54,6 +54,8 @@ def read(path: str) -> dict[str, Any]:
     try:
         with readonly.explained(path), readonly.look(path) as journal:
             stats = journal.stats()
+            if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
+                raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
             state |= {key: journal.get_meta(key) for key in ("destination", "format")}
     except JournalError as error:
         return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}

@@ -1,0 +1,100 @@
+"""What comes out of a journal: rows, the cursor, dead letters, numbers. Plain data, no SQL."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .record import DecodeError, Entry, checksum, decode
+
+
+class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
+    """Another process took the lease over: the mark changed nothing, deliver nothing more."""
+
+
+class StoredRow(NamedTuple):
+    """One row of ``entries``."""
+
+    seq: int
+    created: float
+    level: int
+    payload: str
+    checksum: int
+    id: str
+
+
+class Undecodable(NamedTuple):
+    """A row that cannot become an Entry, with the reason."""
+
+    row: StoredRow
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The cursor row as the holder of the lease last saw it."""
+
+    settled: int
+    fence: int
+    attempts: int
+    probe: int
+    failed_at: float | None
+
+
+class Burial(NamedTuple):
+    """Why an entry becomes a dead letter."""
+
+    seq: int
+    error: str
+    traceback: str | None
+    attempts: int
+    first_failed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A buried entry: what it was, and why it is here. Times are unix seconds."""
+
+    id: str
+    seq: int
+    created: float
+    level: int
+    payload: str
+    error: str
+    traceback: str | None
+    attempts: int
+    first_failed_at: float | None
+    buried_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A journal in numbers, from the file, so true across processes.
+
+    ``pending``: committed, not yet settled. ``delivered``, ``dead``, ``dropped``: entries since the journal was made
+    (``dead``: dead letters there are now). ``buffered``: records of *this process* that are only in memory.
+    ``retries``: failed attempts. ``oldest_age``: seconds since the oldest pending entry was logged.
+    ``last_delivery``, ``last_error_at``: unix seconds.
+    """
+
+    pending: int
+    delivered: int
+    dead: int
+    dropped: int
+    buffered: int
+    retries: int
+    oldest_age: float | None
+    last_error: str | None
+    last_error_at: float | None
+    last_delivery: float | None
+
+
+def decode_row(row: StoredRow) -> Entry | Undecodable:
+    """The row as an Entry; what does not decode says why and is to be buried."""
+    try:
+        if checksum(row.created, row.level, row.payload) != row.checksum:
+            return Undecodable(row, "the checksum does not match: the row is damaged")
+        return decode(seq=row.seq, id=row.id, created=row.created, level=row.level, payload=row.payload)
+    except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
+        return Undecodable(row, f"the row does not decode: {error}")

@@ -1,0 +1,91 @@
+"""Helpers of the command line's tests: journals in every condition, two ways to run a verb."""
+
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from click.testing import CliRunner
+
+from lastwords import DurableHandler
+from lastwords.cli.main import cli
+
+
+def log_to(path, count=10, *, close=True, text="message %d", logger="app.web", **knobs):
+    """A journal with ``count`` pending entries, levels DEBUG to CRITICAL in turn; its handler is gone afterwards."""
+    handler = DurableHandler(None, path, **knobs)
+    log = logging.Logger(logger, 1)
+    log.addHandler(handler)
+    for i in range(count):
+        log.log(10 * (1 + i % 5), text, i)
+    handler.close()
+    if close:
+        handler._engine.store.close()
+    return str(path)
+
+
+def run(*args, **kwargs):
+    """Run a verb in this process."""
+    result = CliRunner().invoke(cli, [str(arg) for arg in args], **kwargs)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert "Traceback" not in result.stderr
+    return SimpleNamespace(code=result.exit_code, out=result.stdout, err=result.stderr)
+
+
+def run_json(*args):
+    """Run a verb that prints JSON; (code, what it printed)."""
+    result = run(*args)
+    return result.code, json.loads(result.out)
+
+
+def start(*args, **kwargs):
+    """Run a verb as users do, in a process of its own."""
+    kwargs.setdefault("stdout", subprocess.PIPE)
+    kwargs.setdefault("stderr", subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-m", "lastwords", *map(str, args)], text=True, **kwargs)
+
+
+def finish(process, timeout=30):
+    """Wait for it; (code, out, err). It is ended, by its own id, if it does not end."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return SimpleNamespace(code=process.returncode, out=out, err=err)
+
+
+def spawn(*args, **kwargs):
+    """``start`` and ``finish``."""
+    return finish(start(*args, **kwargs))
+
+
+def counts(path):
+    """(pending, delivered, dead) as `status` says."""
+    code, (state,) = run_json("status", "--json", path)
+    assert code == 0, state
+    return state["pending"], state["delivered"], state["dead"]
+
+
+def sql(path, *statements):
+    """Change a journal behind lastwords' back."""
+    conn = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        conn.execute(statement)
+    conn.close()
+
+
+def snapshot(folder):
+    """All that is in a folder, but the contents of -shm: name, bytes, mtime."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        status = os.lstat(path)
+        content = None if name.endswith("-shm") else open(path, "rb").read()
+        found[name] = (content, None if name.endswith("-shm") else status.st_mtime_ns, status.st_mode, status.st_uid)
+    return found

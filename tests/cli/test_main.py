@@ -1,0 +1,395 @@
+"""What all verbs have in common: help, exit codes, bad journals, broken pipes, and that looking leaves no trace."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from cli_tools import counts, finish, log_to, run, snapshot, spawn, sql, start
+
+import lastwords
+from lastwords.cli.main import VERBS, cli
+
+LOOKING = (("status",), ("list",), ("doctor",), ("dead", "list"))
+
+
+def commands():
+    """Every command with its path, groups included."""
+    ctx = click.Context(cli)
+    for verb in VERBS:
+        command = cli.get_command(ctx, verb)
+        yield (verb,), command
+        if isinstance(command, click.Group):
+            for name, sub in command.commands.items():
+                yield (verb, name), sub
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_every_verb_has_help_with_examples_that_name_real_options(path):
+    """`--help` of each verb describes it, shows examples, and each option has a text."""
+    command = dict(commands())[path]
+    result = run(*path, "--help")
+    assert result.code == 0
+    assert "Examples:" in result.out
+    assert f"lastwords {' '.join(path)}" in result.out
+    assert command.help
+    known = {opt for param in command.params for opt in param.opts} | {"--help", "-h"}
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{path}: {param.name} has no help text"
+    if not isinstance(command, click.Group):
+        examples = result.out.partition("Examples:")[2]
+        used = {
+            word.split("=")[0]
+            for line in examples.splitlines()
+            for word in line.partition("|")[0].split()
+            if word.startswith("-")
+        }
+        assert used <= known, f"{path}: the examples use {used - known}"
+
+
+def test_help_of_the_whole_lists_verbs_and_exit_codes():
+    """`lastwords --help` names each verb and each exit code."""
+    out = run("--help").out
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+    assert all(code in out for code in ("75", "65", "66", "77", "78"))
+    assert run("--version").out.strip().endswith(lastwords.__version__)
+
+
+def test_help_imports_nothing_heavy():
+    """`--help` must answer at once: no sqlite-utils, no tenacity, no smtplib, no module of a verb's machinery."""
+    code = (
+        "import sys; from lastwords.cli.main import cli\n"
+        "try: cli.main(['flush', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('sqlite_utils', 'tenacity', 'smtplib', 'lastwords.cli.deliver') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_usage_errors_are_2():
+    """An unknown verb, an unknown option and a missing JOURNAL are wrong usage."""
+    assert run("nonsense").code == 2
+    assert run("status", "--nonsense", "x.db").code == 2
+    assert run("status").code == 2
+    assert run("list", "a.db", "b.db").code == 2
+
+
+# --- bad journals: one line, the right code, not touched ------------------------------------------------------
+
+
+def damaged_header(path):
+    path.write_bytes(b"this was a journal once" * 500)
+
+
+def damaged_pages(path):
+    log_to(path, 200)
+    content = bytearray(path.read_bytes())
+    content[4096 : 4096 * 6] = os.urandom(4096 * 5)
+    path.write_bytes(content)
+
+
+def foreign(path):
+    sql(path, "PRAGMA application_id=1", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
+
+
+def too_new(path):
+    log_to(path)
+    sql(path, "UPDATE meta SET value = '99' WHERE key = 'min_reader'", "PRAGMA user_version=99")
+
+
+def with_trigger(path):
+    log_to(path)
+    sql(path, "CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END")
+
+
+def without_tables(path):
+    log_to(path)
+    sql(path, "DROP TABLE cursor")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def folder(path):
+    path.mkdir()
+
+
+def missing(path):
+    pass
+
+
+def link(path):
+    target = path.with_name("real.db")
+    log_to(target)
+    path.symlink_to(target)
+
+
+BAD = {
+    damaged_header: 65,
+    damaged_pages: 65,
+    foreign: 65,
+    too_new: 65,
+    with_trigger: 65,
+    without_tables: 65,
+    empty: 66,
+    missing: 66,
+    folder: 78,
+    link: 77,
+}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("status",),
+        ("list",),
+        ("flush", "--to", "SINK:deliver"),
+        ("replay", "--to", "SINK:deliver"),
+        ("replay", "--to", "SINK:deliver", "--level", "info"),
+        ("replay", "--to", "SINK:deliver", "--dry-run"),
+        ("dead", "list"),
+        ("dead", "retry", "--all"),
+        ("dead", "drop", "--all", "--yes"),
+        ("prune",),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.__name__)
+def test_a_bad_journal_is_one_line_the_right_code_and_not_touched(kind, verb, tmp_path, sink):
+    """A journal that cannot be used is named with the problem and a hint, and stays as it is to the byte."""
+    where = tmp_path / "bad"
+    where.mkdir()
+    path = where / "j.db"
+    kind(path)
+    before = {name: value for name, value in snapshot(where).items()} if kind is not folder else None
+    result = run(*(word.replace("SINK", sink.name) for word in verb), path)
+    if kind is damaged_pages and verb[0] == "doctor" and result.code == 65:
+        assert "FAIL" in result.out or str(path) in result.err
+    else:
+        assert result.code == BAD[kind], result.err
+        lines = result.err.strip().splitlines()
+        assert len(lines) == 1, result.err
+        assert lines[0].startswith(f"lastwords: {path}: ")
+        assert lines[0].endswith(")"), "there is a hint"
+    if before is not None:
+        assert snapshot(where) == before
+    assert sink.lines() == []
+
+
+def test_a_good_journal_passes_where_the_bad_ones_fail(tmp_path, journal, sink):
+    """Negative control of the test above: the same verbs work on a sound journal."""
+    path = journal()
+    for verb in (("status",), ("list",), ("doctor",), ("flush", "--to", f"{sink.name}:deliver"), ("prune",)):
+        assert run(*verb, path).code == 0
+
+
+def test_no_permission_is_77(tmp_path, journal):
+    """A journal of another user, or in a folder that cannot be entered, is 77, for reading and for delivering."""
+    where = tmp_path / "private"
+    where.mkdir()
+    path = log_to(where / "j.db")
+    (tmp_path / "t.py").write_text("def deliver(entries): pass\n")
+    if os.geteuid() == 0:  # root may do anything: run as nobody
+        for folder_ in (tmp_path, *tmp_path.parents):
+            if folder_ != folder_.parent and os.stat(folder_).st_mode & 0o005 != 0o005:
+                os.chmod(folder_, os.stat(folder_).st_mode | 0o055)
+        kwargs = {"user": 65534, "group": 65534, "extra_groups": []}
+    else:
+        os.chmod(path, 0)
+        kwargs = {}
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for verb in (("status",), ("flush", "--to", "t:deliver")):
+        result = spawn(*verb, path, cwd=tmp_path, env=env, **kwargs)
+        assert result.code == 77, result
+        assert len(result.err.strip().splitlines()) == 1
+    os.chmod(where, 0)
+    if os.geteuid() == 0:
+        os.chmod(where, 0o700)
+    result = spawn("status", path, cwd=tmp_path, env=env, **kwargs)
+    os.chmod(where, 0o700)
+    assert result.code == 77, result
+
+
+def test_of_several_journals_the_gravest_code_wins(tmp_path, journal, sink):
+    """78 before 77 before 66 before 65 before 75; each journal is worked on all the same."""
+    good = journal("good.db")
+    foreign(tmp_path / "foreign.db")
+    link(tmp_path / "link.db")
+    folder(tmp_path / "folder")
+    to = ("flush", "--to", f"{sink.name}:deliver")
+    assert run(*to, good, tmp_path / "foreign.db").code == 65
+    assert counts(good)[0] == 0
+    assert run(*to, tmp_path / "foreign.db", "nope.db").code == 66
+    assert run(*to, "nope.db", tmp_path / "link.db").code == 77
+    assert run(*to, "nope.db", tmp_path / "link.db", tmp_path / "folder").code == 78
+    stuck = journal("stuck.db")
+    down = ("flush", "--timeout", "1", "--to", f"{sink.name}:down")
+    assert run(*down, stuck).code == 75
+    assert run(*down, stuck, tmp_path / "foreign.db").code == 65
+
+
+def test_a_pattern_that_matches_nothing_is_0(tmp_path, sink):
+    """A crontab line may be there before the first journal is; a plain path that is missing is 66."""
+    for verb in (("status",), ("doctor",), ("prune",), ("dead", "list"), ("flush", "--to", f"{sink.name}:deliver")):
+        result = run(*verb, str(tmp_path / "*.db"))
+        assert (result.code, result.err) == (0, ""), verb
+
+
+def test_a_pattern_matches_journals_not_their_side_files(tmp_path, killed):
+    """`j.db*` is the journal, not its -wal, -shm, .lock and .commit."""
+    killed("j.db")
+    run("flush", "--to", "nope:nope", "j.db")
+    result = run("status", str(tmp_path / "j.db*"))
+    assert result.code == 0
+    assert len(result.out.strip().splitlines()) == 2, result.out
+
+
+# --- looking ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", LOOKING, ids=" ".join)
+@pytest.mark.parametrize("condition", ["at rest", "killed"])
+def test_looking_changes_nothing(verb, condition, tmp_path, killed):
+    """status, list, doctor and dead list leave bytes, times and the folder as they are."""
+    where = tmp_path / "where"
+    where.mkdir()
+    path = log_to(where / "j.db") if condition == "at rest" else killed("where/j.db")
+    before = snapshot(where)
+    assert (len(before) > 2) is (condition == "killed")
+    assert run(*verb, path).code == 0
+    assert snapshot(where) == before
+
+
+def test_delivering_does_change_the_folder(tmp_path, sink):
+    """Negative control of the test above."""
+    where = tmp_path / "where"
+    where.mkdir()
+    path = log_to(where / "j.db")
+    before = snapshot(where)
+    assert run("flush", "--to", f"{sink.name}:deliver", path).code == 0
+    assert snapshot(where) != before
+
+
+def test_looking_works_on_a_read_only_folder_without_side_files(tmp_path):
+    """A backup on a medium that cannot be written can be looked at, as any user who may read it."""
+    where = tmp_path / "medium"
+    where.mkdir()
+    path = log_to(where / "j.db", mode=0o640)
+    for name in os.listdir(where):
+        if name != "j.db":
+            os.unlink(where / name)
+    kwargs = {}
+    os.chmod(where, 0o555)
+    os.chmod(path, 0o444)
+    if os.geteuid() == 0:
+        for folder_ in (tmp_path, *tmp_path.parents):
+            if folder_ != folder_.parent and os.stat(folder_).st_mode & 0o005 != 0o005:
+                os.chmod(folder_, os.stat(folder_).st_mode | 0o055)
+        kwargs = {"user": 65534, "group": 65534, "extra_groups": []}
+    for verb in LOOKING:
+        result = spawn(*verb, path, cwd="/", **kwargs)
+        assert result.code == 0, (verb, result)
+    assert os.listdir(where) == ["j.db"]
+    os.chmod(where, 0o755)
+
+
+@pytest.mark.parametrize("verb", LOOKING, ids=" ".join)
+def test_looking_beside_a_service_that_logs(verb, tmp_path, children, sink):
+    """A look beside a running service works, and holds up no logging call for long."""
+    service = children.start(
+        """
+        import logging, sys, time
+        from lastwords import DurableHandler
+        log = logging.getLogger("app"); log.setLevel(1)
+        log.addHandler(DurableHandler(None, sys.argv[1]))
+        worst, until = 0, time.monotonic() + 3
+        print("up", flush=True)
+        while time.monotonic() < until:
+            began = time.perf_counter(); log.info("x"); worst = max(worst, time.perf_counter() - began)
+        print(worst)
+        """,
+        tmp_path / "live.db",
+    )
+    service.stdout.readline()
+    looks = 0
+    while service.poll() is None and looks < 6:
+        result = spawn(*verb, tmp_path / "live.db")
+        assert result.code == 0, result
+        looks += 1
+    out, err = service.communicate(timeout=20)
+    assert looks and err == b""
+    assert float(out) < 0.5
+
+
+# --- ends -----------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_goes_away_is_no_error(journal):
+    """`lastwords list | head` prints what head wants and nothing on stderr."""
+    path = journal(count=5000)
+    process = start("list", path)
+    assert process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(10) == 141
+    assert err == ""
+
+
+def test_ctrl_c_is_130_and_loses_nothing(journal, sink, poll):
+    """An interrupt ends a delivery after the mark that is due: nothing is lost and nothing arrives twice."""
+    path = journal(count=100)
+    process = start("flush", "--to", f"{sink.name}:slow", "--json", path)
+    (batch := poll(lambda: counts(path)[0] < 100 or process.poll() is not None, 5))
+    process.send_signal(signal.SIGINT)
+    result = finish(process)
+    assert result.code == 130, result
+    again = spawn("flush", "--to", f"{sink.name}:deliver", path)
+    assert again.code == 0
+    assert sorted(sink.messages()) == sorted(f"message {i}" for i in range(100))
+
+
+def test_sigterm_is_143_and_loses_nothing(journal, sink, poll):
+    """SIGTERM is taken like Ctrl-C: the entry that was accepted is marked before the end."""
+    path = journal(count=40)
+    (sink.file.parent / "one.py").write_text(
+        f"import logging, {sink.name} as s, time\n"
+        "class H(s.Handler):\n"
+        "    def emit(self, record):\n"
+        "        super().emit(record); time.sleep(0.05)\n"
+    )
+    process = start("flush", "--to", "one:H", path)
+    assert poll(lambda: len(sink.lines()) > 3)
+    process.terminate()
+    result = finish(process)
+    assert result.code == 143, result
+    received = len(sink.lines())
+    assert received < 40
+    assert counts(path)[0] == 40 - received
+
+
+def test_a_target_that_hangs_ends_at_the_deadline(journal, sink):
+    """--timeout holds even if the target never returns: 75, and the entries are pending."""
+    path = journal()
+    began = time.monotonic()
+    result = spawn("flush", "--to", f"{sink.name}:hang", "--timeout", "1", path)
+    assert result.code == 75
+    assert "did not return" in result.out
+    assert time.monotonic() - began < 8
+    assert counts(path)[0] == 10
+
+
+def test_the_console_script_is_the_same(journal):
+    """`lastwords` and `python -m lastwords` are one program."""
+    script = os.path.join(os.path.dirname(sys.executable), "lastwords")
+    path = journal()
+    done = subprocess.run([script, "status", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert path in done.stdout
