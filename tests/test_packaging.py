@@ -19,8 +19,9 @@ def test_the_core_has_four_dependencies():
 
 def test_typed_and_migrations_are_shipped():
     """py.typed for mypy, the schema for everybody."""
-    import lastwords
     import lastwords.migrations.migrations as migrations
+
+    import lastwords
 
     assert (pathlib.Path(lastwords.__file__).parent / "py.typed").exists()
     assert len(migrations.migration._migrations) == 1

@@ -1,12 +1,15 @@
 """Fixtures of the command line's tests: journals, and modules of targets to import."""
 
 import itertools
+import pathlib
+import shutil
 import sys
+import tempfile
 import textwrap
 from types import SimpleNamespace
 
 import pytest
-from cli_tools import log_to
+from cli.tools import log_to
 
 _numbers = itertools.count()
 
@@ -103,7 +106,9 @@ def sink(tmp_path):
     def lines():
         return received.read_text().splitlines() if received.exists() else []
 
-    return SimpleNamespace(name=name, lines=lines, messages=lambda: [x.split(" ", 1)[1] for x in lines()], file=received)
+    return SimpleNamespace(
+        name=name, lines=lines, messages=lambda: [x.split(" ", 1)[1] for x in lines()], file=received
+    )
 
 
 @pytest.fixture
@@ -118,3 +123,11 @@ def module(tmp_path):
     return write
 
 
+@pytest.fixture
+def public():
+    """A folder that everybody may enter; pytest's own are private."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lastwords-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)

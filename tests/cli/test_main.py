@@ -1,6 +1,7 @@
 """What all verbs have in common: help, exit codes, bad journals, broken pipes, and that looking leaves no trace."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import click
 import pytest
-from cli_tools import counts, finish, log_to, run, snapshot, spawn, sql, start
+from cli.tools import as_nobody, counts, finish, log_to, run, snapshot, spawn, sql, start
 
 import lastwords
 from lastwords.cli.main import VERBS, cli
@@ -190,31 +191,28 @@ def test_a_good_journal_passes_where_the_bad_ones_fail(tmp_path, journal, sink):
         assert run(*verb, path).code == 0
 
 
-def test_no_permission_is_77(tmp_path, journal):
+def test_no_permission_is_77(public):
     """A journal of another user, or in a folder that cannot be entered, is 77, for reading and for delivering."""
-    where = tmp_path / "private"
-    where.mkdir()
-    path = log_to(where / "j.db")
-    (tmp_path / "t.py").write_text("def deliver(entries): pass\n")
-    if os.geteuid() == 0:  # root may do anything: run as nobody
-        for folder_ in (tmp_path, *tmp_path.parents):
-            if folder_ != folder_.parent and os.stat(folder_).st_mode & 0o005 != 0o005:
-                os.chmod(folder_, os.stat(folder_).st_mode | 0o055)
-        kwargs = {"user": 65534, "group": 65534, "extra_groups": []}
-    else:
+    path = log_to(public / "j.db")
+    to = ("flush", "--to", "logging:NullHandler")
+    if os.geteuid() != 0:
         os.chmod(path, 0)
-        kwargs = {}
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    for verb in (("status",), ("flush", "--to", "t:deliver")):
-        result = spawn(*verb, path, cwd=tmp_path, env=env, **kwargs)
+    for verb in (("status",), to):
+        result = as_nobody(*verb, path)
         assert result.code == 77, result
         assert len(result.err.strip().splitlines()) == 1
-    os.chmod(where, 0)
-    if os.geteuid() == 0:
-        os.chmod(where, 0o700)
-    result = spawn("status", path, cwd=tmp_path, env=env, **kwargs)
-    os.chmod(where, 0o700)
+    os.chmod(public, 0o600 if os.geteuid() else 0o700)
+    result = as_nobody("status", path)
+    os.chmod(public, 0o755)
     assert result.code == 77, result
+
+
+def test_a_monitor_may_read_where_the_mode_allows_it_but_not_deliver(public):
+    """mode=0o644 lets another user look; delivering from a file that is not one's own stays refused."""
+    path = log_to(public / "j.db", mode=0o644)
+    assert as_nobody("status", path).code == 0
+    if os.geteuid() == 0:
+        assert as_nobody("flush", "--to", "logging:NullHandler", path).code == 77
 
 
 def test_of_several_journals_the_gravest_code_wins(tmp_path, journal, sink):
@@ -277,27 +275,30 @@ def test_delivering_does_change_the_folder(tmp_path, sink):
     assert snapshot(where) != before
 
 
-def test_looking_works_on_a_read_only_folder_without_side_files(tmp_path):
+def test_looking_works_on_a_read_only_folder_without_side_files(public):
     """A backup on a medium that cannot be written can be looked at, as any user who may read it."""
-    where = tmp_path / "medium"
-    where.mkdir()
-    path = log_to(where / "j.db", mode=0o640)
-    for name in os.listdir(where):
+    path = log_to(public / "j.db", mode=0o644)
+    for name in os.listdir(public):
         if name != "j.db":
-            os.unlink(where / name)
-    kwargs = {}
-    os.chmod(where, 0o555)
+            os.unlink(public / name)
     os.chmod(path, 0o444)
-    if os.geteuid() == 0:
-        for folder_ in (tmp_path, *tmp_path.parents):
-            if folder_ != folder_.parent and os.stat(folder_).st_mode & 0o005 != 0o005:
-                os.chmod(folder_, os.stat(folder_).st_mode | 0o055)
-        kwargs = {"user": 65534, "group": 65534, "extra_groups": []}
+    os.chmod(public, 0o555)
     for verb in LOOKING:
-        result = spawn(*verb, path, cwd="/", **kwargs)
+        result = as_nobody(*verb, path)
         assert result.code == 0, (verb, result)
-    assert os.listdir(where) == ["j.db"]
-    os.chmod(where, 0o755)
+    assert os.listdir(public) == ["j.db"]
+
+
+def test_a_wal_without_its_index_on_a_read_only_folder_is_77(public, killed):
+    """What only the -wal holds cannot be read there: that is said, instead of showing half of it."""
+    left = killed()
+    for suffix in ("", "-wal"):
+        shutil.copy(left + suffix, str(public / "j.db") + suffix)
+        os.chmod(str(public / "j.db") + suffix, 0o444)
+    os.chmod(public, 0o555)
+    result = as_nobody("status", public / "j.db")
+    assert result.code == 77, result
+    assert "copy it with its -wal" in result.err
 
 
 @pytest.mark.parametrize("verb", LOOKING, ids=" ".join)

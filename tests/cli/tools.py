@@ -10,20 +10,21 @@ from types import SimpleNamespace
 
 from click.testing import CliRunner
 
-from lastwords import DurableHandler
 from lastwords.cli.main import cli
+from lastwords.record import encode
+from lastwords.store import Store
 
 
-def log_to(path, count=10, *, close=True, text="message %d", logger="app.web", **knobs):
-    """A journal with ``count`` pending entries, levels DEBUG to CRITICAL in turn; its handler is gone afterwards."""
-    handler = DurableHandler(None, path, **knobs)
-    log = logging.Logger(logger, 1)
-    log.addHandler(handler)
-    for i in range(count):
-        log.log(10 * (1 + i % 5), text, i)
-    handler.close()
-    if close:
-        handler._engine.store.close()
+def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, keep_delivered=None):
+    """A journal with ``count`` pending entries, levels DEBUG to CRITICAL in turn, which no process has open."""
+    store = Store(str(path), mode=mode)
+    with store.transaction() as conn:
+        for i in range(count):
+            record = logging.LogRecord(logger, 10 * (1 + i % 5), "app.py", i, text, (i,), None, "function")
+            conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", encode(record))
+        if keep_delivered is not None:
+            conn.execute("INSERT INTO meta VALUES ('keep_delivered', ?)", (f"{keep_delivered:g}",))
+    store.close()
     return str(path)
 
 
@@ -89,3 +90,25 @@ def snapshot(folder):
         content = None if name.endswith("-shm") else open(path, "rb").read()
         found[name] = (content, None if name.endswith("-shm") else status.st_mtime_ns, status.st_mode, status.st_uid)
     return found
+
+
+AS_NOBODY = """
+import importlib, os, pkgutil, sys
+import encodings.idna, sqlite_utils, tenacity, lastwords.cli, lastwords.migrations.migrations
+for module in pkgutil.iter_modules(lastwords.cli.__path__):  # the libraries may be out of nobody's reach
+    importlib.import_module("lastwords.cli." + module.name)
+from lastwords.cli.main import main
+os.chdir("/")
+if os.geteuid() == 0:
+    os.setgroups([]); os.setegid(65534); os.seteuid(65534)
+sys.argv[0] = "lastwords"
+main()
+"""
+
+
+def as_nobody(*args):
+    """Run a verb as a user who owns nothing (or as the one who runs the tests, who is not root either)."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", AS_NOBODY, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return finish(process)

@@ -1,0 +1,116 @@
+"""Forks under load: no hang, no loss, no lock that is believed but not held."""
+
+import os
+import signal
+import sqlite3
+
+FORKS = """
+import logging, logging.config, os, sys, threading, time
+from lastwords import DurableHandler
+journal, count = sys.argv[1], int(sys.argv[2])
+config = {"version": 1, "disable_existing_loggers": False, "loggers": {"other": {"level": "INFO"}}}
+h = DurableHandler(None, journal); log = logging.Logger("s"); log.addHandler(h)
+stop = threading.Event(); logged = [0] * 3
+def busy(t):
+    while not stop.is_set():
+        log.info("thread-%d-%d", t, logged[t]); logged[t] += 1
+def configure():
+    while not stop.is_set():
+        logging.config.dictConfig(config); time.sleep(0.001)
+threads = [threading.Thread(target=busy, args=(t,), daemon=True) for t in range(3)] + [threading.Thread(target=configure, daemon=True)]
+for t in threads: t.start()
+for i in range(count):
+    pid = os.fork()
+    if pid == 0:
+        log.error("child-%d", i)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            print("HUNG", i, flush=True); os.kill(pid, 9); os._exit(1)
+        time.sleep(0.0005)
+stop.set()
+for t in threads: t.join(10)
+print(*logged, flush=True)
+"""
+
+
+def test_forks_in_a_busy_process_hang_nothing_and_lose_nothing(children, tmp_path):
+    """Forks while three threads log and a fourth runs dictConfig: each child's record and each thread's are there."""
+    count = 2000 if os.environ.get("CI") else 300
+    out, err, _ = children.run(FORKS, tmp_path / "j.db", count, timeout=170)
+    assert err == ""
+    logged = [int(n) for n in out.split()]
+    with sqlite3.connect(tmp_path / "j.db") as conn:
+        messages = [m for (m,) in conn.execute("SELECT message FROM records ORDER BY seq")]
+        assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert {m for m in messages if m.startswith("child")} == {f"child-{i}" for i in range(count)}
+    for t in range(3):
+        assert [m for m in messages if m.startswith(f"thread-{t}-")] == [f"thread-{t}-{i}" for i in range(logged[t])]
+    assert len(messages) == count + sum(logged)
+
+
+SURVIVOR = """
+import logging, os, subprocess, sys, time
+from lastwords import DurableHandler
+journal, keep = sys.argv[1], sys.argv[2] == "keep"
+h = DurableHandler(None, journal); log = logging.Logger("s"); log.addHandler(h)
+log.info("parent")
+if keep:  # the negative control: the connection stays open over the fork
+    from lastwords.store import Store
+    Store.before_fork = lambda self: None
+    Store.after_fork_in_child = lambda self: self.__dict__.update(_inherited=self._conn, _conn=None, _commit_fd=-1, _full=None)
+if os.fork(): os._exit(0)
+time.sleep(0.2)
+for i in range(50):
+    log.info("child %d", i)
+# What cron does meanwhile: open, work, close as the last user it believes to be.
+subprocess.run([sys.executable, "-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+    "c.execute('SELECT count(*) FROM entries').fetchone(); c.close()", journal], check=True)
+for i in range(50, 100):
+    log.info("child %d", i)
+print("done", flush=True)
+os._exit(0)
+"""
+
+
+def survivors(children, tmp_path, how):
+    children.run(SURVIVOR, tmp_path / "j.db", how, check=None)
+    with sqlite3.connect(tmp_path / "j.db") as conn:
+        return conn.execute("SELECT count(*) FROM entries").fetchone()[0]
+
+
+def test_a_child_that_outlives_its_parent_keeps_its_records(children, tmp_path):
+    """Daemonizing, then a visit from cron: 101 acknowledged, 101 there."""
+    assert survivors(children, tmp_path, "close") == 101
+
+
+def test_a_connection_kept_over_a_fork_loses_records(children, tmp_path):
+    """The negative control: SQLite believes that the child still holds the parent's locks."""
+    assert survivors(children, tmp_path, "keep") < 101
+
+
+def test_a_forked_child_does_not_hold_the_parents_lease(children, tmp_path, poll):
+    """A child that lives on after its parent was killed while delivering must not keep the lease."""
+    code = """
+    import logging, os, sys, threading, time
+    from lastwords import DurableHandler
+    started = threading.Event()
+    def hang(entries): started.set(); time.sleep(60)
+    h = DurableHandler(hang, sys.argv[1]); log = logging.Logger("s"); log.addHandler(h)
+    log.error("m"); started.wait(10)
+    if os.fork() == 0:
+        time.sleep(20); os._exit(0)
+    print("forked", flush=True); time.sleep(60)
+    """
+    from lastwords.lease import holder
+
+    child = children.start(code, tmp_path / "j.db", start_new_session=True)
+    assert child.stdout.readline() == b"forked\n"
+    assert holder(str(tmp_path / "j.db")) == child.pid
+    child.kill()
+    child.wait()
+    try:
+        assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
