@@ -331,7 +331,33 @@ class Store:
         return identity
 
     def _look(self) -> None:
-        """Refuse a foreign file before anything is written, not even a -shm beside it."""
+        """Refuse a foreign or damaged file before anything is written, not even a -shm beside it.
+
+        The look takes no lock, so it may see a journal that another process is just making: torn, without its
+        application_id. What it says counts only once the file has been left alone for a moment.
+        """
+        deadline = time.monotonic() + 0.5
+        while True:
+            try:
+                self._look_once()
+            except (JournalForeign, sqlite3.DatabaseError):
+                if self._is_settled():
+                    raise
+                if time.monotonic() > deadline:
+                    if os.path.exists(self.path + "-journal"):
+                        raise JournalBusy(self.path, "is being made by another process", "see `lsof`") from None
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def _is_settled(self) -> bool:
+        if os.path.exists(self.path + "-journal"):
+            return False  # the schema is made in one rollback-journal transaction
+        # Coarser than any file system's time stamps.
+        return abs(time.time() - os.stat(self.path).st_mtime) > 0.05
+
+    def _look_once(self) -> None:
         uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         conn = sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True, isolation_level=None)
         try:

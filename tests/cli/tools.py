@@ -15,12 +15,17 @@ from lastwords.record import encode
 from lastwords.store import Store
 
 
-def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, keep_delivered=None):
-    """A journal with ``count`` pending entries, levels DEBUG to CRITICAL in turn, which no process has open."""
+def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, keep_delivered=None, at=None):
+    """A journal with ``count`` pending entries, levels DEBUG to CRITICAL in turn, which no process has open.
+
+    ``at``: when the first was logged; the others follow a second apart.
+    """
     store = Store(str(path), mode=mode)
     with store.transaction() as conn:
         for i in range(count):
             record = logging.LogRecord(logger, 10 * (1 + i % 5), "app.py", i, text, (i,), None, "function")
+            if at is not None:
+                record.created = float(at + i)
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", encode(record))
         if keep_delivered is not None:
             conn.execute("INSERT INTO meta VALUES ('keep_delivered', ?)", (f"{keep_delivered:g}",))
@@ -93,8 +98,8 @@ def snapshot(folder):
 
 
 AS_NOBODY = """
-import importlib, os, pkgutil, sys
-import encodings.idna, sqlite_utils, tenacity, lastwords.cli, lastwords.migrations.migrations
+import importlib, json, os, pkgutil, sys, traceback
+import encodings.ascii, encodings.idna, sqlite_utils, tenacity, lastwords.cli, lastwords.migrations.migrations
 for module in pkgutil.iter_modules(lastwords.cli.__path__):  # the libraries may be out of nobody's reach
     importlib.import_module("lastwords.cli." + module.name)
 from lastwords.cli.main import main

@@ -39,7 +39,8 @@ def test_forks_in_a_busy_process_hang_nothing_and_lose_nothing(children, tmp_pat
     """Forks while three threads log and a fourth runs dictConfig: each child's record and each thread's are there."""
     count = 2000 if os.environ.get("CI") else 300
     out, err, _ = children.run(FORKS, tmp_path / "j.db", count, timeout=170)
-    assert err == ""
+    assert "lastwords:" not in err
+    assert "Traceback" not in err  # Python 3.12 and newer warn of forks in threaded processes
     logged = [int(n) for n in out.split()]
     with sqlite3.connect(tmp_path / "j.db") as conn:
         messages = [m for (m,) in conn.execute("SELECT message FROM records ORDER BY seq")]

@@ -295,11 +295,14 @@ def run(
 
 
 class _Worker(threading.Thread):
+    """``finished`` says when it is done: CPython 3.11 takes a thread for dead whose join() a signal interrupted."""
+
     def __init__(
         self, work: Callable[[list[Job], float | None], None], group: list[Job], deadline: float | None
     ) -> None:
         super().__init__(name="lastwords-cli", daemon=True)
         self.group = group
+        self.finished = threading.Event()
         self.failure: BaseException | None = None
         self._work = work
         self._deadline = deadline
@@ -310,6 +313,8 @@ class _Worker(threading.Thread):
             close_target(self.group)
         except BaseException as error:  # for the main thread
             self.failure = error
+        finally:
+            self.finished.set()
 
 
 def close_target(group: Sequence[Job]) -> None:
@@ -326,17 +331,17 @@ def close_target(group: Sequence[Job]) -> None:
 
 def _wait(threads: Sequence[_Worker], deadline: float | None, watch: Callable[[], None] | None) -> None:
     for thread in threads:
-        while thread.is_alive() and (deadline is None or time.monotonic() < deadline + GRACE_SECONDS):
-            thread.join(0.05)
+        while not thread.finished.is_set() and (deadline is None or time.monotonic() < deadline + GRACE_SECONDS):
+            thread.finished.wait(0.05)
             if watch is not None:
                 watch()
 
 
 def _leave_behind(threads: Sequence[_Worker]) -> None:
     for thread in threads:
-        if not thread.is_alive():
+        if thread.finished.is_set():
             continue
-        output.leave_behind(thread)
+        output.leave_behind(thread.finished)
         for job in thread.group:
             if job.outcome is None or job.outcome is Outcome.REMAIN:
                 job.stop()

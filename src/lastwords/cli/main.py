@@ -40,6 +40,13 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # here, because click's main would end with 1
+            output.silence()
+            ctx.exit(128 + 13)
+
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # an entry may hold what this terminal's encoding does not

@@ -58,17 +58,17 @@ def silence() -> None:
         return
 
 
-_left_behind: list[threading.Thread] = []
+_left_behind: list[threading.Event] = []
 
 
-def leave_behind(thread: threading.Thread) -> None:
+def leave_behind(finished: threading.Event) -> None:
     """A thread is inside a target that does not return; the process ends without it."""
-    _left_behind.append(thread)
+    _left_behind.append(finished)
 
 
 def threads_left_behind() -> bool:
     """True if one of them still lives."""
-    return any(thread.is_alive() for thread in _left_behind)
+    return any(not finished.is_set() for finished in _left_behind)
 
 
 # --- text ---------------------------------------------------------------------------------------------

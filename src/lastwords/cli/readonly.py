@@ -98,14 +98,16 @@ class ReadonlyStore(Store):
         self._check_reader(conn)
         if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
             raise JournalForeign(self.path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
-        if not self.epochs_are_sound(conn):
-            raise JournalDamaged(self.path, "does not say under which ids its entries go", "see `lastwords doctor`")
-
-    @staticmethod
-    def epochs_are_sound(conn: sqlite3.Connection) -> bool:
-        """True if there is an epoch, and all of them are what a journal writes."""
-        rows = conn.execute("SELECT first_seq, uuid FROM epochs").fetchall()
-        return bool(rows) and all(type(first) is int and type(uuid) is str for first, uuid in rows)
+        epochs = conn.execute("SELECT first_seq, uuid FROM epochs").fetchall()
+        if not epochs or not all(type(first) is int and type(uuid) is str for first, uuid in epochs):
+            raise JournalDamaged(self.path, "does not say under which ids its entries go", "restore it from a backup")
+        # Touch every table: what is missing or unreadable is to be found now, before a verb has done half its work.
+        conn.execute(
+            "SELECT (SELECT seq FROM entries LIMIT 1), (SELECT seq FROM ahead LIMIT 1),"
+            " (SELECT id FROM dead_letters LIMIT 1), (SELECT level FROM drops LIMIT 1)"
+        ).fetchall()
+        if conn.execute("SELECT count(*) FROM cursor").fetchone()[0] != 1:
+            raise JournalDamaged(self.path, "does not say what was delivered", "restore it from a backup")
 
     def _explain(self, error: sqlite3.Error) -> JournalError:
         return explain(self.path, error)

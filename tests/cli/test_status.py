@@ -1,0 +1,200 @@
+"""`lastwords status`: numbers for people, programs, monitors and Prometheus; true, and without side effects."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+from cli.tools import log_to, run, run_json, sql, start
+
+NEEDED = {
+    "journal", "pending", "delivered", "dead", "dropped", "oldest_age_seconds", "last_error", "lease_pid", "bytes",
+    "wal_bytes", "destination", "format", "error",
+}  # fmt: skip
+
+
+def test_json_has_every_field_with_its_true_value(journal, sink):
+    """The numbers are those of the journal: pending, delivered, dead and dropped; the rest is there too."""
+    path = journal(count=12)
+    assert run("flush", "--to", f"{sink.name}:refuse_5", "--timeout", "5", path).code == 65
+    log_to(path, 3)
+    sql(path, "UPDATE cursor SET dropped = 4, consumed = consumed", "INSERT INTO drops VALUES (10, 4, 0, 1, 2)")
+    code, (state,) = run_json("status", "--json", path)
+    assert code == 0
+    assert NEEDED <= state.keys()
+    assert (state["pending"], state["delivered"], state["dead"], state["dropped"]) == (3, 11, 1, 4)
+    assert state["journal"] == path
+    assert state["last_error"] is None or "550" in state["last_error"]
+    assert state["lease_pid"] is None
+    assert state["format"] == 1
+    assert 0 <= state["oldest_age_seconds"] < 60
+    assert state["bytes"] == os.path.getsize(path)
+
+
+def test_an_empty_journal_has_no_oldest_entry(journal):
+    """Nothing pending: the age is null, not 0 and not an error."""
+    _, (state,) = run_json("status", "--json", journal(count=0))
+    assert (state["pending"], state["oldest_age_seconds"]) == (0, None)
+
+
+def test_json_says_what_is_wrong_with_a_journal_beside_the_others(journal):
+    """A program gets one object per journal, also for one that cannot be read."""
+    path = journal()
+    code, states = run_json("status", "--json", path, "nope.db")
+    assert code == 66
+    assert [bool(state["error"]) for state in states] == [False, True]
+    assert states[1]["exit_code"] == 66
+
+
+def test_the_holder_of_the_lease_is_named(journal, sink, poll):
+    """While a process delivers, its pid is in the status; afterwards it is free."""
+    path = journal()
+    process = start("flush", "--to", f"{sink.name}:hang", "--timeout", "30", path)
+    try:
+        assert poll(lambda: os.path.exists(f"{sink.file}.hangs"))
+        _, (state,) = run_json("status", "--json", path)
+        assert state["lease_pid"] == process.pid
+        assert f"pid {process.pid}" in run("status", path).out
+    finally:
+        process.kill()
+        process.communicate()
+    _, (state,) = run_json("status", "--json", path)
+    assert state["lease_pid"] is None
+
+
+def test_people_get_an_aligned_table_without_colours(journal):
+    """Columns line up, numbers are grouped, nothing is coloured."""
+    paths = [journal("a.db", count=1500), journal("much-longer-name.db", count=2)]
+    out = run("status", *paths).out
+    head, *rows = out.splitlines()
+    assert "\x1b" not in out
+    assert "1,500" in rows[0]
+    end = head.index("PENDING") + len("PENDING")
+    assert [row[:end].split()[-1] for row in rows] == ["1,500", "2"]
+    assert re.search(r"\d (B|KiB|MiB)", rows[0])
+
+
+def test_the_last_error_of_a_stuck_journal_is_shown(journal, sink):
+    """People see why entries are pending, with control characters escaped."""
+    path = journal()
+    run("flush", "--to", f"{sink.name}:down", "--timeout", "0.5", path)
+    sql(path, "UPDATE cursor SET last_error = 'bad \x1b[31m news'")
+    assert r"last error" in run("status", path).out
+    assert r"bad \x1b[31m news" in run("status", path).out
+
+
+# --- monitors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        ((), 0, "OK"),
+        (("--warn-pending", 10), 1, "WARNING"),
+        (("--warn-pending", 11), 0, "OK"),
+        (("--crit-pending", 10), 2, "CRITICAL"),
+        (("--warn-pending", 1, "--crit-pending", 5), 2, "CRITICAL"),
+        (("--warn-age", "0.001"), 1, "WARNING"),
+        (("--crit-age", "1ms"), 2, "CRITICAL"),
+        (("--warn-age", "1d"), 0, "OK"),
+    ],
+)
+def test_check_follows_its_thresholds(journal, options, code, word):
+    """Nagios codes 0, 1 and 2, by the number of pending entries and the age of the oldest."""
+    path = journal(count=10)
+    time.sleep(0.01)
+    result = run("status", "--check", *options, path)
+    assert result.code == code
+    assert result.out.startswith(f"LASTWORDS {word} - ")
+    assert len(result.out.splitlines()) == 1
+    assert "'j.db pending'=10;" in result.out
+
+
+def test_check_warns_of_dead_letters_and_drops(journal):
+    """One dead letter or one drop is a warning, until the threshold is raised."""
+    path = journal(count=0)
+    sql(path, "UPDATE cursor SET dead = 1")
+    assert run("status", "--check", path).code == 1
+    assert run("status", "--check", "--warn-dead", "2", path).code == 0
+    assert run("status", "--check", "--crit-dead", "1", path).code == 2
+    sql(path, "UPDATE cursor SET dead = 0, dropped = 1")
+    assert run("status", "--check", path).code == 1
+
+
+def test_check_is_unknown_for_what_cannot_be_read_and_critical_for_damage(tmp_path, journal):
+    """3 for a journal that is missing, 2 for one that is damaged; critical goes before unknown."""
+    good = journal()
+    (tmp_path / "bad.db").write_bytes(b"x" * 5000)
+    assert run("status", "--check", good, "nope.db").code == 3
+    assert run("status", "--check", tmp_path / "bad.db").code == 2
+    assert run("status", "--check", "nope.db", good, tmp_path / "bad.db").code == 2
+
+
+def test_check_never_prints_a_second_performance_section(tmp_path, journal):
+    """A | in a name would begin performance data: it is replaced."""
+    (tmp_path / "a|b.db").write_bytes(b"x" * 5000)
+    out = run("status", "--check", journal(), tmp_path / "a|b.db").out
+    assert out.count(" | ") == 1
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------------
+
+SAMPLE = re.compile(r'(lastwords_[a-z_]+)\{journal="((?:[^"\\\n]|\\.)*)"\} (-?[0-9.e+]+)')
+
+
+def test_prometheus_text_is_well_formed_and_true(tmp_path, journal):
+    """Each metric has HELP and TYPE once, before its samples; labels are escaped; a broken journal is up 0."""
+    odd = str(tmp_path / 'we"ird\\name.db')
+    os.rename(journal(), odd)
+    result = run("status", "--format", "prometheus", odd, "nope.db")
+    assert result.code == 66
+    samples, seen = {}, []
+    for line in result.out.splitlines():
+        if line.startswith("#"):
+            kind, name = line.split()[1:3]
+            seen.append((kind, name))
+            continue
+        name, label, value = SAMPLE.fullmatch(line).groups()
+        assert ("TYPE", name) in seen
+        samples[name, label] = float(value)
+    assert len(seen) == len(set(seen))
+    label = odd.replace("\\", "\\\\").replace('"', '\\"')
+    assert samples["lastwords_up", label] == 1
+    assert samples["lastwords_pending_entries", label] == 10
+    assert samples["lastwords_up", str(tmp_path / "nope.db")] == 0
+
+
+def test_output_replaces_the_file_at_once(tmp_path, journal):
+    """--output writes beside the file and renames: readable by all, no half file, nothing left behind."""
+    target = tmp_path / "out" / "lastwords.prom"
+    target.parent.mkdir()
+    target.write_text("old")
+    inode = target.stat().st_ino
+    assert run("status", "--format", "prometheus", "--output", target, journal()).code == 0
+    assert target.stat().st_ino != inode
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert "lastwords_up" in target.read_text()
+    assert os.listdir(target.parent) == ["lastwords.prom"]
+
+
+def test_output_into_a_folder_that_is_not_there_is_78(tmp_path, journal):
+    """A wrong --output is bad configuration, in one line."""
+    result = run("status", "--json", "--output", tmp_path / "nope" / "x.json", journal())
+    assert result.code == 78
+    assert len(result.err.splitlines()) == 1
+
+
+def test_output_writes_json_too(tmp_path, journal):
+    """Without a format the file is JSON."""
+    assert run("status", "--output", tmp_path / "s.json", journal()).code == 0
+    assert json.loads((tmp_path / "s.json").read_text())[0]["pending"] == 10
+
+
+def test_forged_counts_are_damage_not_a_traceback(journal):
+    """A cursor whose columns hold text is said to be damaged."""
+    path = journal()
+    sql(path, "UPDATE cursor SET delivered = 'many'")
+    result = run("status", path)
+    assert result.code == 65
+    assert len(result.err.splitlines()) == 1
