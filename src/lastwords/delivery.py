@@ -14,12 +14,13 @@ Rules
 from __future__ import annotations
 
 import enum
+import logging
 import sqlite3
 import time
 import traceback
 from typing import TYPE_CHECKING
 
-from . import process, retrying, verdict
+from . import process, record, retrying, verdict
 from .errors import JournalError, Rejected, TryAgain
 from .journal import Burial, Fenced, Undecodable
 from .record import Entry
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .bell import Bell
     from .journal import Cursor, Journal, StoredRow
     from .lease import Lease
+    from .rows import Drop
     from .targets.contract import Target
 
 COALESCE_SECONDS = 0.01
@@ -142,6 +144,7 @@ class Delivery:
         self._owed = None
 
     def _drain(self, *, once: bool) -> Outcome:
+        delivered = self.delivered
         while self.time_left() > 0 and not self.bell.is_set():
             try:
                 did = self._step()
@@ -152,7 +155,9 @@ class Delivery:
                     did = self._back_off(stalled)
                 except Stalled:
                     return Outcome.REMAIN
-            if did is _Did.NOTHING:
+                if did is _Did.PROGRESS and self.delivered > delivered:
+                    self._told_drops()  # the outage is over
+            if did is _Did.NOTHING and not (self.delivered > delivered and self._told_drops()):
                 return Outcome.DONE
         return Outcome.REMAIN if self.journal.has_pending() else Outcome.DONE
 
@@ -377,6 +382,25 @@ class Delivery:
         if self.on_settled is not None:
             self.on_settled(delivered)
         return _Did.PROGRESS
+
+    def _told_drops(self) -> bool:
+        """The target accepts: put one WARNING record on the line that says what was dropped; False if nothing was."""
+        drops = self.journal.untold_drops()
+        if not drops:
+            return False
+        levels = ", ".join(f"{logging.getLevelName(drop.level)} {drop.count:,}" for drop in drops)
+        first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in _span(drops))
+        text = (
+            f"lastwords dropped {sum(drop.count for drop in drops):,} records ({levels}) between {first} and {last}:"
+            f" the journal {self.journal.path} had no room for them"
+        )
+        made = logging.LogRecord("lastwords", logging.WARNING, __file__, 0, text, (), None, "drops")
+        self.journal.tell_drops(record.encode(made), drops)
+        return True
+
+
+def _span(drops: Sequence[Drop]) -> tuple[float, float]:
+    return min(drop.first_at for drop in drops), max(drop.last_at for drop in drops)
 
 
 def _named(entries: list[Entry], error: Rejected) -> list[Entry]:

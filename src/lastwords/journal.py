@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Self
 
 from . import place
 from .errors import JournalError
-from .rows import Burial, Cursor, DeadLetter, Fenced, Stats, StoredRow, Undecodable, decode_row
+from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row
 from .store import Store
 
 if TYPE_CHECKING:
@@ -385,6 +385,24 @@ class Journal:
                 count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
             conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
         return count
+
+    # --- drops --------------------------------------------------------------------------------------------
+
+    def untold_drops(self) -> list[Drop]:
+        """What was dropped and no record has told the target of, the most severe first."""
+        with self.store.reading() as conn:
+            rows = conn.execute(
+                "SELECT level, count - told, first_at, last_at FROM drops WHERE count > told ORDER BY level DESC"
+            ).fetchall()
+        return [Drop(*row) for row in rows]
+
+    def tell_drops(self, row: tuple[float, int, str, int], drops: Sequence[Drop]) -> None:
+        """Append the record that tells of ``drops``, and note that they were told, in one transaction."""
+        with self.store.transaction() as conn:
+            conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
+            conn.executemany(
+                "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.count, drop.level) for drop in drops]
+            )
 
     # --- meta -------------------------------------------------------------------------------------------
 

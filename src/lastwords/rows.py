@@ -42,6 +42,15 @@ class Cursor:
     failed_at: float | None
 
 
+class Drop(NamedTuple):
+    """How many records of a level were dropped and not yet told of; unix seconds of the first and the last."""
+
+    level: int
+    count: int
+    first_at: float
+    last_at: float
+
+
 class Burial(NamedTuple):
     """Why an entry becomes a dead letter."""
 

@@ -109,16 +109,16 @@ def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> in
     return deleted
 
 
-def vacuum_slice(store: Store) -> bool:
-    """Give some free pages back to the file system; True if there is more to give."""
+def vacuum_slice(store: Store, spare: int = VACUUM_FROM) -> bool:
+    """Give some free pages back to the file system, but for ``spare``; True if there is more to give."""
     with store.writing() as conn:
         free: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
-        if free <= VACUUM_FROM:
+        if free <= spare:
             return False
         store.set_synchronous(conn, full=False)
         conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         after: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
-    return VACUUM_FROM < after < free
+    return spare < after < free
 
 
 def shed(store: Store, max_bytes: int) -> int:
@@ -288,6 +288,7 @@ class Keeper:
             # Wait first, so that one sync serves all that arrives within the interval; 3/4 of it leaves time to sync.
             self._bell.wait(self._sync_interval * 0.75)
             self.sync()
+            rescue.rescue_if_replaced(self._store)  # what came meanwhile may have gone into a removed file
         if wal_size(self._store) > CHECKPOINT_BYTES:
             checkpoint(self._store)
         if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:

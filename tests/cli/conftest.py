@@ -9,6 +9,7 @@ import textwrap
 from types import SimpleNamespace
 
 import pytest
+
 from cli.tools import log_to
 
 _numbers = itertools.count()

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from cli.tools import counts, finish, log_to, run, run_json, spawn, sql, start
 
 

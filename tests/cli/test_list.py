@@ -10,8 +10,8 @@ import time
 from datetime import datetime
 
 import pytest
-from cli.tools import finish, log_to, run, spawn, sql, start
 
+from cli.tools import finish, log_to, run, spawn, sql, start
 from lastwords.record import encode
 
 

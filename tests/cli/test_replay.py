@@ -7,6 +7,7 @@ import select
 import time
 
 import pytest
+
 from cli.tools import counts, finish, log_to, run, run_json, snapshot, sql, start
 
 FILTERS = [

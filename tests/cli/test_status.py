@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+
 from cli.tools import log_to, run, run_json, sql, start
 
 NEEDED = {

@@ -44,12 +44,24 @@ def examine(path: str, *, quick: bool) -> list[Finding]:
     with readonly.explained(path), readonly.look(path) as journal, journal.store.reading() as conn:
         conn.execute("BEGIN")
         try:
-            findings += [*_format(journal), *_epochs(journal, conn), *_line(journal, conn)]
+            findings += _safely("format", _format(journal))
+            findings += _safely("epochs", _epochs(journal, conn))
+            findings += _safely("line", _line(journal, conn))
             if not quick:
-                findings += [*_pages(conn), *_rows(journal, conn), *_counts(conn)]
+                findings += _safely("integrity", _pages(conn))
+                findings += _safely("checksums", _rows(journal, conn))
+                findings += _safely("counts", _counts(conn))
         finally:
             conn.execute("ROLLBACK")
     return findings
+
+
+def _safely(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """What one check cannot read is a finding; the others go on."""
+    try:
+        yield from findings
+    except (sqlite3.Error, JournalError, TypeError, ValueError) as error:  # the latter two: forged columns
+        yield Finding(check, "damage", f"cannot be read: {error}", "restore it, or `lastwords replay` what can be read")
 
 
 # --- around the file --------------------------------------------------------------------------------------
@@ -180,10 +192,7 @@ def _line(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
-    try:
-        problems = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
-    except sqlite3.DatabaseError as error:
-        problems = [str(error)]
+    problems = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
     if problems == ["ok"]:
         yield Finding("integrity", "ok", "all pages hold together")
     for problem in problems if problems != ["ok"] else ():
@@ -195,17 +204,14 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
     began = time.monotonic()
     counts = {"entries": 0, "dead letters": 0}
     bad: list[tuple[str, int, str]] = []
-    try:
-        for item in journal.entries(pending=True, settled=True):
-            counts["entries"] += 1
-            if not isinstance(item, Entry):
-                bad.append(("entry", item.row.seq, item.reason))
-        for reason, seq in _bad_letters(journal, conn):
-            bad.append(("dead letter", seq, reason)) if reason else None
-            counts["dead letters"] += 1
-    except (sqlite3.DatabaseError, JournalError) as error:
-        yield Finding("checksums", "damage", f"could not read all rows: {error}")
-        return
+    for item in journal.entries(pending=True, settled=True):
+        counts["entries"] += 1
+        if not isinstance(item, Entry):
+            bad.append(("entry", item.row.seq, item.reason))
+    for reason, seq in _bad_letters(journal, conn):
+        counts["dead letters"] += 1
+        if reason:
+            bad.append(("dead letter", seq, reason))
     for what, seq, reason in bad[:20]:
         yield Finding("checksums", "damage", f"{what} {seq}: {reason}", "it will be buried; all others are delivered")
     if len(bad) > 20:

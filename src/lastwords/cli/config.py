@@ -79,6 +79,7 @@ class Configuration:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        destination.current_folder_first()  # the classes that it names may be there
         self._configurator = logging.config.DictConfigurator(_copy(load(source)))
         self._config = self._configurator.config
         self._unknown: list[str] = []
@@ -117,7 +118,9 @@ class Configuration:
         try:
             return place.absolute(raw["journal"])  # resolves ext:// and cfg://
         except Exception as error:
-            raise output.Misconfigured(f"--config {self.source}: handler {name!r}: {destination.say(error)}") from error
+            raise output.Misconfigured(
+                f"--config {self.source}: handler {name!r}: journal: {destination.say(error)}"
+            ) from error
 
     def for_path(self, path: str, handler: str | None) -> str:
         """The name of the handler whose target is meant for the journal at ``path``."""

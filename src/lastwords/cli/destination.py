@@ -61,13 +61,18 @@ def say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+def current_folder_first() -> None:
+    """Put the current folder on the import path, as ``python -m`` and gunicorn do."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def find(name: str, option: str) -> Any:
     """Import the ``module:object`` that ``option`` names. Raises Misconfigured with the import error."""
     match = _NAME.fullmatch(name.strip())
     if match is None:
         raise output.Misconfigured(f"{option} {name}: is neither a URL nor module:object")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    current_folder_first()
     try:
         found: Any = importlib.import_module(match["module"])
         for part in match["object"].split("."):

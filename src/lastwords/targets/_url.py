@@ -36,6 +36,11 @@ class Address:
     def __repr__(self) -> str:
         return f"<Address {self.scheme} {self.place(0)}>"
 
+    @property
+    def has_userinfo(self) -> bool:
+        """True if there is something before an ``@``."""
+        return bool(self._userinfo)
+
     def place(self, default_port: int) -> str:
         """``host:port``, an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,0 +1,172 @@
+"""The keeper: sync, checkpoint, prune, shed; and that the file does not grow without end."""
+
+import logging
+import os
+import sqlite3
+import time
+
+import pytest
+from lastwords import DurableHandler, Journal, record, upkeep
+from lastwords.store import Store
+
+
+def fill(store, count, level=20, size=200, start=0):
+    rows = []
+    for i in range(start, start + count):
+        rows.append(record.encode(logging.LogRecord("x", level, "/x.py", 1, f"m{i} " + "x" * size, (), None, "f")))
+    with store.transaction() as conn:
+        conn.executemany("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", rows)
+
+
+def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
+    """Nor what is pending, nor what keep_delivered keeps."""
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 1000)
+    journal.settle(journal.cursor(), 700, 700)
+    assert upkeep.prune_slice(store, 3600) == 0
+    assert upkeep.prune_slice(store, 0) == upkeep.PRUNE_ROWS
+    while upkeep.prune_slice(store, 0):
+        pass
+    assert journal.read(0, 2000)[0].seq == 701
+    journal.settle(journal.cursor(), 1000, 300)
+    while upkeep.prune_slice(store, 0):
+        pass
+    assert [row.seq for row in journal.read(0, 10)] == [1000]
+
+
+def test_a_burst_gives_its_space_back(tmp_path, poll):
+    """After 60,000 delivered records the file and the -wal are small again, by themselves."""
+    handler = DurableHandler(lambda entries: None, tmp_path / "j.db", batch_size=1000, sync_interval=0.1)
+    store = handler._engine.store
+    fill(store, 60_000)
+    before = os.path.getsize(tmp_path / "j.db") + upkeep.wal_size(store)
+    assert before > 20_000_000
+    handler.flush()
+    assert handler.drain(60)
+    size = lambda: os.path.getsize(tmp_path / "j.db") + upkeep.wal_size(store)  # noqa: E731
+    assert poll(lambda: size() < 8_000_000, 60), size()
+    handler.close()
+    with sqlite3.connect(tmp_path / "j.db") as conn:
+        assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_a_checkpoint_empties_the_wal_and_says_when_a_reader_is_in_the_way(tmp_path):
+    """TRUNCATE, not PASSIVE; the first commit after it is the keeper's own."""
+    store = Store(str(tmp_path / "j.db"))
+    fill(store, 500)
+    reader = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM entries").fetchone()
+    fill(store, 500)
+    store.lock_timeout = 0.1
+    store.connection().execute("PRAGMA busy_timeout=50")
+    assert upkeep.checkpoint(store) is False
+    reader.execute("COMMIT")
+    assert upkeep.checkpoint(store) is True
+    assert upkeep.wal_size(store) < 50_000
+    reader.close()
+
+
+def test_shedding_takes_the_least_severe_oldest_first(tmp_path):
+    """Five per cent at a time, counted by level, never the newest row, never what a courier may hold."""
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 2000, level=10)
+    fill(store, 2000, level=40, start=2000)
+    fill(store, 2000, level=10, start=4000)
+    first = journal.read(0, 1)[0]
+    dropped = upkeep.shed(store, max_bytes=2_000_000)
+    levels = [row.level for row in journal.read(0, 10_000)]
+    assert 200 < dropped < 900
+    assert levels.count(40) == 2000
+    assert levels.count(10) == 4000 - dropped
+    assert journal.read(0, 1)[0] == first  # the first thousand may be in a courier's hands
+    assert journal.read(0, 10_000)[upkeep.SHED_SPARES].level == 10
+    assert journal.read(0, 10_000)[upkeep.SHED_SPARES].seq == upkeep.SHED_SPARES + dropped + 1
+    stats = journal.stats()
+    assert (stats.dropped, stats.pending) == (dropped, 6000 - dropped)
+    assert [(drop.level, drop.count) for drop in journal.untold_drops()] == [(10, dropped)]
+
+
+def test_an_overflow_during_an_outage_is_told_when_the_target_is_back(tmp_path, poll):
+    """max_bytes holds, severe records survive, and one WARNING record says what was dropped."""
+    down, got = [True], []
+
+    def target(entries):
+        if down[0]:
+            raise ConnectionRefusedError
+        got.extend((e.level, e.message) for e in entries)
+
+    handler = DurableHandler(
+        target, tmp_path / "j.db", max_bytes=2**20, sync_interval=0.05, retry_min=0.05, retry_max=0.1, sync_level=50
+    )
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    engine = handler._engine
+    count = 0
+    end = time.monotonic() + 60
+    while handler.stats().dropped == 0 and time.monotonic() < end:
+        for _ in range(200):
+            log.log(40 if count % 10 == 0 else 20, "m%d %s", count, "x" * 200)
+            count += 1
+        time.sleep(0.02)
+    assert handler.stats().dropped > 0
+    assert poll(lambda: upkeep.used_bytes(engine.store) < 2 * 2**20, 20)
+    down[0] = False
+    handler.flush()
+    assert handler.drain(30)
+    assert poll(lambda: any("lastwords dropped" in message for _, message in got), 10)
+    (told,) = [message for level, message in got if message.startswith("lastwords dropped")]
+    dropped = handler.stats().dropped
+    assert f"dropped {dropped:,} records (INFO {dropped:,})" in told
+    assert len([1 for level, _ in got if level == 40]) == (count + 9) // 10
+    assert len(got) - 1 == count - dropped
+    handler.close()
+
+
+def test_the_keeper_notices_a_removed_journal_and_copies_what_is_pending(tmp_path, poll, capfd):
+    """rm of all files under a live handler: pending entries and dead letters move into the new file, with their ids."""
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(50):
+        log.info("m%d", i)
+    with Journal(tmp_path / "j.db") as journal:
+        ids = [row.id for row in journal.read(0, 100)]
+    for path in list(tmp_path.iterdir()):
+        path.unlink()
+    log.info("m50")
+    assert poll(lambda: (tmp_path / "j.db").exists(), 10)
+    assert poll(lambda: "was removed or replaced" in capfd.readouterr().err, 10)
+    log.info("m51")
+    with Journal(tmp_path / "j.db") as journal:
+        rows = journal.read(0, 100)
+        assert [journal.decode(row).message.split()[0] for row in rows] == [f"m{i}" for i in range(52)]
+        assert [row.id for row in rows][:50] == ids
+    handler.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "control"])
+def test_a_removed_journal_at_a_fork(tmp_path, children, how):
+    """The fork closes the connection, so it copies first; without that the pending entries are gone (the control)."""
+    code = """
+    import logging, os, sys
+    from lastwords import DurableHandler, Journal, rescue
+    if sys.argv[2] == "control":
+        rescue.rescue_if_replaced = lambda store: False
+    h = DurableHandler(None, sys.argv[1], sync_interval=100); log = logging.Logger("x"); log.addHandler(h)
+    for i in range(10): log.info("m%d", i)
+    for name in os.listdir(os.path.dirname(sys.argv[1])):
+        if "j.db" in name: os.unlink(os.path.join(os.path.dirname(sys.argv[1]), name))
+    pid = os.fork()
+    if pid == 0:
+        log.info("child"); os._exit(0)
+    os.waitpid(pid, 0)
+    log.info("parent")
+    print(len(Journal(sys.argv[1]).read(0, 100)))
+    os._exit(0)
+    """
+    (tmp_path / "d").mkdir()
+    out, _, _ = children.run(code, tmp_path / "d" / "j.db", how)
+    assert int(out) == (12 if how == "removed" else 2)

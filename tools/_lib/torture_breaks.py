@@ -1,0 +1,59 @@
+"""Deliberately wrong variants of lastwords, for tools/torture --break: a check that cannot fail proves nothing.
+
+Each replaces one thing that the promises rest on, from outside the package, in the campaign's child processes.
+"""
+
+import time
+
+
+def settle_first():
+    """Entries are settled before they are delivered: a kill in between loses them."""
+    from lastwords.delivery import Delivery
+
+    original = Delivery._offer
+
+    def offer(self, cursor, state, entries):
+        did = self._accepted(cursor, state, entries)
+        while entries and self.time_left() > 0:
+            error = self._call(entries)
+            if error is None:
+                break
+            entries = entries[getattr(error, "accepted", 0) :]
+            time.sleep(0.01)
+        return did
+
+    assert callable(original)
+    Delivery._offer = offer
+
+
+def reuse_seqs():
+    """Pruning deletes every settled row, the newest too: seqs start again, below the cursor, under used ids."""
+    from lastwords import upkeep
+
+    def prune_slice(store, keep_seconds, rows=0):
+        with store.writing() as conn:
+            return conn.execute("DELETE FROM entries WHERE seq <= (SELECT settled FROM cursor)").rowcount
+
+    assert callable(upkeep.prune_slice)
+    upkeep.prune_slice = prune_slice
+
+
+def keep_connection():
+    """A fork leaves the connection open, and the child opens its own beside it: that one then holds no lock at all,
+    and the next process that closes the journal unlinks the WAL under it."""
+    from lastwords.store import Store
+
+    def after_fork_in_child(self):
+        self._inherited = self._conn  # closing it would drop the child's locks once more
+        self._conn, self._commit_fd, self._full = None, -1, None
+
+    assert callable(Store.before_fork)
+    Store.before_fork = lambda self: None
+    Store.after_fork_in_child = after_fork_in_child
+
+
+BREAKS = {"settle-first": settle_first, "reuse-seqs": reuse_seqs, "keep-connection": keep_connection}
+
+
+def apply(name):
+    BREAKS[name]()
