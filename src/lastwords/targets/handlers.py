@@ -124,6 +124,7 @@ _ADAPTERS = {
     "logging.handlers.SocketHandler": "adapt_socket:SocketTarget",
     "logging.handlers.SysLogHandler": "adapt_socket:SysLogTarget",
     "logging.handlers.MemoryHandler": "adapt_memory:MemoryTarget",
+    "watchtower.CloudWatchLogHandler": "adapt_watchtower:WatchtowerTarget",
 }
 
 
