@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+
 from lastwords import DurableHandler
 from lastwords.targets import resolve
 
@@ -161,8 +162,7 @@ def test_sentry_warns_and_gets_template_and_arguments_apart(through):
 def test_opentelemetry_warns_and_gets_the_attributes(through):
     """Its batch processor acknowledges into memory."""
     pytest.importorskip("opentelemetry.sdk", reason=REASON)
-    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
-    from opentelemetry.sdk._logs import export
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler, export
 
     exporter = getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter
     memory = exporter()
