@@ -16,7 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from ..record import Entry
 
-# Control characters can forge lines and drive terminals; the bidi overrides show a text other than the one that is there.
+# Control characters can forge lines and drive terminals; bidi overrides show a text other than the one that is there.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _DEEPEST = 20
 _MAX_INT = 2**63
@@ -72,7 +72,7 @@ def app_name() -> str:
 
 
 def host_name() -> str:
-    """This computer's name."""
+    """The name of this computer."""
     return socket.gethostname() or "localhost"
 
 
@@ -112,7 +112,7 @@ def fields(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any, depth: int) -> Any:  # noqa: C901 - one branch per kind of value
+def _plain(value: Any, depth: int) -> Any:
     """``value`` as JSON can say it; what it cannot say becomes text."""
     if value is None or isinstance(value, bool):
         return value

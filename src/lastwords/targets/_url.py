@@ -107,11 +107,10 @@ def _split_remote(url: str, scheme: str, shape: str) -> Address:
         raise ValueError(f"target: a {scheme} URL must not have a #: write %23")
     try:
         parts = urlsplit(url)
-        port = parts.port
-        host = parts.hostname
+        port, host = parts.port, parts.hostname
     except ValueError:  # its text may quote a password: an unencoded / ? or : in one ends up where a port is expected
-        parts = port = host = None
-    if parts is None or not host or port == 0 or "@" in parts.path or not url[len(scheme) + 1 :].startswith("//"):
+        parts, port, host = urlsplit(""), None, None
+    if not host or port == 0 or "@" in parts.path or not url[len(scheme) + 1 :].startswith("//"):
         raise ValueError(
             f"target: this is no {scheme} URL; write {shape}. In a user name or password, / ? # : @ are written %XX"
         )

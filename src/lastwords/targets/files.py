@@ -41,7 +41,9 @@ def _file_mode(name: str, text: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= 0o777 or value & 0o200 == 0:
-        raise ValueError(f"target: {name} must be permission bits in octal that let us write, such as 640, not {text!r}")
+        raise ValueError(
+            f"target: {name} must be permission bits in octal that let us write, such as 640, not {text!r}"
+        )
     return value
 
 
@@ -126,7 +128,9 @@ class File(Lines):
         except FileNotFoundError:
             pass
         except PermissionError:
-            return os.open(self._path, flags & ~os.O_RDWR | os.O_WRONLY)  # append-only for us: we cannot look at its end
+            return os.open(
+                self._path, flags & ~os.O_RDWR | os.O_WRONLY
+            )  # append-only for us: we cannot look at its end
         fd = os.open(self._path, flags | os.O_CREAT, self._mode)
         try:
             os.fchmod(fd, self._mode)  # whatever the umask is

@@ -99,10 +99,8 @@ def from_address(address: Address) -> Target:
     if credentials is not None and not secure and not is_loopback(address.host):
         if credentials.origin != "the URL" and source is None:
             credentials = None
-            warnings = (
-                f"http://{place}: the credentials of the environment are not sent without TLS; "
-                "write ?credentials=LASTWORDS to send them all the same, or ?credentials=none",
-            )
+            how = "write ?credentials=LASTWORDS to send them all the same, or ?credentials=none"
+            warnings = (f"http://{place}: the credentials of the environment are not sent without TLS; {how}",)
         else:
             warnings = (f"http://{place}: the credentials are sent without TLS, for everybody to read",)
     if credentials is None and "auth" in knobs:
@@ -163,7 +161,9 @@ class HTTP(Target):
                 if not done:
                     raise
                 after = getattr(error, "after", None)
-                raise TryAgain(f"after {done} of {len(entries)} entries: {error}", after=after, accepted=done) from error
+                raise TryAgain(
+                    f"after {done} of {len(entries)} entries: {error}", after=after, accepted=done
+                ) from error
 
     def _cut(self, entries: Sequence[Entry]) -> _Chunk:
         """As many entries as one request takes, at least one."""
@@ -303,7 +303,7 @@ def _proxy(scheme: str, host: str) -> _Proxy | None:
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415
 
     url = urllib.request.getproxies_environment().get(scheme)
-    if not url or is_loopback(host) or urllib.request.proxy_bypass_environment(host):
+    if not url or is_loopback(host) or urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     userinfo, _, place = parts.netloc.rpartition("@")

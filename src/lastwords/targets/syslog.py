@@ -64,7 +64,9 @@ def _facility(name: str, text: str) -> int:
         return FACILITIES.index(text)
     if text.isascii() and text.isdigit() and int(text[:4]) < len(FACILITIES):
         return int(text)
-    raise ValueError(f"target: {name} must be a number below {len(FACILITIES)} or {', '.join(FACILITIES)}, not {text!r}")
+    raise ValueError(
+        f"target: {name} must be a number below {len(FACILITIES)} or {', '.join(FACILITIES)}, not {text!r}"
+    )
 
 
 def _sd_id(name: str, text: str) -> str:
@@ -149,7 +151,7 @@ class Syslog(Target):
             connection.sendall(data)
             self._wait_until_taken(connection)
             if is_gone(connection):
-                raise ConnectionResetError("the receiver closed the connection while it was sent to")  # noqa: TRY301
+                raise ConnectionResetError("the receiver closed the connection while it was sent to")
         except OSError as error:
             self._drop()
             raise ConnectionError(f"{self.label}: {error}") from error

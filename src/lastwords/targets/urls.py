@@ -1,4 +1,4 @@
-"""Targets from URLs: ``smtp(s)://``, ``http(s)://``, ``syslog+tcp://``, ``syslog+tls://``, ``file:``, ``stdout:``, ``stderr:``.
+"""Targets from URLs: ``smtp(s)://``, ``http(s)://``, ``syslog+tcp://``, ``syslog+tls://``, ``file:``, ``stdout:``.
 
 Rules
 -----
