@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from . import process
 from .errors import JournalError
+from .store import is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +144,7 @@ class Committer:
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
+        self._retry_rows = MAX_BATCH
         self.dirty = False  # something was committed and not synced
         self.committed = 0  # rows this process committed
         store.before_release = self._commit_left_behind
@@ -312,6 +314,8 @@ class Committer:
             return True
 
     def _enter_trouble(self, error: Exception) -> None:
+        if is_damage(error):
+            self._store.damaged = str(error)
         if self.trouble is None:
             self.trouble = str(error)
             process.say(
@@ -330,13 +334,15 @@ class Committer:
         before = self._memory.count
         while True:
             with self._memory_lock:
-                rows = self._memory.oldest(MAX_BATCH)
+                rows = self._memory.oldest(self._retry_rows)
                 if not rows:
                     self.trouble = None
                     lost = self.overflowed
                     break
             if not self._retry_batch(rows, patience):
+                self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
                 return False
+            self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
         process.say(
             f"journal {self._store.path} takes records again; {before:,} waited in memory"
             + (f", {lost:,} did not fit and are lost" if lost else ", none is lost")
@@ -355,6 +361,8 @@ class Committer:
                     conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
             except (sqlite3.Error, JournalError, OSError) as error:
                 self.trouble = str(error)
+                if is_damage(error):
+                    self._store.damaged = str(error)
                 return False
             finally:
                 self._store.drop_commit_lock()

@@ -28,6 +28,7 @@ from .delivery import Delivery, Outcome, describe
 from .errors import JournalError
 from .journal import Fenced
 from .lease import Lease
+from .store import is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,12 +52,14 @@ class Courier:
         *,
         linger: float,
         on_settled: Callable[[int], None],
+        on_damage: Callable[[], None],
         **knobs: float | None,
     ) -> None:
         self._journal = journal
         self._target = target
         self._linger = linger
         self._on_settled = on_settled
+        self._on_damage = on_damage
         self._knobs = knobs
         self._thread: threading.Thread | None = None
         self._starting = False
@@ -156,6 +159,7 @@ class Courier:
     def after_fork_in_child(self) -> None:
         """The thread and the lease stayed in the parent; the target starts afresh at its next use."""
         self.delivery.lease.forget()
+        self._target.after_fork_in_child()
         self._thread = None
         self._starting = False
         self._reset()
@@ -229,7 +233,10 @@ class Courier:
             bell.ring()
 
     def _trouble(self, error: Exception) -> None:
-        if str(error) != self._last_trouble:  # once, not every time
+        if is_damage(error):
+            self._journal.store.damaged = str(error)
+            self._on_damage()  # the repair will say so
+        elif str(error) != self._last_trouble:  # once, not every time
             self._last_trouble = str(error)
             process.say(f"journal {self._journal.path} cannot be delivered: {describe(error)}")
 

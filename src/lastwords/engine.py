@@ -12,10 +12,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from . import place, process
+from . import place, process, salvage
 from .commit import Committer
 from .courier import Courier
-from .errors import JournalError
+from .errors import JournalDamaged, JournalError
 from .journal import Journal, Stats
 from .store import Store
 from .upkeep import Keeper
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
 
 
+def open_engines() -> set[Engine]:
+    """The engines of this process's DurableHandlers."""
+    return set(_open.values())
+
+
 def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
     identity = place.identify(path)
@@ -36,6 +41,15 @@ def _refuse_second(path: str) -> None:
             f"journal {path} already has an open DurableHandler in this process: share that one, close it first, "
             "or give each its own journal"
         )
+
+
+def _open_store(path: str, mode: int) -> Store:
+    try:
+        return Store(path, mode=mode)
+    except JournalDamaged as error:
+        if process.is_passive():  # the command line only looks
+            raise
+        return salvage.open_repaired(path, mode, error)
 
 
 class Engine:
@@ -65,7 +79,7 @@ class Engine:
         self._armed = False
         self.fork_lock = threading.RLock()
         _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
-        self.store = Store(path, mode=mode)
+        self.store = _open_store(path, mode)
         self._register()
         self.journal = Journal(self.store)
         self.keeper = Keeper(
@@ -89,6 +103,7 @@ class Engine:
                 target,
                 linger=linger,
                 on_settled=self._on_settled,
+                on_damage=self.keeper.nudge,
                 batch_size=batch_size,
                 suspect_after=suspect_after,
                 retry_min=retry_min,
@@ -96,11 +111,11 @@ class Engine:
                 max_age=max_age,
             )
         process.follow_forks(self)
-        self._remember("keep_delivered", f"{keep_delivered:g}")
+        self.remember("keep_delivered", f"{keep_delivered:g}")
         self._begin()
 
-    def _remember(self, key: str, value: str) -> None:
-        """For the command line, which prunes too: `flush --to` from cron must not forget what this handler keeps."""
+    def remember(self, key: str, value: str) -> None:
+        """Note something for the command line: where entries go, how long `flush` from cron keeps what it delivered."""
         try:
             if (self.journal.get_meta(key) or "0") != value:
                 self.journal.set_meta(key, value)
@@ -218,6 +233,15 @@ class Engine:
         self.join(deadline)
         self.keeper.stop()
         self.committer.sync_all()
+        idle = self.courier is None or self.courier.thread is None
+        if idle and self.keeper.join(0.5):
+            self._close_store()  # a record that is logged later opens it again
+
+    def _close_store(self) -> None:
+        try:
+            self.store.close()
+        except (sqlite3.Error, JournalError, OSError) as error:
+            process.say(f"journal {self.store.path} could not be closed: {error}")
 
     def retire(self) -> None:
         """The handler was collected. Takes no lock."""
@@ -226,6 +250,11 @@ class Engine:
         self.committer.sync_all()
         if self.courier is not None:
             self.courier.retire()
+
+    def abandon(self) -> None:
+        """The command line built the handler, and the end of this process is to deliver nothing of it."""
+        self.retire()
+        process.disarm(self)
 
     # --- fork ----------------------------------------------------------------------------------------
 

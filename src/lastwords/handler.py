@@ -119,7 +119,7 @@ class DurableHandler(logging.Handler):
                 stacklevel=3,
             )
         if label and known != label:
-            self._engine.journal.set_meta("destination", label)
+            self._engine.remember("destination", label)
 
     @property
     def journal(self) -> str:

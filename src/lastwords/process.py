@@ -161,6 +161,11 @@ def _arm_multiprocessing() -> None:
         util.Finalize(None, exit_pass, exitpriority=-100)
 
 
+def disarm(finisher: Finisher) -> None:
+    """Undo :func:`arm`: the command line leaves an application's journals to the application."""
+    _finishers.discard(finisher)
+
+
 def exit_deadline() -> float | None:
     """The one deadline (``time.monotonic()``), or None while the process is not ending."""
     return _exit_deadline

@@ -42,7 +42,8 @@ class Cursor:
     failed_at: float | None
 
 
-class Drop(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Drop:
     """How many records of a level were dropped and not yet told of; unix seconds of the first and the last."""
 
     level: int

@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from . import place, process
@@ -100,6 +100,7 @@ class Store:
         self._flocked = False
         self._full: bool | None = None
         self._closed_for_good = False
+        self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create and not os.path.lexists(path):
             raise place.missing(path)
         with self.lock:
@@ -177,6 +178,14 @@ class Store:
         with self.lock:
             self._closed_for_good = True
             self._close()
+
+    def give_up(self) -> None:
+        """Drop the connection of a damaged file, without a last look (lock held)."""
+        conn, self._conn = self._conn, None
+        self._close()
+        if conn is not None:
+            with suppress(sqlite3.Error):
+                conn.close()
 
     def swap_out(self) -> tuple[sqlite3.Connection, list[tuple[int, str]]]:
         """Hand over the connection of a file that is no longer the journal, with its epochs (lock held, open)."""

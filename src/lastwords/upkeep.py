@@ -28,9 +28,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from . import place, process, rescue
+from . import place, process, rescue, salvage
 from .bell import Bell
 from .errors import JournalError
+from .store import is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,11 +86,14 @@ def checkpoint(store: Store) -> bool:
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
         busy: int = 1
+        # TRUNCATE would wait for readers with the busy timeout, and every caller with it: next time, then.
+        conn.execute("PRAGMA busy_timeout=10")
         try:
             busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
                 conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
         finally:
+            conn.execute(f"PRAGMA busy_timeout={int(store.lock_timeout * 500)}")
             store.mark_checkpointing(running=False)
     return busy == 0
 
@@ -228,6 +232,13 @@ class Keeper:
         """Let the thread end. Takes no lock; safe in ``__del__``."""
         self._bell.set()
 
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
     def _start(self) -> None:
         if self._starting or process.is_passive():
             return
@@ -270,7 +281,9 @@ class Keeper:
         try:
             pause = self._tick()
         except (sqlite3.Error, JournalError, OSError) as error:
-            if str(error) != self._last_error:  # once, not every time
+            if is_damage(error):
+                self._store.damaged = str(error)  # the repair will say so
+            elif str(error) != self._last_error:  # once, not every time
                 self._last_error = str(error)
                 process.say(f"journal {self._store.path}: the keeper cannot work: {error}")
             return TROUBLE_SECONDS
@@ -281,7 +294,9 @@ class Keeper:
         committer = self.committer
         assert committer is not None
         rescue.rescue_if_replaced(self._store)
-        if committer.trouble is not None and not committer.retry():
+        if self._store.damaged is not None:
+            salvage.repair_open(self._store)
+        if committer.trouble is not None and not self._leave_trouble(committer):
             return TROUBLE_SECONDS
         self._count_overflow()
         if committer.dirty:
@@ -301,7 +316,7 @@ class Keeper:
             return 0.0
         if self._tidy:
             return TIDY_SECONDS
-        if self._on_stray is not None and self._idle_look():
+        if self._idle_look():
             self._on_stray()
         return IDLE_SECONDS
 
@@ -329,6 +344,23 @@ class Keeper:
             self._bell.wait(0.001)  # let callers in
         while not self._bell.is_set() and vacuum_slice(self._store):
             self._bell.wait(0.001)
+
+    def _leave_trouble(self, committer: Committer) -> bool:
+        before = committer.committed
+        done = committer.retry()
+        if not done:
+            self._free_space()
+            done = committer.retry()
+        if committer.committed > before:
+            self._on_stray()  # no caller rang for these
+        return done
+
+    def _free_space(self) -> None:
+        """The journal takes nothing: what was settled may be in the way. Deleting works on a full quota, at times."""
+        try:
+            self.tidy()
+        except (sqlite3.Error, JournalError, OSError):
+            return  # the trouble itself, which has been said
 
     def _make_room(self) -> None:
         self.tidy()

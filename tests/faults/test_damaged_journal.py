@@ -1,0 +1,186 @@
+"""A damaged journal: set aside, salvaged with its ids, and said once; never an exception to the application."""
+
+import json
+import logging
+import os
+import random
+import sqlite3
+
+import pytest
+from lastwords import DurableHandler, Journal, JournalError, salvage
+from lastwords.store import Store
+
+COUNT = 3000
+
+
+def make(path, settled=100):
+    handler = DurableHandler(None, path)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(COUNT):
+        log.info("m%d %s", i, "x" * 200)
+    handler.close()
+    with Journal(path) as journal:
+        journal.settle(journal.cursor(), settled, settled)
+        ids = {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
+    from lastwords import upkeep
+
+    store = Store(str(path))
+    upkeep.checkpoint(store)
+    store.close()
+    return ids
+
+
+def contents(path):
+    with Journal(path) as journal:
+        return {journal.decode(row).message.split()[0]: row.id for row in journal.read(0, COUNT * 2)}
+
+
+def damage_pages(path, pages, size=4096):
+    with open(path, "r+b") as f:
+        for page in pages:
+            f.seek(page * size)
+            f.write(os.urandom(size))
+
+
+def open_and_log(path, message="after"):
+    handler = DurableHandler(None, path, sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error(message)
+    return handler
+
+
+def test_a_destroyed_header_is_set_aside_and_a_new_journal_begins(tmp_path, capfd):
+    """Nothing can be read; that is said once, and the file is kept."""
+    path = tmp_path / "j.db"
+    make(path)
+    damage_pages(path, [0])
+    handler = open_and_log(path)
+    assert contents(path) == {"after": contents(path)["after"]}
+    (aside,) = [p for p in tmp_path.iterdir() if ".damaged-" in p.name and not p.name.endswith(("-wal", "-shm"))]
+    assert aside.stat().st_size > 500_000
+    assert capfd.readouterr().err.count("was damaged") == 1
+    with Journal(path) as journal:
+        assert journal.get_meta("damaged_file") == str(aside)
+    handler.close()
+
+
+def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path, poll, capfd):
+    """Found while it is open: by the courier that reads, or the keeper; settled entries are not delivered again."""
+    path = tmp_path / "j.db"
+    ids = make(path)
+    pages = (tmp_path / "j.db").stat().st_size // 4096
+    damage_pages(path, random.Random(3).sample(range(60, pages), 5))
+    got = []
+    handler = DurableHandler(got.extend, path, sync_interval=0.05)
+    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 20)
+    assert poll(lambda: handler._engine.store.damaged is None and handler.stats().pending == 0, 30)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("after")
+    assert handler.drain(20)
+    arrived = {entry.message.split()[0]: entry.id for entry in got}
+    after = arrived.pop("after")
+    assert after
+    assert set(arrived) <= set(ids)
+    assert len(arrived) > COUNT * 0.9 - 100
+    assert all(arrived[name] == ids[name] for name in arrived)
+    assert not {f"m{i}" for i in range(100)} & set(arrived)
+    with Journal(path) as journal:
+        lost = int(journal.get_meta("unreadable"))
+        salvaged = int(journal.get_meta("salvaged"))
+    assert len(arrived) + lost == COUNT - 100
+    assert 0 < salvaged <= len(arrived)
+    assert capfd.readouterr().err.count("was damaged") == 1
+    handler.close()
+
+
+KILLED = """
+import logging, os, sys
+from lastwords import DurableHandler
+log = logging.Logger("x"); log.addHandler(DurableHandler(None, sys.argv[1]))
+for i in range(100): log.error("wal%d", i)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flipped_bytes_anywhere_never_raise_into_the_application(tmp_path, children, seed):
+    """In the file or the -wal: what was changed is never delivered as if it were true."""
+    rng = random.Random(seed)
+    path = tmp_path / "j.db"
+    ids = make(path)
+    children.run(KILLED, path)
+    victim = path if seed % 2 else tmp_path / "j.db-wal"
+    data = bytearray(victim.read_bytes())
+    for _ in range(20):
+        data[rng.randrange(100, len(data))] ^= 1 << rng.randrange(8)
+    victim.write_bytes(data)
+    got = []
+    try:
+        handler = DurableHandler(got.extend, path, sync_interval=0.05, drain_timeout=2)
+    except JournalError as error:
+        assert error.hint
+        return
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(50):
+        log.error("after%d", i)
+    handler.drain(5)
+    handler.close()
+    for entry in got:
+        name, _, rest = entry.message.partition(" ")
+        assert name.startswith(("after", "wal")) or (rest == "x" * 200 and ids.get(name, entry.id) == entry.id)
+
+
+@pytest.mark.parametrize("how", ["whole", "truncated", "missing"])
+def test_a_truncated_or_missing_wal_is_no_damage(tmp_path, children, how):
+    """What it held is gone, which nobody can know; the rest is there, and no id is used again (another file, epoch)."""
+    path = tmp_path / "j.db"
+    ids = make(path)
+    children.run(KILLED, path)
+    wal = tmp_path / "j.db-wal"
+    if how == "truncated":
+        with wal.open("r+b") as f:
+            f.truncate(wal.stat().st_size // 2)
+    elif how == "missing":
+        wal.unlink()
+    found = contents(path)
+    assert set(ids) <= set(found) | {f"m{i}" for i in range(100)}
+    survived = len([name for name in found if name.startswith("wal")])
+    assert {"whole": survived == 100, "truncated": 0 < survived < 100, "missing": survived == 0}[how]
+    open_and_log(path).close()
+    assert "after" in contents(path)
+
+
+def test_a_file_that_never_was_a_journal_is_left_alone(tmp_path):
+    """A mistyped path must not rename somebody's file."""
+    path = tmp_path / "app.conf"
+    path.write_text("key = value\n" * 1000)
+    with pytest.raises(JournalError, match="damaged"):
+        DurableHandler(None, path)
+    assert path.read_text() == "key = value\n" * 1000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
+    """The control: without it a whole range is lost with one bad page."""
+    path = tmp_path / "j.db"
+    make(path)
+    damage_pages(path, [100, 101])
+    good = len(salvage.read_damaged(str(path)).rows)
+    assert good > COUNT - 100 - 60
+
+    def without_halving(conn, first, last):
+        for start in range(first, last + 1, salvage.SPAN):
+            try:
+                yield from conn.execute(
+                    "SELECT seq, created, level, payload, checksum, id FROM entries WHERE seq BETWEEN ? AND ?",
+                    (start, min(start + salvage.SPAN - 1, last)),
+                ).fetchall()
+            except sqlite3.DatabaseError:
+                continue
+
+    monkeypatch.setattr(salvage, "_ranges", without_halving)
+    assert len(salvage.read_damaged(str(path)).rows) < good - 300
