@@ -253,6 +253,21 @@ def test_a_run_of_poison_lets_the_line_move_within_the_stated_attempts(tmp_path,
     assert target.calls <= failing + good + 2 * run
 
 
+def test_every_entry_beyond_the_head_is_probed_in_the_end(tmp_path):
+    """A good entry between poison ones, where no power of two leads: 0, 1, 2 and 4 are poison, 3 is not."""
+    journal = line_of(tmp_path, 5)
+    target = ModelTarget({"m0", "m1", "m2", "m4"}, batchwise=False)
+    deliver(journal, target)
+    assert target.accepted == ["m3"]
+    assert dead(journal) == ["m0"]  # what is left has nothing to be compared with
+    offsets, state = set(), State(PROBE, 8)
+    for _ in range(300):
+        offset = min(verdict.probe_offset(state), 20)
+        offsets.add(offset)
+        state = State(PROBE, 8, verdict._next_probe(state.probe, newest=offset == 20))
+    assert offsets == set(range(1, 21))
+
+
 def test_a_lone_failing_entry_stays_pending(tmp_path):
     """With nothing to compare it with, nobody can tell poison from outage."""
     journal = line_of(tmp_path, 1)

@@ -27,6 +27,9 @@ from dataclasses import dataclass, replace
 from .errors import Rejected, TryAgain
 
 
+_STEPS = 40  # in one round of probing; 2**40 entries are beyond any newest one
+
+
 class Fault(enum.Enum):
     """What an exception from a target says."""
 
@@ -125,8 +128,21 @@ def batch_size(state: State, most: int) -> int:
 
 
 def probe_offset(state: State) -> int:
-    """How far beyond the head to probe: 1, 2, 4, ... ; the caller takes the newest entry if there are fewer."""
-    return int(1 << min(state.probe, 40))
+    """How far beyond the head to probe; the caller takes the newest entry if there are fewer.
+
+    ``probe`` counts rounds and steps: 1, 2, 4, 8, ... in the first round, 3, 6, 12, ... in the next, then 5, 10, 20, ...
+    Every number is an odd one times a power of two, so no good entry can hide between poison ones for ever.
+    """
+    rounds, step = divmod(state.probe, _STEPS)
+    return int((2 * rounds + 1) << step)
+
+
+def _next_probe(probe: int, *, newest: bool) -> int:
+    """The next place to probe; from the beginning when a round began beyond the newest entry."""
+    rounds, step = divmod(probe, _STEPS)
+    if newest:
+        return 0 if rounds and not step else (rounds + 1) * _STEPS
+    return probe + 1 if step < _STEPS - 1 else (rounds + 1) * _STEPS
 
 
 def after_acceptance(state: State, accepted: int) -> Next:
@@ -148,8 +164,8 @@ def after_failure(
     that was probed is the last one.
     """
     if state.phase is Phase.PROBE:
-        # Perhaps the target is down. Further on next time; after the newest, from the beginning.
-        return Next(replace(state, phase=Phase.HEAD, probe=0 if newest else state.probe + 1), pause=True)
+        # Perhaps the target is down. Another place next time.
+        return Next(replace(state, phase=Phase.HEAD, probe=_next_probe(state.probe, newest=newest)), pause=True)
     if fault is not Fault.FAILURE:
         phase = Phase.HEAD if state.attempts else Phase.LINE
         return Next(replace(state, phase=phase), pause=True)

@@ -199,3 +199,37 @@ def test_forged_counts_are_damage_not_a_traceback(journal):
     result = run("status", path)
     assert result.code == 65
     assert len(result.err.splitlines()) == 1
+
+
+def test_a_damaged_predecessor_is_told_until_it_is_removed(tmp_path, children):
+    """A service found its journal damaged and set it aside: status and doctor say so with 65, a check warns."""
+    path = tmp_path / "j.db"
+    log = """
+        import logging, sys
+        from lastwords import DurableHandler
+        log = logging.getLogger("app"); log.setLevel(1)
+        log.addHandler(DurableHandler(None, sys.argv[1]))
+        for i in range(500): log.info("m%d", i)
+        log.handlers[0].close(); log.handlers[0]._engine.store.close()
+    """
+    children.run(log, path)
+    assert run("status", path).code == 0
+    with open(path, "r+b") as file:
+        file.seek(4096 * 6)
+        file.write(os.urandom(4096 * 8))
+    children.run(log, path)
+    (aside,) = [name for name in os.listdir(tmp_path) if ".damaged-" in name and not name.endswith(("-wal", "-shm"))]
+    code, (state,) = run_json("status", "--json", path)
+    assert code == 65
+    assert state["set_aside"] == [str(tmp_path / aside)]
+    assert state["salvaged"] + state["unreadable"] >= 400
+    assert aside in run("status", path).out
+    assert run("status", "--check", path).code == 1
+    assert run("doctor", path).code == 65
+    assert run("status", f"{path}*").out.count("free") == 1, "a pattern leaves it out"
+    assert run("list", tmp_path / aside).code == 65
+    for name in os.listdir(tmp_path):
+        if ".damaged-" in name:
+            os.unlink(tmp_path / name)
+    assert run("status", path).code == 0
+    assert run("doctor", path).code == 0

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cli.tools import counts, run, snapshot
+from cli.tools import counts, run, snapshot, spawn
 
 
 @pytest.mark.parametrize("target", ["deliver", "handler", "Handler", "Callable"])
@@ -61,21 +61,29 @@ def test_of_a_durable_handler_its_target_is_used(journal, sink, module, tmp_path
 
 def test_importing_the_application_starts_no_courier(journal, sink, module):
     """A module that builds DurableHandlers for journals with pending entries does not deliver them by being imported."""
-    other = journal("other.db")
+    other = journal("other.db", count=3)
     name = module(
         f"""
         import threading
         from lastwords import DurableHandler
-        from {sink.name} import deliver, handler
-        theirs = DurableHandler(handler, {other!r})
+        from {sink.name} import deliver
+        def elsewhere(entries):
+            open("elsewhere", "w").close()
+        theirs = DurableHandler(elsewhere, {other!r})
+        import logging
+        logging.getLogger("app").addHandler(theirs)
+        logging.getLogger("app").error("importing")
         def check(entries):
             names = [t.name for t in threading.enumerate() if t.name.startswith(("lastwords-courier", "lastwords-keeper"))]
             assert not names, names
             deliver(entries)
         """
     )
-    assert run("flush", "--to", f"{name}:check", journal()).code == 0
-    assert counts(other) == (10, 0, 0)
+    result = spawn("flush", "--to", f"{name}:check", journal())
+    assert result.code == 0, result
+    assert counts(other) == (4, 0, 0), (
+        "what the import logged is journaled, and the end of the process delivers nothing"
+    )
     assert len(sink.lines()) == 10
 
 
@@ -127,3 +135,13 @@ def test_a_journal_never_decides_what_runs(journal, sink):
     assert run("flush", path).code == 2
     assert run("replay", path).code == 2
     assert sink.lines() == []
+
+
+@pytest.mark.parametrize(
+    "to", ["smtp://ann:geheim@", "gopher://ann:geheim@host/x", "https://ann:geheim@host:nonsense/"]
+)
+def test_credentials_of_a_wrong_url_are_not_printed(journal, to):
+    """What is wrong with the URL is said without its userinfo."""
+    result = run("flush", "--to", to, journal())
+    assert result.code == 78, result
+    assert "geheim" not in result.err + result.out

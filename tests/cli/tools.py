@@ -35,7 +35,11 @@ def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, k
 
 def run(*args, **kwargs):
     """Run a verb in this process."""
-    result = CliRunner().invoke(cli, [str(arg) for arg in args], **kwargs)
+    try:
+        runner = CliRunner(mix_stderr=False)  # click 8.1
+    except TypeError:
+        runner = CliRunner()
+    result = runner.invoke(cli, [str(arg) for arg in args], **kwargs)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert "Traceback" not in result.stderr

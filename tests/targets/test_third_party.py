@@ -156,7 +156,7 @@ def test_sentry_warns_and_gets_template_and_arguments_apart(through):
         assert event["exception"]["values"][0]["value"] == "the cause"
         assert event["extra"]["request"] == "req-7"
     finally:
-        sentry_sdk.init()
+        sentry_sdk.init(default_integrations=False)  # its integrations patch logging and threading for good
 
 
 def test_opentelemetry_warns_and_gets_the_attributes(through):
