@@ -78,6 +78,7 @@ class Courier:
             self._target,
             Lease(self._journal.path),
             self.bell,
+            linger=self._linger,
             on_settled=self._settled,
             **self._knobs,  # type: ignore[arg-type]
         )
@@ -140,6 +141,7 @@ class Courier:
         """Wait until ``done()`` or ``deadline``; deliveries of other processes are looked for every 50 ms."""
         bell = Bell()
         self._waiters.append(bell)
+        self.bell.ring()  # once more: the thread may have looked for waiters between wake() and here, and linger
         try:
             while not done():
                 left = deadline - time.monotonic()
@@ -170,8 +172,9 @@ class Courier:
         while self._rest():
             self.bell.clear()  # a ring that brought us here must not cut the first pause short
             self._wait_for_more()
+            ending = self._ending  # before: what was logged while this drain ended is still to be delivered
             outcome = self._drain_once()
-            if self._ending or (self._retired and outcome is not None):
+            if ending or (self._retired and outcome is not None):
                 break
         self._close_target()
 

@@ -104,6 +104,7 @@ class Delivery:
         self._state = verdict.State()
         self._owed: Callable[[], _Did] | None = None
         self._asked: float | None = None
+        self._collecting = False  # the last batch was not full, and more are to come: see `linger`
 
     def time_left(self) -> float:
         """Seconds until the deadline."""
@@ -142,6 +143,7 @@ class Delivery:
         cursor = self._cursor = self.journal.cursor()
         self._state = verdict.start(cursor.attempts, cursor.probe)
         self._owed = None
+        self._collecting = False
 
     def _drain(self, *, once: bool) -> Outcome:
         delivered = self.delivered
@@ -157,8 +159,11 @@ class Delivery:
                     return Outcome.REMAIN
                 if did is _Did.PROGRESS and self.delivered > delivered:
                     self._told_drops()  # the outage is over
-            if did is _Did.NOTHING and not (self.delivered > delivered and self._told_drops()):
+            told = (did is _Did.NOTHING or self._collecting) and self.delivered > delivered and self._told_drops()
+            if did is _Did.NOTHING and not told:
                 return Outcome.DONE
+            if self._collecting and not self.hurry:
+                break
         return Outcome.REMAIN if self.journal.has_pending() else Outcome.DONE
 
     def _back_off(self, stalled: Stalled) -> _Did:
@@ -250,8 +255,11 @@ class Delivery:
 
         did = self._mark(mark)
         if len(entries) < self.batch_size and not self.hurry and following.state.phase is Phase.LINE:
-            # Callers keep the GIL and the lock for a moment; the next read finds a fuller batch.
-            self.bell.wait(COALESCE_SECONDS)
+            if self.linger:
+                self._collecting = True  # else a steady flood is one small batch after the other: a mail every 50 ms
+            else:
+                # Callers keep the GIL and the lock for a moment; the next read finds a fuller batch.
+                self.bell.wait(COALESCE_SECONDS)
         return did
 
     def _accepted_in_part(self, cursor: Cursor, entries: list[Entry], error: TryAgain) -> _Did:

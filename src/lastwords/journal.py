@@ -109,7 +109,7 @@ class Journal:
             ).fetchall()
         rows, size = self._rows(fetched), 0
         for count, row in enumerate(rows):
-            size += len(row.payload)
+            size += len(row.payload) if isinstance(row.payload, str) else 0  # else it is damaged
             if size > MAX_READ_BYTES and count:
                 return rows[:count]
         return rows

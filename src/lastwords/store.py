@@ -279,6 +279,8 @@ class Store:
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:
             raise self._explain(error) from error
+        except UnicodeDecodeError as error:  # sqlite3 quotes a damaged schema in a message that is no UTF-8
+            raise JournalDamaged(self.path, "is damaged: malformed schema", "see `lastwords doctor`") from error
         finally:
             if not flocked:
                 self.drop_commit_lock()
@@ -349,7 +351,9 @@ class Store:
         while True:
             try:
                 self._look_once()
-            except (JournalForeign, sqlite3.DatabaseError):
+            except (JournalForeign, sqlite3.DatabaseError) as error:
+                if primary_code(error) == sqlite3.SQLITE_CORRUPT and os.path.exists(self.path + "-wal"):
+                    return  # a crash amid a checkpoint: the header is ahead of the file, the WAL mends it
                 if self._is_settled():
                     raise
                 if time.monotonic() > deadline:
@@ -374,6 +378,9 @@ class Store:
             pages = conn.execute("PRAGMA page_count").fetchone()[0]
         finally:
             conn.close()
+        self._refuse_foreign(application, pages)
+
+    def _refuse_foreign(self, application: int, pages: int) -> None:
         if pages and application != APPLICATION_ID:
             raise JournalForeign(self.path, "is a database of another program", "choose another path for the journal")
 
@@ -389,6 +396,9 @@ class Store:
         self._full = None
         self.set_synchronous(conn, full=True)
         version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version:  # else it is empty, or another process is making it
+            application = conn.execute("PRAGMA application_id").fetchone()[0]
+            self._refuse_foreign(application, 1)
         if version < FORMAT:
             self._migrate(conn)
         else:

@@ -40,17 +40,17 @@ def test_a_good_history_has_no_findings():
 @pytest.mark.parametrize(
     ("wrong", "finding"),
     [
-        (dict(pending=[]), "1 acknowledged records are neither"),
-        (dict(acknowledged=[*ACKNOWLEDGED, "w9/0/0"]), "1 acknowledged records are neither"),
-        (dict(killed=()), "2 entries came twice"),
-        (dict(killed=("c1",)), "2 entries came twice"),
-        (dict(batches=[*GOOD, batch("c1", 4, "3 w1/1/0")]), "1 entries came twice"),
-        (dict(batches=[GOOD[0], batch("w1", 2), *GOOD[1:]]), "2 entries came twice"),  # it was not in flight any more
-        (dict(pending=[["u-3", "w1/0/2 xxx"]]), "1 ids name more than one record"),
-        (dict(batches=[*GOOD[:2], batch("c1", 2, "5 w1/0/0", "6 w1/1/0")]), "1 records came under more than one id"),
-        (dict(batches=[GOOD[2], *GOOD[:2]]), "2 entries arrived after their successors"),
-        (dict(batches=[batch("c1", 1, "1 w1/0/1", "2 w1/0/0", "3 w1/1/0")]), "1 records of one thread arrived in another order"),
-        (dict(pending=[["u-4", "w1/0/2 xxy"]]), "1 messages were altered"),
+        ({"pending": []}, "1 acknowledged records are neither"),
+        ({"acknowledged": [*ACKNOWLEDGED, "w9/0/0"]}, "1 acknowledged records are neither"),
+        ({"killed": ()}, "2 entries came twice"),
+        ({"killed": ("c1",)}, "2 entries came twice"),
+        ({"batches": [*GOOD, batch("c1", 4, "3 w1/1/0")]}, "1 entries came twice"),
+        ({"batches": [GOOD[0], batch("w1", 2), *GOOD[1:]]}, "2 entries came twice"),  # it was not in flight any more
+        ({"pending": [["u-3", "w1/0/2 xxx"]]}, "1 ids name more than one record"),
+        ({"batches": [*GOOD[:2], batch("c1", 2, "5 w1/0/0", "6 w1/1/0")]}, "1 records came under more than one id"),
+        ({"batches": [GOOD[2], *GOOD[:2]]}, "2 entries arrived after their successors"),
+        ({"batches": [batch("c1", 1, "1 w1/0/1", "2 w1/0/0", "3 w1/1/0")]}, "1 records of one thread arrived in another order"),
+        ({"pending": [["u-4", "w1/0/2 xxy"]]}, "1 messages were altered"),
     ],
 )  # fmt: skip
 def test_each_kind_of_damage_is_found(wrong, finding):

@@ -3,6 +3,7 @@
 import email
 import email.policy
 import logging
+import time
 
 import pytest
 
@@ -233,14 +234,18 @@ def test_a_thousand_errors_become_a_few_mails(server, tmp_path):
     handler = DurableHandler(url, tmp_path / "j.db", batch_size=1000, linger=0.5)
     logger = logging.Logger("shop")
     logger.addHandler(handler)
+    began = time.monotonic()
     for number in range(1000):
         logger.log(50 if number == 500 else 40, "cannot reach %s", f"db{number % 3}")
     assert handler.drain(30)
     stats = handler.stats()
     handler.close()
     assert stats.delivered == 1000 and stats.pending == stats.dead == 0
-    assert 1 <= len(server.mails) <= 3
-    counts = [sum(int(n.replace(",", "")) for n in read(c)["Subject"].split("] ")[1].split() if n[0].isdigit()) for _, c in server.mails]
+    assert 1 <= len(server.mails) <= 2 + (time.monotonic() - began) / 0.5  # on a slow disk the flood takes longer
+    counts = [
+        sum(int(n.replace(",", "")) for n in read(c)["Subject"].split("] ")[1].split() if n[0].isdigit())
+        for _, c in server.mails
+    ]
     assert sum(counts) == 1000
 
 

@@ -100,7 +100,12 @@ def test_every_record_is_shown_or_counted_in_its_place(log):
     """Shown records and gaps add up to all, in every detail; a kind's count is right."""
     generator = random.Random(7)
     for _ in range(400):
-        log(generator.choice("abc"), generator.choice([30, 40, 50]), generator.choice(["x %d", "y %d"]), generator.randint(1, 3))
+        log(
+            generator.choice("abc"),
+            generator.choice([30, 40, 50]),
+            generator.choice(["x %d", "y %d"]),
+            generator.randint(1, 3),
+        )
     for detail in DETAILS:
         made = make(log.entries, detail)
         shown = [item for item in made.items if isinstance(item, Shown)]
@@ -133,7 +138,7 @@ def test_fstrings_that_differ_by_numbers_are_one_kind_and_other_texts_are_not(lo
 
 
 def test_the_same_template_with_another_exception_is_another_kind(log):
-    """"job failed" hides more than one trouble."""
+    """ "job failed" hides more than one trouble."""
     for kind in (ValueError, KeyError, ValueError):
         try:
             raise kind("no")

@@ -84,7 +84,7 @@ def test_rsyslog_reads_every_part(rsyslog, entry):
     assert first["msg"].lstrip() == "für immer\nzwei"
     assert (first["sev"], first["fac"], first["app"], first["host"]) == ("2", "local3", "billing", "web1")
     assert first["msgid"] == "app.db" and first["version"] == "1" and first["procid"] == str(os.getpid())
-    assert 'id="abc-1"' in first["sd"] and r"user=\"a" not in first["sd"] and r'a\"b\]c\\d' in first["sd"]
+    assert 'id="abc-1"' in first["sd"] and r"user=\"a" not in first["sd"] and r"a\"b\]c\\d" in first["sd"]
     assert second["sev"] == "6" and second["msg"].strip() == "next"
 
 

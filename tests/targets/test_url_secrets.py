@@ -1,12 +1,13 @@
 """A password is in no text that is shown or journaled: label, repr, warnings, errors, tracebacks, dead letters."""
 
+import logging
 import pickle
 import traceback
 import warnings
 
 import pytest
 
-from lastwords import DurableHandler
+from lastwords import DurableHandler, record
 from lastwords.targets import resolve
 from lastwords.targets._secret import Credentials, Secret
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, MailServer, WebServer, free_port
@@ -111,7 +112,9 @@ def test_an_http_server_that_quotes_the_headers_in_its_answer(entry):
     server.server_close()
 
 
-@pytest.mark.parametrize("url", ["smtp://me:{}@localhost:{}/?to=a@x.test", "https://me:{}@localhost:{}/in?query=k%3D{}"])
+@pytest.mark.parametrize(
+    "url", ["smtp://me:{}@localhost:{}/?to=a@x.test", "https://me:{}@localhost:{}/in?query=k%3D{}"]
+)
 def test_a_connection_that_fails_shows_no_credentials(url, entry):
     """Nor the receiver's query string, where keys travel too."""
     target = resolve(url.format(SECRET_IN_URL, free_port(), SECRET_IN_URL))
@@ -144,9 +147,6 @@ def web():
 
 def authorization(web, query="", userinfo=""):
     target = resolve(f"http://{userinfo}localhost:{web.server_port}/{query}")
-    from lastwords import record
-
-    import logging
 
     created, level, payload, _ = record.encode(logging.LogRecord("a", 40, "p", 1, "m", (), None))
     target.deliver([record.decode(seq=1, id="a-1", created=created, level=level, payload=payload)])

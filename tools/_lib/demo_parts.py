@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 
-
 # --- the mail server ------------------------------------------------------------------------------------
 
 
@@ -24,7 +23,7 @@ def serve(port, mailbox):
             content = envelope.content.decode()
             ids = re.findall(r"^X-Lastwords-Id: (\S+)", content, re.MULTILINE)
             text = content.replace("\r\n", "\n").partition("\n\n")[2].strip()
-            with open(mailbox, "a") as f:
+            with open(mailbox, "a") as f:  # noqa: ASYNC230 - a mail is on the disk before we say 250
                 f.write(json.dumps({"id": ids[0] if ids else None, "text": text}) + "\n")
                 f.flush()
                 os.fsync(f.fileno())
@@ -68,7 +67,9 @@ def logging_configuration(port, journal):
 def service(run, count, pause, port, journal, broken):
     """Log; write each message to stdout as soon as its logging call has returned."""
     if broken:  # the negative control: no journal, the bare handler
-        mail = logging.handlers.SMTPHandler(("127.0.0.1", port), "app@example.com", ["ops@example.com"], "Trouble", timeout=2)
+        mail = logging.handlers.SMTPHandler(
+            ("127.0.0.1", port), "app@example.com", ["ops@example.com"], "Trouble", timeout=2
+        )
         mail.handleError = lambda record: None
         logging.getLogger("service").addHandler(mail)
         logging.getLogger("service").setLevel("INFO")

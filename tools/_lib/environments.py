@@ -1,5 +1,11 @@
-"""Virtual environments for the tools, made when they are first needed. Standard library only; runs on old Pythons."""
+"""Virtual environments for the tools, made when they are first needed: .venv-3.12 in the project's folder.
 
+Standard library only, and written for old Pythons too: what a too old one must be able to do is say what is missing.
+An environment has the package (editable) with its dev extra; it is made anew when pyproject.toml or its Python changed.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -9,79 +15,156 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OLDEST = (3, 11)
+SETUP_SECONDS = 900
+
+
+class NoPython(Exception):
+    """No interpreter will do; the text says what is needed."""
+
+
+# --- interpreters -----------------------------------------------------------------------------------------
 
 
 def version_of(python):
-    """(3, 12, 1) of an interpreter, None if it does not run or is no CPython of use here."""
-    code = "import sys, sqlite3, venv; print('%d %d %d' % sys.version_info[:3])"
+    """((3, 12, 1), can it make environments) of a CPython with SQLite, None if it is not one or does not run."""
+    code = (
+        "import sys, sqlite3, platform; assert platform.python_implementation() == 'CPython'\n"
+        "import importlib.util; print('%d %d %d' % sys.version_info[:3], int(bool(importlib.util.find_spec('ensurepip'))))"
+    )
     try:
         done = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:
         return None
-    return tuple(int(part) for part in done.stdout.split())
+    numbers = [int(word) for word in done.stdout.split()]
+    return tuple(numbers[:3]), bool(numbers[3])
 
 
 def candidates():
-    """Paths where interpreters may be: this one, pyenv's, uv's, the PATH's."""
-    yield sys.executable
-    pyenv = os.path.join(os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv")), "versions")
+    """Paths where interpreters may be: this one's, pyenv's, uv's, the PATH's."""
+    yield getattr(sys, "_base_executable", None) or sys.executable  # not the environment that this may run in
+    pyenv = os.path.join(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"), "versions")
     if os.path.isdir(pyenv):
         for name in sorted(os.listdir(pyenv)):
-            yield os.path.join(pyenv, name, "bin", "python")
+            if re.match(r"3\.\d\d", name):
+                yield os.path.join(pyenv, name, "bin", "python")
     if shutil.which("uv"):
-        done = subprocess.run(["uv", "python", "list", "--only-installed"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for line in done.stdout.decode().splitlines():
-            if len(line.split()) > 1:
-                yield line.split()[1]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                ["uv", "python", "list", "--only-installed"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=30,
+            )
+            for line in done.stdout.decode().splitlines():
+                if len(line.split()) > 1:
+                    yield line.split()[1]
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if os.path.isdir(folder) and "shims" not in folder:
             for name in sorted(os.listdir(folder)):
-                if re.fullmatch(r"python3\.\d+", name):
+                if re.match(r"python3\.\d\d$", name):
                     yield os.path.join(folder, name)
 
 
 def supported():
-    """{(3, 12): path}: the newest of each supported minor version; this interpreter counts first for its own."""
-    found = {}
+    """{(3, 12): path}: of each supported minor version the running interpreter, else the newest that is found."""
+    found, seen, too_bare = {}, set(), []
     for python in candidates():
-        version = version_of(python)
-        if version is not None and version >= OLDEST:
-            known = found.get(version[:2])
-            if known is None or version > known[0]:
-                found[version[:2]] = (version, python)
-    if sys.version_info[:2] in found:
-        found[sys.version_info[:2]] = (sys.version_info[:3], sys.executable)
+        real = os.path.realpath(python)
+        if real in seen:
+            continue
+        seen.add(real)
+        known = version_of(python)
+        if known is None or known[0] < OLDEST:
+            continue
+        version, complete = known
+        if not complete:
+            too_bare.append(python)
+            continue
+        rank = (version == sys.version_info[:3], version)
+        if version[:2] not in found or rank > found[version[:2]][0]:
+            found[version[:2]] = (rank, python)
+    if not found:
+        raise NoPython(_what_is_needed(too_bare))
     return {minor: path for minor, (_, path) in sorted(found.items())}
 
 
+def _what_is_needed(too_bare):
+    needed = "lastwords needs CPython %d.%d or newer" % OLDEST
+    if too_bare:
+        return "%s with ensurepip, and %s lacks it: apt-get install python3-venv" % (needed, too_bare[0])
+    return "%s; this is %d.%d, and no other was found (pyenv, uv, PATH)" % (needed, *sys.version_info[:2])
+
+
+def choose(wanted=None):
+    """(minor, path): ``wanted`` ("3.12"), else the running Python's minor version, else the newest. Raises NoPython."""
+    pythons = supported()
+    if wanted is not None:
+        numbers = tuple(int(number) for number in re.findall(r"\d+", wanted)[:2])
+        if numbers not in pythons:
+            there = ", ".join("%d.%d" % minor for minor in pythons)
+            raise NoPython("no Python %s was found; there are: %s" % (wanted, there))
+        return numbers, pythons[numbers]
+    minor = sys.version_info[:2] if sys.version_info[:2] in pythons else max(pythons)
+    return minor, pythons[minor]
+
+
+# --- environments -------------------------------------------------------------------------------------------
+
+
 def environment(python, minor):
-    """The python of a virtual environment with lastwords and its dev extra; made anew when pyproject.toml changes."""
+    """The interpreter of the environment for ``python``, which is made if need be."""
     folder = os.path.join(ROOT, ".venv-%d.%d" % minor)
     inner = os.path.join(folder, "bin", "python")
-    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as f:
-        wanted = hashlib.sha256(f.read() + ROOT.encode()).hexdigest()
     stamp = os.path.join(folder, "lastwords-stamp")
-    try:
-        with open(stamp) as f:
-            if f.read() == wanted:
-                return inner
-    except OSError:
-        pass
-    print("setting up %s (Python %d.%d) ..." % ((os.path.basename(folder),) + minor), flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    subprocess.run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ROOT + "[dev]"], check=True)
-    with open(stamp, "w") as f:
-        f.write(wanted)
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as f:
+        wanted = hashlib.sha256(f.read() + ("\n%s %s" % (ROOT, os.path.realpath(python))).encode()).hexdigest()
+    with _one_at_a_time(minor):
+        try:
+            with open(stamp) as f:
+                if f.read() == wanted and os.path.exists(inner):
+                    return inner
+        except OSError:
+            pass
+        print("setting up %s (Python %d.%d) ..." % (os.path.basename(folder), *minor), flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        _run([python, "-m", "venv", folder])
+        _run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ROOT + "[dev]"])
+        with open(stamp, "w") as f:
+            f.write(wanted)
     return inner
 
 
-def own_environment():
-    """The environment for the running Python, or for the newest supported one if this is too old."""
-    pythons = supported()
-    if not pythons:
-        sys.exit("lastwords needs Python %d.%d or newer, and none was found" % OLDEST)
-    minor = sys.version_info[:2] if sys.version_info[:2] in pythons else max(pythons)
-    return environment(pythons[minor], minor)
+@contextlib.contextmanager
+def _one_at_a_time(minor):
+    """Two tools that start at once must not both make the environment."""
+    cache = os.path.join(ROOT, ".cache")
+    os.makedirs(cache, exist_ok=True)
+    with open(os.path.join(cache, "venv-%d.%d.lock" % minor), "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SETUP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise NoPython("setting up took more than %d s: %s" % (SETUP_SECONDS, " ".join(command))) from None
+    if done.returncode:
+        raise NoPython("%s failed:\n%s" % (" ".join(command), done.stdout.decode(errors="replace")[-3000:]))
+
+
+def enter(wanted=None):
+    """Go on in the environment (exec) unless this is it already; with a plain message if that is impossible.
+
+    In $LASTWORDS_TOOLS_PYTHON an interpreter that has lastwords and its dev extra may be named instead: then that one.
+    """
+    given = os.environ.get("LASTWORDS_TOOLS_PYTHON")
+    try:
+        inner = given if given and wanted is None else environment(*reversed(choose(wanted)))
+    except NoPython as error:
+        sys.exit("tools/%s: %s" % (os.path.basename(sys.argv[0]), error))
+    if os.path.realpath(os.path.dirname(os.path.dirname(inner))) != os.path.realpath(sys.prefix):
+        sys.stdout.flush()
+        os.execv(inner, [inner, os.path.abspath(sys.argv[0]), *sys.argv[1:]])

@@ -3,14 +3,15 @@
 Each replaces one thing that the promises rest on, from outside the package, in the campaign's child processes.
 """
 
+import os
 import time
+
+DOES_NOT_FIT = 70  # exit code
 
 
 def settle_first():
     """Entries are settled before they are delivered: a kill in between loses them."""
     from lastwords.delivery import Delivery
-
-    original = Delivery._offer
 
     def offer(self, cursor, state, entries):
         did = self._accepted(cursor, state, entries)
@@ -22,8 +23,7 @@ def settle_first():
             time.sleep(0.01)
         return did
 
-    assert callable(original)
-    Delivery._offer = offer
+    _replace(Delivery, "_offer", offer)
 
 
 def reuse_seqs():
@@ -34,8 +34,7 @@ def reuse_seqs():
         with store.writing() as conn:
             return conn.execute("DELETE FROM entries WHERE seq <= (SELECT settled FROM cursor)").rowcount
 
-    assert callable(upkeep.prune_slice)
-    upkeep.prune_slice = prune_slice
+    _replace(upkeep, "prune_slice", prune_slice)
 
 
 def keep_connection():
@@ -47,13 +46,22 @@ def keep_connection():
         self._inherited = self._conn  # closing it would drop the child's locks once more
         self._conn, self._commit_fd, self._full = None, -1, None
 
-    assert callable(Store.before_fork)
-    Store.before_fork = lambda self: None
-    Store.after_fork_in_child = after_fork_in_child
+    _replace(Store, "before_fork", lambda self: None)
+    _replace(Store, "after_fork_in_child", after_fork_in_child)
 
 
 BREAKS = {"settle-first": settle_first, "reuse-seqs": reuse_seqs, "keep-connection": keep_connection}
 
 
+def _replace(owner, name, wrong):
+    getattr(owner, name)
+    setattr(owner, name, wrong)
+
+
 def apply(name):
-    BREAKS[name]()
+    """Or end the process: a break that does not fit this version any more must not look like one that was caught."""
+    try:
+        BREAKS[name]()
+    except (ImportError, AttributeError) as error:
+        os.write(2, f"the break {name} does not fit: {error}\n".encode())
+        os._exit(DOES_NOT_FIT)

@@ -1,6 +1,6 @@
 """The programs of tools/torture: the receiver, the writers, the consumer. Run inside a tools environment.
 
-The module is also what `lastwords flush --to torture_parts:deliver` imports. Whoever imports it with LASTWORDS_TORTURE
+The module is also what `lastwords flush --config torture_parts:CONFIG` imports. Whoever imports it with LASTWORDS_TORTURE
 set in the environment gets the deliberately wrong variant that is named there (see ``torture_breaks``).
 """
 
@@ -30,7 +30,7 @@ class Receiver:
     """
 
     def __init__(self, path, seed):
-        self.log = open(path, "a")  # noqa: SIM115 - for life
+        self.log = open(path, "a")
         self.random = random.Random(seed)
         self.unreliable = True
         self.down_until = 0.0
@@ -76,20 +76,23 @@ class Receiver:
     def answer(self, batch):
         """How many of the batch were accepted, "die", or None to hang up."""
         count = len(batch["entries"])
+        batch["offered"] = count
         now, chance = time.monotonic(), self.random.random()
         if self.unreliable:
             if now < self.down_until or chance < 0.1:
-                return None
-            if chance < 0.105:
+                count = -1
+            elif chance < 0.105:
                 self.down_until = now + self.random.uniform(0.05, 0.4)
-                return None
-            if chance < 0.15:
+                count = -1
+            elif chance < 0.15:
                 count = self.random.randint(0, count)
-        batch["entries"] = batch["entries"][:count]
-        if count:
-            self.log.write(json.dumps(batch) + "\n")
-            self.log.flush()
-        return b"die" if self.unreliable and count and chance > 0.995 else b"%d" % count
+        batch["entries"] = batch["entries"][: max(0, count)]
+        batch["dies"] = self.unreliable and count > 0 and chance > 0.995 and not batch["who"].startswith("cron")
+        self.log.write(json.dumps(batch) + "\n")
+        self.log.flush()
+        if count < 0:
+            return None
+        return b"die" if batch["dies"] else b"%d" % count
 
 
 # --- the target ---------------------------------------------------------------------------------------------------
@@ -137,12 +140,28 @@ def name():
     return SETTINGS["name"] + _forked
 
 
+def knobs():
+    return {"batch_size": SETTINGS["batch"], "retry_min": 0.01, "retry_max": 0.05, "drain_timeout": 1.0}
+
+
 def handler(target=deliver):
     from lastwords import DurableHandler
 
-    return DurableHandler(
-        target, SETTINGS["journal"], batch_size=SETTINGS["batch"], retry_min=0.01, retry_max=0.05, drain_timeout=1.0
-    )
+    return DurableHandler(target, SETTINGS["journal"], **knobs())
+
+
+if SETTINGS:  # for `lastwords flush --config torture_parts:CONFIG`
+    CONFIG = {
+        "version": 1,
+        "handlers": {
+            "torture": {
+                "class": "lastwords.DurableHandler",
+                "journal": SETTINGS.get("journal"),
+                "target": "ext://torture_parts.deliver",
+                **knobs(),
+            }
+        },
+    }
 
 
 # --- writers and consumer --------------------------------------------------------------------------------------------
@@ -156,8 +175,10 @@ def say(line):
         os._exit(0)  # nobody listens any more
 
 
-def write(durable, log, thread):
+def write(durable, log, thread, pauses=(0, 0, 0.001, 0.003)):
     """Log; acknowledge each call that returned while no record was only in memory."""
+    from lastwords import JournalError
+
     rng = random.Random(f"{SETTINGS['seed']} {name()} {thread}")
     until = time.monotonic() + LIFE_SECONDS
     i = 0
@@ -165,10 +186,13 @@ def write(durable, log, thread):
         size = rng.choice((10, 100, 100, 300, 2000))
         key = f"{name()}/{thread}/{i}"
         log.log(rng.choice((10, 20, 20, 30, 40)), "%s %s", key, "x" * size)
-        if durable.stats().buffered == 0:
-            say(key)
+        try:
+            if durable.stats().buffered == 0:
+                say(f"ack {key}")
+        except JournalError:
+            pass  # not to be read just now: not acknowledged
         i += 1
-        time.sleep(rng.choice((0, 0, 0.001, 0.003)))
+        time.sleep(rng.choice(pauses))
     os._exit(0)
 
 
@@ -192,13 +216,12 @@ def daemon(delivers):
     log = logging.Logger("torture")
     log.addHandler(durable)
     log.error("%s %s", f"{name()}/main/0", "x" * 10)
-    say(f"{name()}/main/0")
+    say(f"ack {name()}/main/0")
     if os.fork():
         os._exit(0)
     be_forked()
-    for thread in (1, 2):
-        threading.Thread(target=write, args=(durable, log, thread)).start()
-    write(durable, log, 0)
+    for thread in (0, 1):
+        threading.Thread(target=write, args=(durable, log, thread, (0.001, 0.003))).start()
 
 
 def be_forked():
@@ -218,7 +241,7 @@ def consumer():
 if SETTINGS.get("break"):
     import torture_breaks
 
-    torture_breaks.apply(SETTINGS["break"])
+    torture_breaks.apply(SETTINGS["break"])  # ends the process if it does not fit this version
 
 if __name__ == "__main__":
     kind, arguments = sys.argv[1], json.loads(sys.argv[2])

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
 def examine(path: str, *, quick: bool) -> list[Finding]:
     """All checks. Raises JournalError if the journal cannot even be opened."""
-    findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path)]
+    findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
     with readonly.explained(path), readonly.look(path) as journal, journal.store.reading() as conn:
         conn.execute("BEGIN")
         try:
@@ -130,6 +130,13 @@ def _lease(path: str) -> Iterator[Finding]:
         )
     else:
         yield Finding("lease", "ok", f"held by process {pid}")
+
+
+def _set_aside(path: str) -> Iterator[Finding]:
+    for aside in readonly.set_aside(path):
+        yield Finding(
+            "set aside", "damage", f"a damaged predecessor is kept as {aside}", "remove it when you have looked"
+        )
 
 
 def _process_state(pid: int) -> str:

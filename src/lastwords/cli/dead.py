@@ -69,7 +69,7 @@ def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
 def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool) -> None:
     for letter in letters:
         where = f"{letter['journal']}: " if several else ""
-        head = f"{where}{letter['seq']:>8}  {output.moment(letter['_created'])}  {letter['levelname']:<8}"
+        head = f"{where}{letter['seq']!s:>8}  {output.moment(letter['_created'])}  {letter['levelname']!s:<8}"
         click.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
         first, buried = letter["_times"]
         tries = f"after {output.many(letter['attempts'], 'attempt')}" + (

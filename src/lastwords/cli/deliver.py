@@ -163,7 +163,7 @@ def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> 
         _tidy(job, journal)
     except Fenced:
         job.outcome = Outcome.BUSY  # another process took the lease over
-    except (JournalError, sqlite3.Error, OSError) as error:
+    except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
         job.error = readonly.explain(job.path, error)
     finally:
         if job.delivery is not None:

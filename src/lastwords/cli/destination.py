@@ -41,17 +41,22 @@ def is_stdout(to: str) -> bool:
 
 def resolve(to: str) -> Target:
     """The target that ``--to`` names. Raises Misconfigured."""
-    if _URL.match(to):
-        spec: object = to
-    else:
-        spec = _target_of(find(to, "--to"), to)
+    spec: object = to if _URL.match(to) else _target_of(find(to, "--to"), to)
+    shown = _without_credentials(to)
     try:
         target = targets.resolve(spec)
     except Exception as error:  # a URL target reads what the user typed, a Target subclass is the user's
-        raise output.Misconfigured(f"--to {to}: {say(error)}") from error
+        raise output.Misconfigured(f"--to {shown}: {say(error).replace(to, shown)}") from error
     if target is None:
-        raise output.Misconfigured(f"--to {to} is None: nothing can be delivered to it")
+        raise output.Misconfigured(f"--to {shown} is None: nothing can be delivered to it")
     return target
+
+
+def _without_credentials(to: str) -> str:
+    """A URL as it may be printed: cron mails what we say, and mail is read by others."""
+    head, slashes, rest = to.partition("://")
+    authority, slash, path = rest.partition("/")
+    return head + slashes + authority.rpartition("@")[2] + slash + path
 
 
 def say(error: BaseException) -> str:

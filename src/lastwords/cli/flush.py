@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .deliver import Job
 
 EXAMPLES = """
-lastwords flush --to smtp://localhost/ops@example.com '/var/lib/app/*.db'
+lastwords flush --to 'smtp://localhost/?to=ops@example.com' '/var/lib/app/*.db'
 lastwords flush --config /etc/app/logging.toml
 lastwords flush --config myapp.settings:LOGGING --timeout 5m
 lastwords flush --takeover --to myapp.logs:deliver /var/lib/app/mail.db

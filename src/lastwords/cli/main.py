@@ -7,7 +7,7 @@ Rules
   JournalError and Misconfigured carry their exit code, KeyboardInterrupt is 130, a reader that went away (``| head``)
   is silence and 141, as it is for other tools.
 * ``process.passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
-  DurableHandlers, and none of them may start a courier that competes with ours.
+  DurableHandlers, and none of them may start a courier that competes with ours, or deliver when this process ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import errno
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,9 @@ from lastwords import __version__, process
 from lastwords.errors import JournalError
 
 from . import output
+
+if TYPE_CHECKING:
+    from lastwords.engine import Engine
 
 VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor")
 
@@ -51,6 +54,7 @@ class Verbs(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # an entry may hold what this terminal's encoding does not
                 stream.reconfigure(errors="backslashreplace")
+        before = _engines()
         try:
             with process.passive():
                 code = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
@@ -59,9 +63,18 @@ class Verbs(click.Group):
             code = _code_of(error)
             if code is None:
                 raise
+        finally:
+            for engine in _engines() - before:
+                engine.abandon()
         if standalone_mode:
             sys.exit(code or 0)
         return code or 0
+
+
+def _engines() -> set[Engine]:
+    """The DurableHandlers' engines of this process; imports nothing for it."""
+    module = sys.modules.get("lastwords.engine")
+    return set() if module is None else module.open_engines()
 
 
 def _code_of(error: Exception) -> int | None:

@@ -26,7 +26,7 @@ else:
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d|w)?", re.ASCII)
-_SIDE_FILE = re.compile(r"(-wal|-shm|-journal|\.commit|\.lock(\.\d+)?)$")
+_SIDE_FILE = re.compile(r"(-wal|-shm|-journal|\.commit|\.lock(\.\d+)?|\.damaged-[^/]*)$")
 
 
 def seconds(text: str) -> float | None:

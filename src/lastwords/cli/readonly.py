@@ -119,8 +119,14 @@ def explain(path: str, error: Exception) -> JournalError:
         return error
     if isinstance(error, PermissionError):
         return JournalDenied(path, f"permission denied: {error}", "run as its owner or as root")
-    if not isinstance(error, sqlite3.Error):
-        return JournalError(path, f"{type(error).__name__}: {error}", "check the disk and the folder")
+    if isinstance(error, ValueError | TypeError):  # columns of forged or damaged rows may hold anything
+        return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
+    if isinstance(error, sqlite3.Error):
+        return _explain_sqlite(path, error)
+    return JournalError(path, f"{type(error).__name__}: {error}", "check the disk and the folder")
+
+
+def _explain_sqlite(path: str, error: sqlite3.Error) -> JournalError:
     code = primary_code(error)
     if code == sqlite3.SQLITE_CANTOPEN:
         return JournalDenied(
@@ -149,7 +155,6 @@ def explained(path: str) -> Iterator[None]:
     except BrokenPipeError:  # whoever read our output went away
         raise
     except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-        # ValueError and TypeError: columns of forged rows may hold anything.
         raise explain(path, error) from error
 
 
@@ -187,6 +192,16 @@ def _size(path: str) -> int | None:
 def sizes(path: str) -> tuple[int, int]:
     """Bytes of the file and of its -wal."""
     return _size(path) or 0, _size(path + "-wal") or 0
+
+
+def set_aside(path: str) -> list[str]:
+    """Damaged predecessors of a journal that its service set aside, until somebody has looked and removed them."""
+    folder, name = os.path.split(path)
+    try:
+        found = sorted(other for other in os.listdir(folder) if other.startswith(name + ".damaged-"))
+    except OSError:  # a folder that may be entered but not read
+        return []
+    return [os.path.join(folder, other) for other in found if not other.endswith(SIDE_FILES)]
 
 
 def side_files(path: str) -> Iterator[str]:

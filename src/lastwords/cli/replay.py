@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords replay --dry-run --config /etc/app/logging.toml
-lastwords replay --to smtp://localhost/ops@example.com /var/backups/mail.db
+lastwords replay --to 'smtp://localhost/?to=ops@example.com' /var/backups/mail.db
 lastwords replay --to myapp.logs:deliver --limit 10 /var/lib/app/mail.db
 lastwords replay --to file:/tmp/today.log --delivered --since 24h /var/lib/app/mail.db
 lastwords replay --to stdout: --level error /var/lib/app/mail.db

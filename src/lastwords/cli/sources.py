@@ -71,7 +71,7 @@ class FromConfig:
         if job is not None:
             job.notes += warned
         knobs = {key: value for key, value in engine.courier._knobs.items() if key != "linger"}
-        engine.retire()  # nothing of it may run at the end of the process
+        engine.abandon()
         return handler.journal, Way(target, knobs, engine.keeper._keep, engine.journal)
 
 

@@ -38,6 +38,7 @@ METRICS = (
     ("last_delivery_timestamp_seconds", "last_delivery", "gauge", "When an entry was last accepted."),
     ("last_error_timestamp_seconds", "last_error_at", "gauge", "When an attempt last failed."),
     ("lease_held", "lease_held", "gauge", "1 while a process delivers."),
+    ("set_aside_files", "set_aside", "gauge", "Damaged predecessors that were set aside and are still there."),
     ("file_bytes", "bytes", "gauge", "Size of the journal."),
     ("wal_bytes", "wal_bytes", "gauge", "Size of its write-ahead log."),
 )
@@ -56,11 +57,15 @@ def read(path: str) -> dict[str, Any]:
             stats = journal.stats()
             if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
-            state |= {key: journal.get_meta(key) for key in ("destination", "format")}
+            meta = {key: journal.get_meta(key) for key in ("destination", "format", "salvaged", "unreadable")}
     except JournalError as error:
         return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}
     file_bytes, wal_bytes = readonly.sizes(path)
+    aside = readonly.set_aside(path)
     return state | {
+        "exit_code": 65 if aside else 0,
+        "destination": None if meta["destination"] is None else str(meta["destination"]),
+        "format": _whole(meta["format"]),
         "pending": stats.pending,
         "delivered": stats.delivered,
         "dead": stats.dead,
@@ -73,8 +78,14 @@ def read(path: str) -> dict[str, Any]:
         "lease_pid": lease.holder(path),
         "bytes": file_bytes,
         "wal_bytes": wal_bytes,
-        "format": int(state["format"]) if str(state["format"]).isdigit() else None,
+        "set_aside": aside,
+        "salvaged": _whole(meta["salvaged"]),
+        "unreadable": _whole(meta["unreadable"]),
     }
+
+
+def _whole(text: object) -> int | None:
+    return int(str(text)) if str(text).isdecimal() else None
 
 
 # --- for people -------------------------------------------------------------------------------------------
@@ -100,6 +111,13 @@ def _table(states: Sequence[dict[str, Any]]) -> None:
         ]
         click.echo(output.table(head, rows, right="PENDING OLDEST DELIVERED DEAD DROPPED SIZE"))
     for state in fine:
+        for aside in state["set_aside"]:
+            click.echo(
+                output.plain(
+                    f"{state['journal']}: was damaged and set aside as {aside}; {state['salvaged'] or 0:,} entries were"
+                    f" salvaged, {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
+                )
+            )
         if state["pending"] and state["last_error"]:
             ago = output.age(max(0.0, time.time() - (state["last_error_at"] or 0.0)))
             click.echo(output.plain(f"{state['journal']}: last error, {ago} ago: {state['last_error']}"))
@@ -130,6 +148,8 @@ def _sample(state: dict[str, Any], field: str) -> float | int | None:
         return None
     if field == "lease_held":
         return 0 if state["lease_pid"] is None else 1
+    if field == "set_aside":
+        return len(state[field])
     if field == "oldest_age_seconds":
         return state[field] or 0
     value: float | int | None = state[field]
@@ -163,6 +183,8 @@ def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None
             found = 2 if state["exit_code"] == 65 else 3
             problems.append((found, state["error"]))
             continue
+        if state["set_aside"]:
+            problems.append((1, f"{name}: was damaged; see {state['set_aside'][0]}"))
         for field, (warning, critical) in limits.items():
             value = state[field] or 0
             found = (
@@ -259,7 +281,8 @@ def command(
     """Show how many entries are pending, delivered, dead and dropped.
 
     JOURNAL is a path or a quoted pattern. Only looks: nothing is written to a journal, and a running service is not
-    held up.
+    held up. Exit code 65 also while a damaged predecessor, which its
+    service set aside, lies beside a journal.
     """
     paths = options.required(journals)
     states = [read(path) for path in paths]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NUMBERS = re.compile(r"0[xX][0-9a-fA-F]+|\b[0-9a-fA-F]{8,}(-[0-9a-fA-F]+)*\b|\d+")
 MOST_EXAMPLES = 3
+MOST_KINDS = 30  # in the summary
+MOST_SINGLE = 10  # of those, kinds of one record: their records are below anyway
 NO_TEXT = "(no text)"
 
 
@@ -92,6 +94,9 @@ class Kind:
         self.count += 1
         self.texts[one_line(entry.message) or NO_TEXT] += 1
 
+    def __repr__(self) -> str:
+        return f"<Kind {self.number}: {self.count} x {self.level_name} {self.logger} {self.title!r}>"
+
     @property
     def title(self) -> str:
         """The text that all have, or their template, or for want of one the first text."""
@@ -158,7 +163,9 @@ def _fold(entries: Sequence[Entry]) -> tuple[list[Kind], list[Kind]]:
         key = (entry.level, entry.logger, template or _NUMBERS.sub("#", entry.message), exception)
         kind = found.get(key)
         if kind is None:
-            kind = found[key] = Kind(entry.level, clean(str(record.levelname)), one_line(entry.logger, 80), exception)
+            kind = found[key] = Kind(
+                entry.level, one_line(str(record.levelname), 40), one_line(entry.logger, 80), exception
+            )
         kind.add(entry, template)
         of.append(kind)
     kinds = sorted(found.values(), key=lambda kind: (-kind.level, -kind.count, kind.first))
@@ -277,6 +284,21 @@ def _loggers(kinds: Sequence[Kind]) -> list[tuple[str, list[tuple[str, int]]]]:
     return [
         (name, [(level_name, n) for (_, level_name), n in sorted(by.items(), reverse=True)]) for name, by in busiest
     ]
+
+
+def in_summary(digest: Digest) -> tuple[list[Kind], str]:
+    """The kinds that the summary names, and what it says of the others ("" if there are none)."""
+    named: list[Kind] = []
+    single = 0
+    for kind in digest.kinds:
+        single += kind.count == 1
+        if len(named) < MOST_KINDS and (kind.count > 1 or single <= MOST_SINGLE):
+            named.append(kind)
+    rest = len(digest.kinds) - len(named)
+    if not rest:
+        return named, ""
+    records = plural(digest.count - sum(kind.count for kind in named), "record")
+    return named, f"and {plural(rest, 'more kind')} of messages, {records}; see below"
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

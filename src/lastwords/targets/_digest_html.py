@@ -8,14 +8,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from ._digest import Gap, period, plural, span
+from ._digest import Gap, in_summary, period, plural, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._digest import Digest, Kind, Shown
 
-MOST_KINDS = 30
 MOST_LOGGERS = 15
 
 _SANS = "-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
@@ -87,11 +86,10 @@ def _notice(text: str) -> str:
 def _summary(digest: Digest) -> str:
     if digest.count == 1:
         return ""
-    rows = "".join(_kind(kind, digest, first=not i) for i, kind in enumerate(digest.kinds[:MOST_KINDS]))
-    rest = digest.kinds[MOST_KINDS:]
+    named, rest = in_summary(digest)
+    rows = "".join(_kind(kind, digest, first=not i) for i, kind in enumerate(named))
     if rest:
-        records = plural(sum(kind.count for kind in rest), "record")
-        rows += _row("", f"and {plural(len(rest), 'more kind')} of messages, {records}; see below", first=False)
+        rows += _row("", rest, first=False)
     return f'<div style="{_HEADING}">What happened</div>\n<div style="{_CARD};padding:4px 16px">{_table(rows)}</div>\n'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from ._digest import Gap, period, plural, span
+from ._digest import Gap, in_summary, period, plural, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ._digest import Digest, Kind, Shown
 
 WIDTH = 78
-MOST_KINDS = 30
 MOST_LOGGERS = 15
 
 
@@ -38,13 +37,10 @@ def _summary(digest: Digest) -> list[str]:
     if len(digest.kinds) == 1 and digest.count == 1:
         return []
     lines = _heading("What happened")
-    for kind in digest.kinds[:MOST_KINDS]:
+    named, rest = in_summary(digest)
+    for kind in named:
         lines += _kind(kind, digest)
-    rest = digest.kinds[MOST_KINDS:]
-    if rest:
-        records = plural(sum(k.count for k in rest), "record")
-        lines.append(f"and {plural(len(rest), 'more kind')} of messages, {records}; see below")
-    return lines
+    return [*lines, rest] if rest else lines
 
 
 def _kind(kind: Kind, digest: Digest) -> list[str]:

@@ -34,17 +34,18 @@ class Address:
         self._query = query
 
     def __repr__(self) -> str:
-        return f"<Address {self.scheme} {self.place(0)}>"
+        return f"<Address {self.scheme} {self.place()}>"
 
     @property
     def has_userinfo(self) -> bool:
         """True if there is something before an ``@``."""
         return bool(self._userinfo)
 
-    def place(self, default_port: int) -> str:
-        """``host:port``, an IPv6 address in brackets."""
+    def place(self, default_port: int | None = None) -> str:
+        """``host:port``, an IPv6 address in brackets; without a default, as the user wrote it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port or default_port}"
+        port = self.port or default_port
+        return f"{host}:{port}" if port else host
 
     def knobs(self, known: Mapping[str, Check]) -> dict[str, Any]:
         """The knobs that the URL sets, checked. ValueError for one that is not in ``known``, or set twice."""

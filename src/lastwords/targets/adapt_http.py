@@ -50,11 +50,14 @@ def judge(status: int, reason: str, asked: str | None) -> None:
 class HTTPTarget(HandlerTarget):
     """Accepted: a 2xx status."""
 
+    rebuild_helps = False
     _response: http.client.HTTPResponse | None = None
 
     def describe(self) -> str:
         handler = self.handler
-        return f"{type(handler).__name__} {'https' if handler.secure else 'http'}://{handler.host}{handler.url}"
+        scheme = "https" if handler.secure else "http"
+        path = str(handler.url).partition("?")[0]  # a query may hold a key
+        return f"{type(handler).__name__} {scheme}://{handler.host}{path}"
 
     def emit(self, entry: Entry) -> None:
         self._response = None

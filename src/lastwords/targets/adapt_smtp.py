@@ -5,9 +5,10 @@ handler that does not override ``emit`` is driven here, step by step as stdlib d
 (``getSubject`` and ``format`` may be overridden). One that does is called as it is, with a warning if it has several
 recipients.
 
-When some accepted and others did not: those who accepted never get the mail again. A temporary refusal (4xx) is tried
-again for the others only; a permanent one (5xx), once all others have accepted, makes the entry a dead letter that
-names the recipient, so that it is heard of.
+When some accepted and others did not: those who accepted never get the mail again (from this process; what it knows
+of each entry does not outlive it). A temporary refusal (4xx) is tried again for the others only; a permanent one (5xx),
+once all others have accepted, makes the entry a dead letter that names the recipient, so that it is heard of. If all
+refuse for good, nobody has it: that is a failure like any other.
 
 ``Message-ID`` and ``X-Lastwords-Id`` are made from the entry's id: the same mail twice can be recognised.
 """
@@ -29,9 +30,21 @@ if TYPE_CHECKING:
 
 Replies = dict[str, tuple[int, bytes]]
 
+MOST_REMEMBERED = 1000  # entries that some recipients have; those that are probed come between two tries of one entry
+
+
+class _Progress:
+    """Who has the mail of an entry, and who never will."""
+
+    def __init__(self) -> None:
+        self.accepted: set[str] = set()
+        self.refused: Replies = {}
+
 
 class SMTPTarget(HandlerTarget):
     """Accepted: the server took the mail for every recipient."""
+
+    rebuild_helps = False  # each mail has a connection of its own; a new handler would not know who has it already
 
     def __init__(self, handler: logging.handlers.SMTPHandler) -> None:
         super().__init__(handler)
@@ -40,9 +53,7 @@ class SMTPTarget(HandlerTarget):
             self.warnings += (
                 f"{type(handler).__name__} overrides emit(): one refused recipient among several cannot be noticed",
             )
-        self._entry_id = ""
-        self._accepted: set[str] = set()
-        self._refused: Replies = {}
+        self._progress: dict[str, _Progress] = {}
 
     def describe(self) -> str:
         handler = self.handler
@@ -56,28 +67,41 @@ class SMTPTarget(HandlerTarget):
             super().emit(entry)
 
     def _send(self, entry: Entry) -> None:
-        if entry.id != self._entry_id:
-            self._entry_id, self._accepted, self._refused = entry.id, set(), {}
-        wanted = [a for a in self.handler.toaddrs if a not in self._accepted and a not in self._refused]
+        progress = self._progress.setdefault(entry.id, _Progress())
+        if len(self._progress) > MOST_REMEMBERED:
+            del self._progress[next(iter(self._progress))]
+        wanted = [a for a in self.handler.toaddrs if a not in progress.accepted and a not in progress.refused]
+        later: Replies = {}
         if wanted:
-            self._send_to(entry, wanted)
-        if self._refused:
-            raise Rejected(f"refused for good by {_words(self._refused)}; accepted by {len(self._accepted)} others")
+            replies = self._send_to(entry, wanted, progress)
+            progress.accepted.update(a for a in wanted if a not in replies)
+            progress.refused.update({a: reply for a, reply in replies.items() if reply[0] >= 500})
+            later = {a: reply for a, reply in replies.items() if reply[0] < 500}
+        if later:
+            raise TryAgain(f"refused for now by {_words(later)}")
+        self._progress.pop(entry.id, None)
+        if progress.refused:
+            others = f"; accepted by {', '.join(sorted(progress.accepted))}" if progress.accepted else ""
+            raise Rejected(f"refused for good by {_words(progress.refused)}{others}")
 
-    def _send_to(self, entry: Entry, wanted: list[str]) -> None:
+    def _send_to(self, entry: Entry, wanted: list[str], progress: _Progress) -> Replies:
+        """Those of ``wanted`` that did not take the mail, and what the server said."""
+        import smtplib  # noqa: PLC0415 - with email and ssl behind it, 30 ms
+
         message = self._compose(entry)
         smtp = self._connect()
         try:
             replies: Replies = smtp.send_message(message, to_addrs=wanted)
+        except smtplib.SMTPRecipientsRefused as error:  # all of them
+            if not progress.accepted and all(reply[0] >= 500 for reply in error.recipients.values()):
+                self._progress.pop(entry.id, None)  # nobody has it: the next try is for all recipients
+                raise
+            return error.recipients
         finally:
             # The mail was accepted or not before this; a failing QUIT changes nothing.
             with suppress(OSError):
                 smtp.quit()
-        self._accepted.update(a for a in wanted if a not in replies)
-        self._refused.update({a: reply for a, reply in replies.items() if reply[0] >= 500})
-        later = {a: reply for a, reply in replies.items() if reply[0] < 500}
-        if later:
-            raise TryAgain(f"refused for now by {_words(later)}")
+        return replies
 
     def _connect(self) -> smtplib.SMTP:
         import smtplib  # noqa: PLC0415

@@ -24,17 +24,28 @@ _UDP = "UDP cannot acknowledge: a datagram may be lost unnoticed"
 
 
 def peer_is_gone(sock: socket.socket) -> bool:
-    """True if the peer closed or reset the connection (nothing to read means it is there)."""
+    """True if the peer closed or reset the connection (nothing to read means it is there).
+
+    Not with MSG_DONTWAIT: Python waits for data as long as the socket's timeout says, before it calls recv, and
+    SocketHandler's sockets have one of a second: each record took a second, and then "timed out" looked like an error.
+    TLS sockets cannot peek; there we read, which also takes in the session tickets that come after the handshake.
+    """
+    tls = hasattr(sock, "selected_alpn_protocol")  # without importing ssl
+    before = sock.gettimeout()
+    sock.settimeout(0.0)
     try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+        return (sock.recv(1) if tls else sock.recv(1, socket.MSG_PEEK)) == b""
+    except OSError as error:  # ssl.SSLWantReadError is one
+        return not isinstance(error, BlockingIOError) and type(error).__name__ != "SSLWantReadError"
+    finally:
+        sock.settimeout(before)
 
 
 class SocketTarget(HandlerTarget):
-    """Accepted: handed to the kernel over a connection that was alive just before."""
+    """Accepted: handed to the kernel over a connection that was alive just before. ``lastwords_id`` travels along."""
+
+    rebuild_helps = False
+    sends_id = True
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__(handler)
@@ -59,7 +70,7 @@ class SocketTarget(HandlerTarget):
         if self.handler.sock is None:
             raise ConnectionError(f"{self.label}: not connected, or the connection broke")
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         self._drop()
 
     def after_fork_in_child(self) -> None:
@@ -67,7 +78,10 @@ class SocketTarget(HandlerTarget):
 
 
 class DatagramTarget(HandlerTarget):
-    """Accepted: handed to the kernel."""
+    """Accepted: handed to the kernel. ``lastwords_id`` travels along."""
+
+    rebuild_helps = False
+    sends_id = True
 
     def describe(self) -> str:
         return f"{type(self.handler).__name__} {self.handler.host}:{self.handler.port}"
@@ -78,6 +92,8 @@ class DatagramTarget(HandlerTarget):
 
 class SysLogTarget(HandlerTarget):
     """Accepted: handed to the kernel; over a Unix socket, to the local syslog daemon."""
+
+    rebuild_helps = False
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__(handler)
@@ -98,7 +114,7 @@ class SysLogTarget(HandlerTarget):
         if sock is not None and stream and peer_is_gone(sock):
             self._drop()
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         self._drop()  # emit() connects again when there is no socket
 
     def _drop(self) -> None:

@@ -39,6 +39,8 @@ class _Listening:
 class WatchtowerTarget(HandlerTarget):
     """Accepted: CloudWatch took it (``use_queues=False``)."""
 
+    rebuild_helps = False
+
     def emit(self, entry: Entry) -> None:
         client = _Listening(self.handler.cwl_client)
         with shadowed(self.handler, "cwl_client", client):

@@ -20,8 +20,9 @@ logs while delivering enters no journal. No lock of lastwords or of logging is h
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
@@ -68,9 +69,7 @@ class CallableTarget(Target):
 
     def __init__(self, deliver: Callable[[Sequence[Entry]], None]) -> None:
         self._deliver = deliver
-        module = getattr(deliver, "__module__", type(deliver).__module__)
-        name = getattr(deliver, "__qualname__", type(deliver).__qualname__)
-        self.label = f"{module}:{name}"
+        self.label = _name(deliver)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         self._deliver(entries)
@@ -79,3 +78,12 @@ class CallableTarget(Target):
         close = getattr(self._deliver, "close", None)
         if callable(close):
             close()
+
+
+def _name(deliver: Any) -> str:
+    """``module:qualname``, the same in every run."""
+    while isinstance(deliver, functools.partial):
+        deliver = deliver.func
+    owner = getattr(deliver, "__self__", deliver)  # the list of a list's append, which has no module itself
+    module = getattr(deliver, "__module__", None) or type(owner).__module__
+    return f"{module}:{getattr(deliver, '__qualname__', type(deliver).__qualname__)}"

@@ -1,4 +1,4 @@
-"""Any ``logging.Handler`` as a target, so that it tells the truth.
+r"""Any ``logging.Handler`` as a target, so that it tells the truth.
 
 The problem: ``Handler.emit`` swallows its own failures and calls ``handleError``, and some failures not even that. So:
 
@@ -10,6 +10,10 @@ The problem: ``Handler.emit`` swallows its own failures and calls ``handleError`
 
 A wrapped handler leaves logging's shutdown list and is closed only by the courier: otherwise ``logging.shutdown`` and
 dictConfig block on a hung target's lock, or close the target before the drain.
+
+Ids: a formatter that names ``lastwords_id`` (``"%(lastwords_id)s %(message)s"``) gets the entry's id; other formatters
+see nothing of ours. Text that the handler's encoding cannot take (a lone surrogate, an umlaut under ``LANG=C``) is sent
+with ``\x`` escapes rather than never.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .contract import Target
@@ -29,9 +33,15 @@ if TYPE_CHECKING:
 
 
 class HandlerTarget(Target):
-    """Delivers to ``handler``, one record at a time. Adapters override the small steps below."""
+    """Delivers to ``handler``, one record at a time. Adapters override the small steps below.
+
+    ``rebuild_helps``: building the handler anew may revive it; False where the adapter does what it takes, because a
+    new handler has forgotten what the old one knew (who has the mail already; that the file was emptied at its start).
+    """
 
     record_at_a_time = True
+    rebuild_helps: bool = True
+    sends_id: bool = False  # the whole record is sent, so the id travels as an attribute of it
 
     def __init__(self, handler: logging.Handler) -> None:
         self.handler: Any = handler
@@ -47,16 +57,30 @@ class HandlerTarget(Target):
     def deliver(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.before(entry)
-            with listening(self.handler) as failures:
-                self.handler.acquire()
-                try:
-                    self.emit(entry)
-                finally:
-                    self.handler.release()
-            if failures:
-                self.failed(failures[0])
-                raise failures[0]
+            error = self._attempt(entry)
+            if isinstance(error, UnicodeEncodeError):
+                error = self._attempt(entry, escaping=error.encoding)
+            if error is not None:
+                self.failed(error)
+                raise error
             self.after(entry)
+
+    def _attempt(self, entry: Entry, *, escaping: str = "") -> Exception | None:
+        """Let the handler emit; what it raised or reported, or None."""
+        with ExitStack() as stack:
+            failures = stack.enter_context(listening(self.handler))
+            if escaping:
+                stack.enter_context(_escaping(self.handler, escaping))
+            if self.sends_id or "lastwords_id" in (getattr(self.handler.formatter, "_fmt", None) or ""):
+                stack.enter_context(shadowed(entry.record, "lastwords_id", entry.id))
+            self.handler.acquire()
+            try:
+                self.emit(entry)
+            except Exception as error:  # handed to the caller, which raises it
+                return error
+            finally:
+                self.handler.release()
+        return failures[0] if failures else None
 
     def before(self, entry: Entry) -> None:
         """Get the handler ready."""
@@ -68,7 +92,7 @@ class HandlerTarget(Target):
     def after(self, entry: Entry) -> None:
         """Raise what the handler did not notice."""
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         """Make the handler able to try again."""
 
     def close(self) -> None:
@@ -94,16 +118,31 @@ def shadowed(instance: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def listening(handler: logging.Handler) -> Iterator[list[BaseException]]:
+def listening(handler: logging.Handler) -> Iterator[list[Exception]]:
     """Collect the exceptions that ``handler`` reports to its own ``handleError``."""
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def hear(_record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
-        failures.append(error or RuntimeError(f"{type(handler).__name__} called handleError without an exception"))
+        if not isinstance(error, Exception):
+            error = RuntimeError(f"{type(handler).__name__} called handleError: {error!r}")
+        failures.append(error)
 
     with shadowed(handler, "handleError", hear):
         yield failures
+
+
+@contextmanager
+def _escaping(handler: logging.Handler, encoding: str) -> Iterator[None]:
+    """What ``handler`` formats has only characters that ``encoding`` knows; the others are escaped."""
+    codec = encoding if encoding in ("utf-8", "latin-1", "iso8859-1") else "ascii"
+    plain = handler.format
+
+    def escaped(record: logging.LogRecord) -> str:
+        return plain(record).encode(codec, "backslashreplace").decode(codec)
+
+    with shadowed(handler, "format", escaped):
+        yield
 
 
 def leave_shutdown_list(handler: logging.Handler) -> None:
@@ -124,6 +163,7 @@ _ADAPTERS = {
     "logging.handlers.SocketHandler": "adapt_socket:SocketTarget",
     "logging.handlers.SysLogHandler": "adapt_socket:SysLogTarget",
     "logging.handlers.MemoryHandler": "adapt_memory:MemoryTarget",
+    "logging.handlers.BufferingHandler": "adapt_memory:BufferingTarget",
     "watchtower.CloudWatchLogHandler": "adapt_watchtower:WatchtowerTarget",
 }
 
@@ -170,6 +210,7 @@ _UNACKNOWLEDGING: dict[str, str | Callable[[Any], str]] = {
     "logstash_async.": _IN_MEMORY.format("python-logstash-async's handler"),
     "logzio.": _IN_MEMORY.format("logzio's handler"),
     "seqlog.": _IN_MEMORY.format("seqlog's handler"),
+    "fluent.": "fluent-logger keeps what it could not send in memory and reports nothing: it cannot acknowledge",
     "logging.handlers.DatagramHandler": "UDP cannot acknowledge: a datagram may be lost unnoticed",
 }
 

@@ -105,7 +105,7 @@ def from_address(address: Address) -> Target:
             warnings = (f"http://{place}: the credentials are sent without TLS, for everybody to read",)
     if credentials is None and "auth" in knobs:
         raise ValueError("target: the knob auth needs credentials, in the URL or in the environment")
-    target = HTTP(address.scheme, address.host, place, address.path or "/", credentials=credentials, **knobs)
+    target = HTTP(address, credentials=credentials, **knobs)
     target.warnings = warnings
     return target
 
@@ -120,10 +120,7 @@ class HTTP(Target):
 
     def __init__(
         self,
-        scheme: str,
-        host: str,
-        place: str,
-        path: str,
+        address: Address,
         *,
         credentials: Credentials | None = None,
         auth: str = "basic",
@@ -137,8 +134,9 @@ class HTTP(Target):
         query: str = "",
         app: str = "",
     ) -> None:
-        self._scheme, self._host = scheme, host
-        self._url = f"{scheme}://{place}{path}" + (f"?{query}" if query else "")
+        self._scheme, self._host = address.scheme, address.host
+        path = address.path or "/"
+        self._url = f"{address.scheme}://{address.place()}{path}" + (f"?{query}" if query else "")
         self._credentials, self._auth = credentials, auth
         self._timeout = timeout
         self._gzip = gzip
@@ -149,7 +147,8 @@ class HTTP(Target):
         self._app = app
         self._pool: urllib3.PoolManager | None = None
         self._pid = 0
-        self.label = f"{scheme}://{place}{_shown(path)}"
+        place = address.place(443 if address.scheme == "https" else 80)
+        self.label = f"{address.scheme}://{place}{_shown(path)}"
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         done = 0
@@ -196,24 +195,28 @@ class HTTP(Target):
     def _exchange(self, body: bytes, entries: Sequence[Entry]) -> tuple[int, str, float | None, str]:
         import urllib3  # noqa: PLC0415 - an extra, and 30 ms
 
-        headers = self._headers(entries)
-        if self._gzip:
-            body = gzip.compress(body, 6, mtime=0)
-            headers["Content-Encoding"] = "gzip"
         try:
-            answer = self._open().request(
-                "POST", self._url, body=body, headers=headers, preload_content=False, redirect=False, retries=False
-            )
-            text = answer.read(MOST_OF_AN_ANSWER, decode_content=True)
-            if answer.read(1):
-                answer.close()  # a longer answer is not worth the wait; the connection goes with it
-            else:
-                answer.release_conn()
+            answer, text = self._request(body, entries)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._drop()
             raise ConnectionError(f"{self.label}: {self._scrub(_reason(error))}") from None
         said = self._scrub(one_line(text.decode("utf-8", "replace"), 300))
         return answer.status, one_line(answer.reason or "", 80), retry_after(answer.headers.get("Retry-After")), said
+
+    def _request(self, body: bytes, entries: Sequence[Entry]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        headers = self._headers(entries)
+        if self._gzip:
+            body = gzip.compress(body, 6, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        answer = self._open().request(
+            "POST", self._url, body=body, headers=headers, preload_content=False, redirect=False, retries=False
+        )
+        text = answer.read(MOST_OF_AN_ANSWER, decode_content=True)
+        if answer.read(1):
+            answer.close()  # a longer answer is not worth the wait; the connection goes with it
+        else:
+            answer.release_conn()
+        return answer, text
 
     def _headers(self, entries: Sequence[Entry]) -> dict[str, str]:
         from .. import __version__  # noqa: PLC0415 - the package imports this one

@@ -1,6 +1,7 @@
 """A target from a mapping, as in dictConfig: ``{"class": ...}`` or ``{"()": ...}``, built by logging's own code.
 
-It can be built anew after a failure, which revives handlers that cannot be revived otherwise; and if building it needs
+It can be built anew after a failure, which revives handlers that cannot be revived otherwise (not those of the standard
+library: their adapters revive them, and know what a new one would not); and if building it needs
 a server that is down (OSError), it is built when the first entry is delivered. Any other error is a mistake in the
 configuration and is raised at construction.
 
@@ -15,6 +16,7 @@ import logging
 import logging.config
 from typing import TYPE_CHECKING, Any
 
+from .. import process
 from .contract import Target
 from .handlers import wrap
 
@@ -57,15 +59,19 @@ class SpecTarget(Target):
         self._spec = {key: _own(value) for key, value in spec.items()}
         self._formatter: logging.Formatter | None = None
         self._inner: HandlerTarget | None = None
-        self.label = f"{spec.get('class', spec.get('()'))}"
+        self._name = str(spec.get("class", spec.get("()")))
         try:
-            self._inner = self._build()
-        except OSError:
-            # The server is down: the courier tries again. Level and filters are needed in the caller even so.
+            inner = self._inner = self._build()
+        except OSError as error:
+            # The server is down: the courier tries again. Level and filters are needed in the caller even so. No label:
+            # the one that the handler will have is not known, and a makeshift would look like another destination.
             self.front = self._front_only()
+            if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+                self.warnings = (f"{self._name} cannot be built yet, its entries wait in the journal: {error}",)
             return
-        self.front = self._inner.front
-        self.label, self.warnings = self._inner.label, self._inner.warnings
+        self.front = inner.front
+        self.label, self.warnings = inner.label, inner.warnings
+        self.record_at_a_time = inner.record_at_a_time
 
     def _build(self) -> HandlerTarget:
         try:
@@ -78,9 +84,9 @@ class SpecTarget(Target):
                 if isinstance(cause, OSError):
                     raise cause from error
                 cause = cause.__cause__
-            raise ValueError(f"target: cannot build {self.label}: {error}") from error
+            raise ValueError(f"target: cannot build {self._name}: {error}") from error
         if not isinstance(handler, logging.Handler):
-            raise ValueError(f"target: {self.label} made a {type(handler).__name__}, not a logging.Handler")
+            raise ValueError(f"target: {self._name} made a {type(handler).__name__}, not a logging.Handler")
         target = wrap(handler)
         if self._formatter is not None:
             target.set_formatter(self._formatter)
@@ -121,12 +127,21 @@ class SpecTarget(Target):
     def deliver(self, entries: Sequence[Entry]) -> None:
         if self._inner is None:
             self._inner = self._build()
+            if not self.label:
+                self.label = self._inner.label
+                for warning in self._inner.warnings:  # not said at construction
+                    process.say(f"{self.label}: {warning}")
         self._inner.deliver(entries)
 
     def rebuild(self) -> bool:
-        inner, self._inner = self._inner, None
-        if inner is not None:
+        inner = self._inner
+        if inner is None or not inner.rebuild_helps:
+            return False
+        self._inner = None
+        try:
             inner.close()
+        except Exception as error:  # it failed a moment ago, which was reported; the next one counts
+            process.say(f"{self.label}: closing it before building it anew: {type(error).__name__}: {error}")
         return True
 
     def close(self) -> None:
