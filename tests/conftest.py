@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+# Whatever the environment says: child programs print and are killed, and a test's folder holds what the test put there.
+os.environ.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
+sys.dont_write_bytecode = True
+
 
 def poll(condition, seconds=10.0, every=0.01):
     """Wait until ``condition()`` is true; its last value. Bounded, so a failure is an assertion, not a hang."""

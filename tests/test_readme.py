@@ -35,7 +35,9 @@ def restored_root():
 
 def test_the_quick_start_runs(tmp_path, free_port):
     """With the path of this test's folder, and a port where nobody listens."""
-    code = blocks("python")[0].replace("/var/lib/app", str(tmp_path)).replace('"localhost"', f'("127.0.0.1", {free_port})')
+    code = (
+        blocks("python")[0].replace("/var/lib/app", str(tmp_path)).replace('"localhost"', f'("127.0.0.1", {free_port})')
+    )
     exec(compile(code, "README", "exec"), {})
     with sqlite3.connect(tmp_path / "mail.db") as conn:
         assert "on the disk now" in conn.execute("SELECT message FROM records").fetchone()[0]

@@ -6,6 +6,7 @@ import sqlite3
 import time
 
 import pytest
+
 from lastwords import DurableHandler, Journal, record, upkeep
 from lastwords.store import Store
 

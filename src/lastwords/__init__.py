@@ -7,20 +7,46 @@
 Each record is committed to a local SQLite journal before the logging call returns; a daemon thread delivers it, and it
 counts as delivered only after the target accepted it. Whatever kills the process, the next run, the atexit pass,
 ``lastwords flush`` from cron or ``lastwords replay`` delivers the rest: at least once.
+
+The names are imported when they are first used (PEP 562): ``lastwords --help`` needs none of them.
 """
 
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _sys.platform == "win32":
     raise ImportError(
-        "lastwords needs a POSIX system (Linux, macOS): it relies on flock and fork hooks, not on Windows"
+        "lastwords needs a POSIX system (Linux, macOS): Windows has no flock and no fork hooks"
     )
 
-from .errors import JournalError, Rejected, TryAgain
-from .handler import DurableHandler
-from .journal import Journal, Stats
-from .record import Entry
-from .targets.contract import Target
+if _TYPE_CHECKING:
+    from .errors import JournalError, Rejected, TryAgain
+    from .handler import DurableHandler
+    from .journal import Journal
+    from .record import Entry
+    from .rows import Stats
+    from .targets.contract import Target
 
 __all__ = ["DurableHandler", "Entry", "Journal", "JournalError", "Rejected", "Stats", "Target", "TryAgain"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "DurableHandler": "handler",
+    "Entry": "record",
+    "Journal": "journal",
+    "JournalError": "errors",
+    "Rejected": "errors",
+    "Stats": "rows",
+    "Target": "targets.contract",
+    "TryAgain": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value

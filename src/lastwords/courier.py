@@ -50,14 +50,14 @@ class Courier:
         journal: Journal,
         target: Target,
         *,
-        linger: float,
+        linger: float | None,
         on_settled: Callable[[int], None],
         on_damage: Callable[[], None],
         **knobs: float | None,
     ) -> None:
         self._journal = journal
         self._target = target
-        self._linger = linger
+        self._linger = target.linger if linger is None else linger
         self._on_settled = on_settled
         self._on_damage = on_damage
         self._knobs = knobs

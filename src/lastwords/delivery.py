@@ -75,8 +75,8 @@ class Delivery:
         lease: Lease,
         bell: Bell,
         *,
-        batch_size: int = 100,
-        linger: float = 0.0,
+        batch_size: int | None = None,
+        linger: float | None = 0.0,
         suspect_after: int = 8,
         retry_min: float = 1.0,
         retry_max: float = 60.0,
@@ -87,8 +87,8 @@ class Delivery:
         self.target = target
         self.lease = lease
         self.bell = bell
-        self.batch_size = 1 if target.record_at_a_time else batch_size
-        self.linger = linger
+        self.batch_size = 1 if target.record_at_a_time else batch_size or target.batch_size
+        self.linger = target.linger if linger is None else linger
         self.suspect_after = suspect_after
         self.retry_min = retry_min
         self.retry_max = retry_max
@@ -140,9 +140,10 @@ class Delivery:
             self.waits_for_lease = False
 
     def _begin(self) -> None:
-        cursor = self._cursor = self.journal.cursor()
-        self._state = verdict.start(cursor.attempts, cursor.probe)
-        self._owed = None
+        before, cursor = self._cursor, self.journal.cursor()
+        self._cursor, self._state = cursor, verdict.start(cursor.attempts, cursor.probe)
+        if before is None or (before.fence, before.settled) != (cursor.fence, cursor.settled):
+            self._owed = None  # else what was accepted in the last drain is still to be marked
         self._collecting = False
 
     def _drain(self, *, once: bool) -> Outcome:

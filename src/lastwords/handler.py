@@ -35,8 +35,8 @@ class DurableHandler(logging.Handler):
     - ``level``: records below it are not taken. Filters and level of the target apply as well, in the caller.
     - ``sync_level``: from this level on the commit is on the medium when the call returns, with all logged before it.
       ``sync_interval``: what is below is synced that often.
-    - ``batch_size``: entries in one call of a callable or URL target; handlers get one record at a time.
-      ``linger``: how long to wait for a fuller batch.
+    - ``batch_size``: entries in one call of a callable or URL target (None: what suits the target: 100, a digest
+      1,000); handlers get one record at a time. ``linger``: the wait for a fuller batch (None: 0, a digest 10 s).
     - ``retry_min``, ``retry_max``: the pause after a failure grows from one to the other.
     - ``suspect_after``: failed attempts before an entry is suspected to be poison.
       ``max_age``: entries that waited longer become dead letters (None: they wait for ever).
@@ -60,8 +60,8 @@ class DurableHandler(logging.Handler):
         level: int | str = logging.NOTSET,
         sync_level: int | str = logging.ERROR,
         sync_interval: float | timedelta = 1.0,
-        batch_size: int = 100,
-        linger: float | timedelta = 0.0,
+        batch_size: int | None = None,
+        linger: float | timedelta | None = None,
         retry_min: float | timedelta = 1.0,
         retry_max: float | timedelta = 60.0,
         suspect_after: int = 8,
@@ -87,8 +87,8 @@ class DurableHandler(logging.Handler):
             "max_bytes": knobs.whole("max_bytes", max_bytes, least=2**20),
             "keep_delivered": knobs.seconds("keep_delivered", keep_delivered),
             "drain_timeout": knobs.seconds("drain_timeout", drain_timeout),
-            "linger": knobs.seconds("linger", linger),
-            "batch_size": knobs.whole("batch_size", batch_size),
+            "linger": None if linger is None else knobs.seconds("linger", linger),
+            "batch_size": None if batch_size is None else knobs.whole("batch_size", batch_size),
             "suspect_after": knobs.whole("suspect_after", suspect_after),
             "retry_min": first,
             "retry_max": longest,

@@ -61,10 +61,11 @@ def _copy(store: Store, old: sqlite3.Connection, epochs: list[tuple[int, str]], 
     try:
         store.set_synchronous(new, full=True)
         new.execute("BEGIN IMMEDIATE")
-        for *columns, seq, own in pending:
+        for created, level, payload, checksum, seq, own in pending:
             new.execute(
-                "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, ?, ?, ?)",
-                (*columns, id_of(seq, own)),
+                "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)",
+                # As bytes: a damaged payload need not be UTF-8. Its checksum tells later.
+                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, id_of(seq, own)),
             )
             count += 1
         dead = 0

@@ -9,8 +9,8 @@ Rules
   cursor can be read, is not delivered again; if it cannot, everything readable is pending: at least once.
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
 
-``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known to
-have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
+``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known
+to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x4C617374  # "Last"
 FORMAT = 1  # the number of migrations
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
+PASS_BY_SECONDS = 10.0  # between two waits for a holder of the commit lock that does not move
 COMMIT_SUFFIX = ".commit"
 CHECKPOINTING = b"C"  # in the commit lock file while a checkpoint runs
 
@@ -98,10 +99,11 @@ class Store:
         self._conn: sqlite3.Connection | None = None
         self._commit_fd = -1
         self._flocked = False
+        self._pass_by_until = 0.0
         self._full: bool | None = None
         self._closed_for_good = False
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
-        if not create and not os.path.lexists(path):
+        if not create and place.check_file(path) is None:
             raise place.missing(path)
         with self.lock:
             self.connection(create=create)
@@ -237,6 +239,8 @@ class Store:
         self._flocked = True
 
     def _queue_for_commit_lock(self) -> None:
+        if time.monotonic() < self._pass_by_until:
+            return  # a holder that was found stopped a moment ago: wait for it once, not for each record
         deadline = time.monotonic() + self.lock_timeout / 2
         pause = 0.00005
         while True:
@@ -252,6 +256,7 @@ class Store:
                     raise JournalBusy(
                         self.path, "another process is stopped inside a checkpoint", "see `ps` for state T"
                     )
+                self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
                 return
 
     def drop_commit_lock(self) -> None:

@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 
 from .errors import Rejected, TryAgain
 
-
 _STEPS = 40  # in one round of probing; 2**40 entries are beyond any newest one
 
 
@@ -130,7 +129,7 @@ def batch_size(state: State, most: int) -> int:
 def probe_offset(state: State) -> int:
     """How far beyond the head to probe; the caller takes the newest entry if there are fewer.
 
-    ``probe`` counts rounds and steps: 1, 2, 4, 8, ... in the first round, 3, 6, 12, ... in the next, then 5, 10, 20, ...
+    ``probe`` counts rounds and steps: 1, 2, 4, 8, ... in the first round, 3, 6, 12, ... in the next, 5, 10, 20, ...
     Every number is an odd one times a power of two, so no good entry can hide between poison ones for ever.
     """
     rounds, step = divmod(state.probe, _STEPS)
@@ -160,7 +159,7 @@ def after_failure(
 ) -> Next:
     """A delivery of ``offered`` entries failed with ``fault`` (OUTAGE, FAILURE or NOT_NOW).
 
-    ``others``: there is an entry beyond the head to probe; a lone failing entry stays pending. ``newest``: the entry
+    ``others``: an entry beyond the head can be probed; a lone failing entry stays pending. ``newest``: the entry
     that was probed is the last one.
     """
     if state.phase is Phase.PROBE:

@@ -7,6 +7,7 @@ import random
 import sqlite3
 
 import pytest
+
 from lastwords import DurableHandler, Journal, JournalError, salvage
 from lastwords.store import Store
 

@@ -5,6 +5,7 @@ import sqlite3
 import time
 
 import pytest
+
 from lastwords import DurableHandler, Journal, store
 
 CODES = {

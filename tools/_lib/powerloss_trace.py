@@ -74,7 +74,11 @@ class Trace:
         for path, start, end in self.syncs:
             for op in self.ops:
                 of_folder = op.kind == "unlink" and path.rstrip("/") == folder.rstrip("/")
-                if (of_folder or (op.path == path and op.kind != "unlink")) and op.end <= start and (op.synced_at is None or op.synced_at > end):
+                if (
+                    (of_folder or (op.path == path and op.kind != "unlink"))
+                    and op.end <= start
+                    and (op.synced_at is None or op.synced_at > end)
+                ):
                     op.synced_at = end
             if path.rstrip("/") == folder.rstrip("/"):
                 for times in self.created.values():
@@ -114,9 +118,7 @@ class Trace:
             elif model == "random sectors":
                 _sectors(data, op, rng)
         gone = {
-            path
-            for path, (_, durable) in self.created.items()
-            if model == "drop" and (durable is None or durable > t)
+            path for path, (_, durable) in self.created.items() if model == "drop" and (durable is None or durable > t)
         }
         return {path: bytes(data) for path, data in files.items() if path not in gone}
 

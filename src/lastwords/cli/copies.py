@@ -37,7 +37,7 @@ class Copies:
         self._deadline = deadline
         self._asked: float | None = None
         self._retry = (job.way.knobs.get("retry_min", 1.0), job.way.knobs.get("retry_max", 60.0))
-        size = int(job.way.knobs.get("batch_size", BATCH))
+        size = int(job.way.knobs.get("batch_size") or BATCH)
         self._size = 1 if self._target.record_at_a_time else size
 
     def _left(self) -> float:

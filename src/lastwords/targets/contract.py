@@ -36,12 +36,15 @@ class Target(ABC):
 
     ``record_at_a_time``: ``deliver`` wants exactly one entry per call. ``label``: the destination in words, without
     credentials; the journal remembers it. ``warnings``: reasons why this target cannot acknowledge, said at
-    construction. ``front``: a handler whose level and filters apply in the caller, before the journal.
+    construction. ``batch_size`` and ``linger`` (seconds): what suits it where the user says nothing. ``front``: a
+    handler whose level and filters apply in the caller, before the journal.
     """
 
     record_at_a_time: bool = False
     label: str = ""
     warnings: tuple[str, ...] = ()
+    batch_size: int = 100
+    linger: float = 0.0
     front: logging.Handler | None = None
 
     @abstractmethod

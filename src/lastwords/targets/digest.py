@@ -111,9 +111,13 @@ class SMTPDigest(Target):
     offered). ``cafile``: certificates to trust instead of the system's. ``timeout``: seconds per step.
     ``max_bytes``: of the text and of the HTML, each (Gmail hides what is beyond 102 kB).
 
-    Give the handler ``linger`` (seconds to collect) and a large ``batch_size``: they decide how many mails there are.
+    The handler's knobs ``linger`` (seconds to collect, here 10 unless it says otherwise) and ``batch_size`` (1,000)
+    decide how many mails there are. Nothing lingers when the process ends.
     Raises ValueError for a bad value. Not thread-safe, as every target.
     """
+
+    batch_size = 1000
+    linger = 10.0
 
     def __init__(
         self,
