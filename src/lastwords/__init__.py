@@ -15,9 +15,7 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _sys.platform == "win32":
-    raise ImportError(
-        "lastwords needs a POSIX system (Linux, macOS): Windows has no flock and no fork hooks"
-    )
+    raise ImportError("lastwords needs a POSIX system (Linux, macOS): Windows has no flock and no fork hooks")
 
 if _TYPE_CHECKING:
     from .errors import JournalError, Rejected, TryAgain

@@ -266,8 +266,8 @@ class Delivery:
     def _accepted_in_part(self, cursor: Cursor, entries: list[Entry], error: TryAgain) -> _Did:
         taken = entries[: error.accepted]
         did = self._mark(lambda: self._settle_cold(cursor, taken[-1].seq, len(taken), []))
-        if len(taken) == len(entries) and error.after is None:
-            return did
+        if error.after is None:
+            return did  # it takes entries: no reason to wait. If it takes no more, the next call says so
         self._asked = error.after
         raise Stalled(str(error), error.after)
 

@@ -82,7 +82,7 @@ class TryAgain(Exception):  # noqa: N818 - the contract's word
 
     The first ``accepted`` entries of the call were taken and are settled; the
     rest are offered again, not before ``after`` seconds have passed (``None``:
-    the courier's own backoff). It never counts towards suspicion: a target
+    at once if some were taken, else the courier's own backoff). It never counts towards suspicion: a target
     that can say "not now" says nothing against the entry.
     """
 

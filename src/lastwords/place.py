@@ -201,6 +201,16 @@ def open_side_file(journal: str, suffix: str) -> int:
     return fd
 
 
+def must_exist(path: str) -> None:
+    """For those who only look: JournalMissing, or JournalDenied if this user cannot tell."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise missing(path) from error
+    except PermissionError as error:
+        raise JournalDenied(path, "permission denied", "this user must be able to enter its folder") from error
+
+
 def missing(path: str) -> JournalMissing:
     """The error for a journal that ought to be there."""
     return JournalMissing(path, "no such journal", "check the path; a service makes it when it first logs")

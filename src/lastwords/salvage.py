@@ -24,7 +24,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import place, process
-from .store import COMMIT_SUFFIX, Store
+from .commitlock import SUFFIX as COMMIT_SUFFIX
+from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

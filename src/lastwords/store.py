@@ -4,9 +4,7 @@ Rules
 -----
 * Every SQLite call of this process on this journal runs with ``Store.lock`` held, an RLock, because a signal
   handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
-* Every write also holds the commit lock, a flock on ``<journal>.commit`` that queues processes fairly (SQLite's
-  busy handler starves: the slowest of four got 0.00 of the fastest) and that keeps commits and checkpoints apart:
-  SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another connection.
+* Every write also holds the commit lock, see ``commitlock``.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
 * Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
   ``open()`` (that would drop SQLite's POSIX locks).
@@ -21,9 +19,7 @@ to WAL, so that ``application_id`` is always in the main file.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import sqlite3
 import sys
 import threading
@@ -33,6 +29,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from . import place, process
+from .commitlock import CommitLock
 from .errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
 
 if TYPE_CHECKING:
@@ -41,9 +38,6 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x4C617374  # "Last"
 FORMAT = 1  # the number of migrations
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
-PASS_BY_SECONDS = 10.0  # between two waits for a holder of the commit lock that does not move
-COMMIT_SUFFIX = ".commit"
-CHECKPOINTING = b"C"  # in the commit lock file while a checkpoint runs
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -97,14 +91,12 @@ class Store:
         # Called before the lock is released: commits what a nested call left behind.
         self.before_release: Callable[[], None] | None = None
         self._conn: sqlite3.Connection | None = None
-        self._commit_fd = -1
-        self._flocked = False
-        self._pass_by_until = 0.0
+        self._commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
         self._full: bool | None = None
         self._closed_for_good = False
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
-        if not create and place.check_file(path) is None:
-            raise place.missing(path)
+        if not create:
+            place.must_exist(path)
         with self.lock:
             self.connection(create=create)
         process.follow_forks(self)
@@ -166,7 +158,7 @@ class Store:
         if conn is None:
             conn = self._open(create=create and not self._closed_for_good)
             self._conn = conn
-        elif conn.in_transaction and not self._flocked:
+        elif conn.in_transaction and not self._commit_lock.held:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
         return conn
 
@@ -208,9 +200,7 @@ class Store:
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.close()
-        fd, self._commit_fd, self._flocked = self._commit_fd, -1, False
-        if fd >= 0:
-            os.close(fd)
+        self._commit_lock.close()
 
     def before_fork(self) -> None:
         """See :class:`lastwords.process.Forkable`."""
@@ -223,52 +213,16 @@ class Store:
     # --- the commit lock ----------------------------------------------------------------------------
 
     def hold_commit_lock(self) -> None:
-        """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame.
-
-        After ``lock_timeout`` a holder is taken for stopped (SIGSTOP, a debugger): a stopped *commit* is passed by,
-        SQLite's own lock still guards the file; a stopped *checkpoint* is not, because of the WAL-reset bug.
-        """
-        if self._flocked:
-            return
-        if self._commit_fd < 0:
-            self._commit_fd = place.open_side_file(self.path, COMMIT_SUFFIX)
-        try:
-            fcntl.flock(self._commit_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._queue_for_commit_lock()
-        self._flocked = True
-
-    def _queue_for_commit_lock(self) -> None:
-        if time.monotonic() < self._pass_by_until:
-            return  # a holder that was found stopped a moment ago: wait for it once, not for each record
-        deadline = time.monotonic() + self.lock_timeout / 2
-        pause = 0.00005
-        while True:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            try:
-                fcntl.flock(self._commit_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pause = min(pause * 1.3, 0.002)
-            else:
-                return
-            if time.monotonic() > deadline:
-                if os.pread(self._commit_fd, 1, 0) == CHECKPOINTING:
-                    raise JournalBusy(
-                        self.path, "another process is stopped inside a checkpoint", "see `ps` for state T"
-                    )
-                self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
-                return
+        """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame."""
+        self._commit_lock.hold()
 
     def drop_commit_lock(self) -> None:
         """Let the next process commit (lock held)."""
-        if self._flocked:
-            self._flocked = False
-            if self._commit_fd >= 0:
-                fcntl.flock(self._commit_fd, fcntl.LOCK_UN)
+        self._commit_lock.drop()
 
     def mark_checkpointing(self, *, running: bool) -> None:
         """Tell waiting processes that a checkpoint holds the commit lock (lock and commit lock held)."""
-        os.pwrite(self._commit_fd, CHECKPOINTING if running else b"-", 0)
+        self._commit_lock.mark_checkpointing(running=running)
 
     def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
         """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
@@ -279,7 +233,7 @@ class Store:
     # --- opening --------------------------------------------------------------------------------------
 
     def _open(self, *, create: bool) -> sqlite3.Connection:
-        flocked = self._flocked
+        flocked = self._commit_lock.held
         try:
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:

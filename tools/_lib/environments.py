@@ -155,16 +155,24 @@ def _run(command):
         raise NoPython("%s failed:\n%s" % (" ".join(command), done.stdout.decode(errors="replace")[-3000:]))
 
 
-def enter(wanted=None):
-    """Go on in the environment (exec) unless this is it already; with a plain message if that is impossible.
+def own_environment(wanted=None):
+    """The interpreter of the environment that a tool runs its work in; ends with a plain message if there is none.
 
     In $LASTWORDS_TOOLS_PYTHON an interpreter that has lastwords and its dev extra may be named instead: then that one.
     """
     given = os.environ.get("LASTWORDS_TOOLS_PYTHON")
     try:
-        inner = given if given and wanted is None else environment(*reversed(choose(wanted)))
+        return given if given and wanted is None else environment(*reversed(choose(wanted)))
     except NoPython as error:
         sys.exit("tools/%s: %s" % (os.path.basename(sys.argv[0]), error))
+
+
+def enter(wanted=None):
+    """Go on in that environment (exec), unless this is it already."""
+    if os.environ.pop("LASTWORDS_TOOLS_ENTERED", None):
+        return
+    inner = own_environment(wanted)
     if os.path.realpath(os.path.dirname(os.path.dirname(inner))) != os.path.realpath(sys.prefix):
         sys.stdout.flush()
+        os.environ["LASTWORDS_TOOLS_ENTERED"] = "1"
         os.execv(inner, [inner, os.path.abspath(sys.argv[0]), *sys.argv[1:]])

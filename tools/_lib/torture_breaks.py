@@ -40,11 +40,13 @@ def reuse_seqs():
 def keep_connection():
     """A fork leaves the connection open, and the child opens its own beside it: that one then holds no lock at all,
     and the next process that closes the journal unlinks the WAL under it."""
+    from lastwords.commitlock import CommitLock
     from lastwords.store import Store
 
     def after_fork_in_child(self):
         self._inherited = self._conn  # closing it would drop the child's locks once more
-        self._conn, self._commit_fd, self._full = None, -1, None
+        self._conn, self._full = None, None
+        self._commit_lock = CommitLock(self.path, 1)
 
     _replace(Store, "before_fork", lambda self: None)
     _replace(Store, "after_fork_in_child", after_fork_in_child)

@@ -1,0 +1,86 @@
+"""The commit lock: a flock on ``<journal>.commit`` around every write, and every checkpoint.
+
+It queues processes fairly (SQLite's busy handler starves: the slowest of four got 0.00 of the fastest) and it keeps
+commits and checkpoints apart: SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another
+connection.
+
+A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
+its siblings. A stopped *commit* is passed by: SQLite's own lock still guards the file. A stopped *checkpoint* is not,
+because of that bug; which of the two it is, the first byte of the lock file says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+
+from . import place
+from .errors import JournalBusy
+
+SUFFIX = ".commit"
+CHECKPOINTING = b"C"
+PASS_BY_SECONDS = 10.0  # between two waits for a holder that does not move
+
+
+class CommitLock:
+    """One store's claim. The store's lock is held around every call; closed before a fork, opened lazily after it."""
+
+    def __init__(self, journal: str, timeout: float) -> None:
+        self._journal = journal
+        self._timeout = timeout
+        self._fd = -1
+        self._pass_by_until = 0.0
+        self.held = False
+
+    def hold(self) -> None:
+        """Queue up. Reentrant. Raises OSError, and JournalBusy if another process is stopped inside a checkpoint."""
+        if self.held:
+            return
+        if self._fd < 0:
+            self._fd = place.open_side_file(self._journal, SUFFIX)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._queue()
+        self.held = True
+
+    def _queue(self) -> None:
+        if time.monotonic() < self._pass_by_until:
+            return  # found stopped a moment ago: wait for it once, not for each record
+        deadline = time.monotonic() + self._timeout
+        pause = 0.00005
+        while True:
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pause = min(pause * 1.3, 0.002)
+            else:
+                return
+            if time.monotonic() > deadline:
+                self._give_up()
+                return
+
+    def _give_up(self) -> None:
+        if os.pread(self._fd, 1, 0) == CHECKPOINTING:
+            raise JournalBusy(self._journal, "another process is stopped inside a checkpoint", "see `ps` for state T")
+        self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
+
+    def drop(self) -> None:
+        """Let the next one in."""
+        if self.held:
+            self.held = False
+            if self._fd >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def mark_checkpointing(self, *, running: bool) -> None:
+        """Tell those who wait what they wait for."""
+        os.pwrite(self._fd, CHECKPOINTING if running else b"-", 0)
+
+    def close(self) -> None:
+        """Give up the descriptor, and the lock with it."""
+        fd, self._fd, self.held = self._fd, -1, False
+        if fd >= 0:
+            os.close(fd)
