@@ -148,10 +148,10 @@ def test_a_subclass_that_overrides_emit_is_used_as_it_is_and_warns(entry, mailbo
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_http_status_decides(entry, web, method):
-    """stdlib ignores it (the control); 5xx and 429 mean later, other 4xx never."""
+    """stdlib ignores it (the control); 5xx and 429 mean later, 422 never."""
     handler = logging.handlers.HTTPHandler(web.address, "/log", method=method)
     target = resolve(handler)
-    web.script += [(200, {}), (503, {"Retry-After": "7"}), (429, {}), (404, {}), (302, {"Location": "/x"}), (500, {})]
+    web.script += [(200, {}), (503, {"Retry-After": "7"}), (429, {}), (422, {}), (404, {}), (302, {"Location": "/x"}), (500, {})]
     target.deliver([entry()])
     assert web.requests[0][2]["Idempotency-Key"] == "abc-1"
     with pytest.raises(TryAgain) as caught:
@@ -159,7 +159,9 @@ def test_an_http_status_decides(entry, web, method):
     assert caught.value.after == 7
     with pytest.raises(TryAgain):
         target.deliver([entry()])
-    with pytest.raises(Rejected, match="404"):
+    with pytest.raises(Rejected, match="422"):
+        target.deliver([entry()])
+    with pytest.raises(RuntimeError, match="404"):  # a wrong address says nothing against the entry
         target.deliver([entry()])
     with pytest.raises(RuntimeError, match="302"):
         target.deliver([entry()])

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 NOT_NOW = frozenset({408, 425, 429})
+# About the request as a whole (a password that has expired, a wrong address): every entry would get the same answer, so
+# they are failures, which bury nothing while the receiver accepts nothing.
+ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 431})
 
 
 def retry_after(value: str | None) -> float | None:
@@ -42,9 +45,9 @@ def judge(status: int, reason: str, asked: str | None) -> None:
     text = f"HTTP {status} {reason}".rstrip()
     if status in NOT_NOW or status >= 500:
         raise TryAgain(text, after=retry_after(asked))
-    if status >= 400:
+    if status >= 400 and status not in ABOUT_THE_REQUEST:
         raise Rejected(text)
-    raise RuntimeError(f"{text}: not followed")
+    raise RuntimeError(text if status >= 400 else f"{text}: not followed")
 
 
 class HTTPTarget(HandlerTarget):

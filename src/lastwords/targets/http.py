@@ -37,7 +37,7 @@ from ..errors import Rejected, TryAgain
 from ._text import as_json, one_line
 from ._tls import verifying
 from ._url import choice, credential_source, file_name, flag, is_loopback, seconds, size, words
-from .adapt_http import retry_after
+from .adapt_http import ABOUT_THE_REQUEST, NOT_NOW, retry_after
 from .contract import Target
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from ._secret import Credentials
     from ._url import Address
 
-NOT_NOW = frozenset({408, 425, 429})
-ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 431})
 CONFLICT = 409
 TOO_LARGE = 413
 MOST_OF_AN_ANSWER = 2048  # bytes: enough to say what is wrong, and to use the connection again
