@@ -114,6 +114,19 @@ def test_the_lock_timeout_is_the_stated_one():
     assert f"lock timeout ({LOCK_TIMEOUT:g} s)" in README
 
 
+def test_the_ends_matrix_names_the_ends_there_are_and_all_passed():
+    """It was made by tools/_lib/ends_matrix.py from the tests' own results."""
+    from faults import ends_groups, test_ends
+
+    names = [name for group in ends_groups.GROUPS.values() for name in group]
+    assert sorted(names) == sorted([*test_ends.ENDS, *test_ends.FORKS, "spawn", "forkserver"])
+    table = README.split("<!-- ends:")[1].split("<!-- /ends -->")[0]
+    for group, members in ends_groups.GROUPS.items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| **{group}**")]
+        assert "; ".join(members) in row
+        assert row.count(f"{len(members)} of {len(members)}") == 3
+
+
 def test_readme_is_short_and_starts_with_the_two_commands():
     """Under 200 lines."""
     lines = README.splitlines()

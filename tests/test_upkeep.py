@@ -90,6 +90,22 @@ def test_shedding_takes_the_least_severe_oldest_first(tmp_path):
     assert [(drop.level, drop.count) for drop in journal.untold_drops()] == [(10, dropped)]
 
 
+def test_delivered_entries_are_pruned_before_anything_is_dropped(tmp_path, poll):
+    """Even those that keep_delivered would keep."""
+    handler = DurableHandler(None, tmp_path / "j.db", max_bytes=2**20, keep_delivered=3600, sync_interval=0.05)
+    store, journal = handler._engine.store, handler._engine.journal
+    fill(store, 6000)
+    journal.settle(journal.cursor(), 4000, 4000)
+    assert upkeep.used_bytes(store) > 2**20
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.info("one more")
+    assert poll(lambda: upkeep.used_bytes(store) < 2**20, 20)
+    stats = handler.stats()
+    assert (stats.dropped, stats.pending) == (0, 2001)
+    handler.close()
+
+
 def test_an_overflow_during_an_outage_is_told_when_the_target_is_back(tmp_path, poll):
     """max_bytes holds, severe records survive, and one WARNING record says what was dropped."""
     down, got = [True], []

@@ -333,7 +333,8 @@ class Committer:
             return True
         before = self._memory.count
         while True:
-            with self._memory_lock:
+            # The store's lock too: the leader that found the trouble holds it until its records are in memory.
+            with self._store.lock, self._memory_lock:
                 rows = self._memory.oldest(self._retry_rows)
                 if not rows:
                     self.trouble = None

@@ -15,6 +15,7 @@ import fcntl
 import os
 import random
 import time
+from contextlib import suppress
 
 from . import place
 from .errors import JournalBusy
@@ -40,11 +41,18 @@ class CommitLock:
             return
         if self._fd < 0:
             self._fd = place.open_side_file(self._journal, SUFFIX)
+            self._reserve()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._queue()
         self.held = True
+
+    def _reserve(self) -> None:
+        """The byte must be there before the disk is full: a checkpoint may be what makes room."""
+        with suppress(OSError):
+            if os.fstat(self._fd).st_size == 0:
+                os.pwrite(self._fd, b"-", 0)
 
     def _queue(self) -> None:
         if time.monotonic() < self._pass_by_until:
@@ -77,7 +85,8 @@ class CommitLock:
 
     def mark_checkpointing(self, *, running: bool) -> None:
         """Tell those who wait what they wait for."""
-        os.pwrite(self._fd, CHECKPOINTING if running else b"-", 0)
+        with suppress(OSError):  # a full disk, and no byte reserved: a stopped checkpoint is then passed by
+            os.pwrite(self._fd, CHECKPOINTING if running else b"-", 0)
 
     def close(self) -> None:
         """Give up the descriptor, and the lock with it."""

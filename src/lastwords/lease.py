@@ -19,6 +19,7 @@ import os
 import random
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import place, process
@@ -73,6 +74,9 @@ class Lease:
         except BlockingIOError:
             self._close(fd)
             return False
+        except BaseException:
+            self._close(fd)
+            raise
         if not self._is_current(fd):
             self._close(fd)
             return False
@@ -80,9 +84,11 @@ class Lease:
         return True
 
     def _own(self, fd: int) -> None:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)  # for people and `status`; the lock itself is what counts
         self._fd = fd
+        # For people and `status`; the lock itself is what counts, and on a full disk there is no room for the pid.
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
     def _is_current(self, fd: int) -> bool:
         try:
@@ -107,7 +113,8 @@ class Lease:
         """Let others deliver; idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.ftruncate(fd, 0)
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
             # Unlock, not only close: a child that was forked meanwhile may still have a copy of the descriptor.
             fcntl.flock(fd, fcntl.LOCK_UN)
             self._close(fd)

@@ -26,6 +26,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import place, process, rescue, salvage
@@ -357,13 +358,14 @@ class Keeper:
 
     def _free_space(self) -> None:
         """The journal takes nothing: what was settled may be in the way. Deleting works on a full quota, at times."""
-        try:
-            self.tidy()
-        except (sqlite3.Error, JournalError, OSError):
-            return  # the trouble itself, which has been said
+        for free in (self.tidy, lambda: checkpoint(self._store)):
+            with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
+                free()
 
     def _make_room(self) -> None:
-        self.tidy()
+        # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.
+        while used_bytes(self._store) - wal_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
+            self._bell.wait(0.001)
         checkpoint(self._store)
         if used_bytes(self._store) > self._max_bytes:
             shed(self._store, self._max_bytes)

@@ -116,3 +116,28 @@ def test_a_forked_child_does_not_hold_the_parents_lease(children, tmp_path, poll
         assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
     finally:
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_a_subprocess_with_inherited_descriptors_does_not_hold_the_lease(children, tmp_path, poll):
+    """A long-lived helper, started with close_fds=False, outlives its killed parent: the lease is free all the same."""
+    code = """
+    import logging, subprocess, sys, threading, time
+    from lastwords import DurableHandler
+    started = threading.Event()
+    def hang(entries): started.set(); time.sleep(60)
+    log = logging.Logger("s"); log.addHandler(DurableHandler(hang, sys.argv[1]))
+    log.error("m"); started.wait(10)
+    subprocess.Popen(["sleep", "30"], close_fds=False)
+    print("started", flush=True); time.sleep(60)
+    """
+    from lastwords.lease import holder
+
+    child = children.start(code, tmp_path / "j.db", start_new_session=True)
+    assert child.stdout.readline() == b"started\n"
+    assert holder(str(tmp_path / "j.db")) == child.pid
+    child.kill()
+    child.wait()
+    try:
+        assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)

@@ -151,7 +151,15 @@ def test_an_http_status_decides(entry, web, method):
     """stdlib ignores it (the control); 5xx and 429 mean later, 422 never."""
     handler = logging.handlers.HTTPHandler(web.address, "/log", method=method)
     target = resolve(handler)
-    web.script += [(200, {}), (503, {"Retry-After": "7"}), (429, {}), (422, {}), (404, {}), (302, {"Location": "/x"}), (500, {})]
+    web.script += [
+        (200, {}),
+        (503, {"Retry-After": "7"}),
+        (429, {}),
+        (422, {}),
+        (404, {}),
+        (302, {"Location": "/x"}),
+        (500, {}),
+    ]
     target.deliver([entry()])
     assert web.requests[0][2]["Idempotency-Key"] == "abc-1"
     with pytest.raises(TryAgain) as caught:

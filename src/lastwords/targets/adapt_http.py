@@ -16,10 +16,12 @@ from .handlers import HandlerTarget, shadowed
 
 if TYPE_CHECKING:
     import http.client
+    import logging
 
     from ..record import Entry
 
 TIMEOUT_SECONDS = 30.0
+LONGEST_SECONDS = 86400.0  # a day: who asks for more is mistaken, and nobody would notice for years
 NOT_NOW = frozenset({408, 425, 429})
 # About the request as a whole (a password that has expired, a wrong address): every entry would get the same answer, so
 # they are failures, which bury nothing while the receiver accepts nothing.
@@ -27,15 +29,16 @@ ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415,
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, as a number or a date (RFC 9110, 10.2.3); else None."""
+    """Seconds that ``Retry-After`` asks for, as a number or a date (RFC 9110, 10.2.3), at most a day; or None."""
     if not value:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    if value.isascii() and value.strip().isdigit():  # a superscript two is a digit too, and no number
+        return min(LONGEST_SECONDS, float(value))
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+        asked = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
         return None
+    return min(LONGEST_SECONDS, max(0.0, asked))
 
 
 def judge(status: int, reason: str, asked: str | None) -> None:
@@ -55,6 +58,13 @@ class HTTPTarget(HandlerTarget):
 
     rebuild_helps = False
     _response: http.client.HTTPResponse | None = None
+    _connected = False
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(handler)
+        if not self.drives:
+            reason = "overrides emit(): a status that it ignores is noticed only if it comes through getConnection()"
+            self.warnings += (f"{type(handler).__name__} {reason}",)
 
     def describe(self) -> str:
         handler = self.handler
@@ -63,13 +73,14 @@ class HTTPTarget(HandlerTarget):
         return f"{type(handler).__name__} {scheme}://{handler.host}{path}"
 
     def emit(self, entry: Entry) -> None:
-        self._response = None
+        self._response, self._connected = None, False
         connect = self.handler.getConnection
         connections: list[Any] = []
 
         def get_connection(*args: Any, **kwargs: Any) -> Any:
             connection = connect(*args, **kwargs)
             connections.append(connection)
+            self._connected = True
             return self._instrument(connection, entry.id)
 
         try:
@@ -99,5 +110,7 @@ class HTTPTarget(HandlerTarget):
     def after(self, entry: Entry) -> None:
         response = self._response
         if response is None:
+            if not self.drives and not self._connected:
+                return  # it has a client of its own
             raise RuntimeError(f"{type(self.handler).__name__} read no response through getConnection()")
         judge(response.status, response.reason, response.headers.get("Retry-After"))

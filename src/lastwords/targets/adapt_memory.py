@@ -32,7 +32,7 @@ class MemoryTarget(HandlerTarget):
         self._inner = wrap(handler.target)
         super().__init__(handler)
         self.front = _Both(handler, self._inner.front or handler.target)
-        self.warnings += self._inner.warnings
+        self.warnings = tuple(dict.fromkeys(self.warnings + self._inner.warnings))
         self.record_at_a_time = self._inner.record_at_a_time
         self.rebuild_helps = self._inner.rebuild_helps
 
@@ -114,7 +114,7 @@ class BufferingTarget(HandlerTarget):
     def _flush(self, entries: Sequence[Entry]) -> None:
         handler = self.handler
         before = list(handler.buffer)
-        with listening(handler) as failures, shadowed(handler, "shouldFlush", lambda _record: False):
+        with listening(handler, *self._inner_ones) as failures, shadowed(handler, "shouldFlush", lambda _record: False):
             try:
                 for entry in entries:
                     handler.acquire()

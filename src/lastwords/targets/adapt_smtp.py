@@ -15,7 +15,6 @@ refuse for good, nobody has it: that is a failure like any other.
 
 from __future__ import annotations
 
-import logging.handlers
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ..errors import Rejected, TryAgain
 from .handlers import HandlerTarget
 
 if TYPE_CHECKING:
+    import logging.handlers
     import smtplib
     from email.message import EmailMessage
 
@@ -48,8 +48,7 @@ class SMTPTarget(HandlerTarget):
 
     def __init__(self, handler: logging.handlers.SMTPHandler) -> None:
         super().__init__(handler)
-        self._drives = type(handler).emit is logging.handlers.SMTPHandler.emit
-        if not self._drives and len(handler.toaddrs) > 1:
+        if not self.drives and len(self._recipients()) > 1:
             self.warnings += (
                 f"{type(handler).__name__} overrides emit(): one refused recipient among several cannot be noticed",
             )
@@ -61,7 +60,7 @@ class SMTPTarget(HandlerTarget):
         return f"{type(handler).__name__} {handler.mailhost}{port} to {', '.join(handler.toaddrs)}"
 
     def emit(self, entry: Entry) -> None:
-        if self._drives:
+        if self.drives:
             self._send(entry)
         else:
             super().emit(entry)
@@ -70,7 +69,7 @@ class SMTPTarget(HandlerTarget):
         progress = self._progress.setdefault(entry.id, _Progress())
         if len(self._progress) > MOST_REMEMBERED:
             del self._progress[next(iter(self._progress))]
-        wanted = [a for a in self.handler.toaddrs if a not in progress.accepted and a not in progress.refused]
+        wanted = [a for a in self._recipients() if a not in progress.accepted and a not in progress.refused]
         later: Replies = {}
         if wanted:
             replies = self._send_to(entry, wanted, progress)
@@ -83,6 +82,14 @@ class SMTPTarget(HandlerTarget):
         if progress.refused:
             others = f"; accepted by {', '.join(sorted(progress.accepted))}" if progress.accepted else ""
             raise Rejected(f"refused for good by {_words(progress.refused)}{others}")
+
+    def _recipients(self) -> list[str]:
+        """The addresses, as smtplib would read them from the header: several may be in one string."""
+        import email.utils  # noqa: PLC0415
+
+        given = self.handler.toaddrs
+        parsed = [address for _, address in email.utils.getaddresses([",".join(given)]) if address]
+        return list(dict.fromkeys(parsed or given))
 
     def _send_to(self, entry: Entry, wanted: list[str], progress: _Progress) -> Replies:
         """Those of ``wanted`` that did not take the mail, and what the server said."""

@@ -8,7 +8,9 @@ which a look at the socket before each record makes rarer, not impossible.
 
 from __future__ import annotations
 
+import select
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _TCP = "plain TCP cannot acknowledge: what the peer had not read when it died is lost unnoticed"
 _UDP = "UDP cannot acknowledge: a datagram may be lost unnoticed"
+TAKEN_SECONDS = 10.0
 
 
 def peer_is_gone(sock: socket.socket) -> bool:
@@ -30,6 +33,8 @@ def peer_is_gone(sock: socket.socket) -> bool:
     SocketHandler's sockets have one of a second: each record took a second, and then "timed out" looked like an error.
     TLS sockets cannot peek; there we read, which also takes in the session tickets that come after the handshake.
     """
+    if _hung_up(sock):
+        return True
     tls = hasattr(sock, "selected_alpn_protocol")  # without importing ssl
     before = sock.gettimeout()
     sock.settimeout(0.0)
@@ -39,6 +44,28 @@ def peer_is_gone(sock: socket.socket) -> bool:
         return not isinstance(error, BlockingIOError) and type(error).__name__ != "SSLWantReadError"
     finally:
         sock.settimeout(before)
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Linux tells that the peer closed even while there is something left to read, and below TLS."""
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    watch = select.poll()
+    watch.register(sock, select.POLLRDHUP)
+    return bool(watch.poll(0))  # POLLRDHUP, or POLLHUP, POLLERR, POLLNVAL, which need not be asked for
+
+
+def wait_until_taken(sock: socket.socket, label: str) -> None:
+    """Until the peer's kernel has taken every byte: a network or host that is gone closes no connection."""
+    from .syslog import unacknowledged  # noqa: PLC0415
+
+    deadline = time.monotonic() + TAKEN_SECONDS
+    pause = 0.0002
+    while unacknowledged(sock.fileno()) > 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{label}: the receiver's host did not take the record within {TAKEN_SECONDS:g} s")
+        time.sleep(pause)
+        pause = min(0.05, pause * 2)
 
 
 class SocketTarget(HandlerTarget):
@@ -69,6 +96,11 @@ class SocketTarget(HandlerTarget):
     def after(self, entry: Entry) -> None:
         if self.handler.sock is None:
             raise ConnectionError(f"{self.label}: not connected, or the connection broke")
+        try:
+            wait_until_taken(self.handler.sock, self.label)
+        except OSError:
+            self._drop()
+            raise
 
     def failed(self, error: Exception) -> None:
         self._drop()
@@ -113,6 +145,16 @@ class SysLogTarget(HandlerTarget):
         stream = not self.handler.unixsocket and not self._is_udp()
         if sock is not None and stream and peer_is_gone(sock):
             self._drop()
+
+    def after(self, entry: Entry) -> None:
+        sock = self.handler.socket
+        if sock is None or self.handler.unixsocket or self._is_udp():
+            return
+        try:
+            wait_until_taken(sock, self.label)
+        except OSError:
+            self._drop()
+            raise
 
     def failed(self, error: Exception) -> None:
         self._drop()  # emit() connects again when there is no socket

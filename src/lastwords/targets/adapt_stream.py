@@ -116,6 +116,13 @@ class FileTarget(HandlerTarget):
             stream, self.handler.stream = self.handler.stream, None
             _close_unwritten(stream)
 
+    def after_fork_in_child(self) -> None:
+        # What the parent was just writing is in our copy of the buffer too, and would be written by both.
+        stream = self.handler.stream
+        if hasattr(getattr(stream, "buffer", None), "raw"):
+            self.handler.stream = None  # the next record opens it again
+            _close_unwritten(stream)
+
     def close(self) -> None:
         # With an empty buffer this raises nothing; with a full one, what is in it was not accepted.
         with suppress(OSError):

@@ -8,8 +8,10 @@ The problem: ``Handler.emit`` swallows its own failures and calls ``handleError`
   for handlers that are not used;
 * a handler that cannot acknowledge at all says so in ``warnings``, at construction.
 
-A wrapped handler leaves logging's shutdown list and is closed only by the courier: otherwise ``logging.shutdown`` and
-dictConfig block on a hung target's lock, or close the target before the drain.
+Handlers that a handler keeps among its attributes (a tee, a fallback) are its own: they are listened to as well.
+
+A wrapped handler leaves logging's shutdown list, with its inner ones, and is closed only by the courier: otherwise
+``logging.shutdown`` and dictConfig block on a hung target's lock, or close the target before the drain.
 
 Ids: a formatter that names ``lastwords_id`` (``"%(lastwords_id)s %(message)s"``) gets the entry's id; other formatters
 see nothing of ours. Text that the handler's encoding cannot take (a lone surrogate, an umlaut under ``LANG=C``) is sent
@@ -18,12 +20,15 @@ with ``\x`` escapes rather than never.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..errors import Rejected
 from .contract import Target
 
 if TYPE_CHECKING:
@@ -47,8 +52,12 @@ class HandlerTarget(Target):
         self.handler: Any = handler
         self.front = handler
         self.label = self.describe()
-        self.warnings = tuple(reason for reason in _reasons(handler) if reason)
-        leave_shutdown_list(handler)
+        self._inner_ones = inner_handlers(handler)
+        for inner in self._inner_ones:
+            _refuse(inner, f"{type(handler).__name__} hands records to {type(inner).__name__}: ")
+        self.warnings = tuple(reason for each in (handler, *self._inner_ones) for reason in _reasons(each) if reason)
+        for each in (handler, *self._inner_ones):
+            leave_shutdown_list(each)
 
     def describe(self) -> str:
         """The destination in words, without credentials."""
@@ -62,24 +71,24 @@ class HandlerTarget(Target):
                 error = self._attempt(entry, escaping=error.encoding)
             if error is not None:
                 self.failed(error)
+                _refuse_too_long(error)
                 raise error
             self.after(entry)
 
     def _attempt(self, entry: Entry, *, escaping: str = "") -> Exception | None:
         """Let the handler emit; what it raised or reported, or None."""
         with ExitStack() as stack:
-            failures = stack.enter_context(listening(self.handler))
+            self.handler.acquire()  # first: whoever else uses the handler must find no shadow of ours
+            stack.callback(self.handler.release)
+            failures = stack.enter_context(listening(self.handler, *self._inner_ones))
             if escaping:
                 stack.enter_context(_escaping(self.handler, escaping))
             if self.sends_id or "lastwords_id" in (getattr(self.handler.formatter, "_fmt", None) or ""):
                 stack.enter_context(shadowed(entry.record, "lastwords_id", entry.id))
-            self.handler.acquire()
             try:
                 self.emit(entry)
             except Exception as error:  # handed to the caller, which raises it
                 return error
-            finally:
-                self.handler.release()
         return failures[0] if failures else None
 
     def before(self, entry: Entry) -> None:
@@ -87,7 +96,12 @@ class HandlerTarget(Target):
 
     def emit(self, entry: Entry) -> None:
         """Let the handler emit the entry's record."""
-        self.handler.emit(entry.record)
+        if type(self.handler).handle is logging.Handler.handle:
+            self.handler.emit(entry.record)
+            return
+        # All its work may be in handle(), as NullHandler's is. The filters ran in the caller.
+        with shadowed(self.handler, "filter", lambda _record: True):
+            self.handler.handle(entry.record)
 
     def after(self, entry: Entry) -> None:
         """Raise what the handler did not notice."""
@@ -96,10 +110,38 @@ class HandlerTarget(Target):
         """Make the handler able to try again."""
 
     def close(self) -> None:
-        self.handler.close()
+        with ExitStack() as stack:
+            for inner in self._inner_ones:  # nobody else closes them any more
+                stack.callback(inner.close)
+            self.handler.close()
 
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         self.handler.setFormatter(fmt)
+
+    @property
+    def drives(self) -> bool:
+        """The handler has the emit() of its adapter's class: what it does is known."""
+        own: Any = type(self.handler)
+        plain = next(cls for cls in own.__mro__ if cls.__module__ in ("logging", "logging.handlers"))
+        return bool(own.emit is plain.emit and own.handle is plain.handle)
+
+
+def _refuse_too_long(error: Exception) -> None:
+    """OSErrors speak of the target, except this one: a record too long for a datagram is so tomorrow."""
+    if isinstance(error, OSError) and error.errno == errno.EMSGSIZE:
+        raise Rejected(f"the record is too long for a datagram: {error}") from error
+
+
+def inner_handlers(handler: logging.Handler) -> list[logging.Handler]:
+    """What ``handler`` keeps of handlers as attributes, also in lists, tuples and dicts; and what these keep."""
+    found: list[logging.Handler] = [handler]
+    for each in found:  # grows meanwhile
+        for value in vars(each).values():
+            items = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+            )
+            found.extend(item for item in items if isinstance(item, logging.Handler) and item not in found)
+    return found[1:]
 
 
 @contextmanager
@@ -118,17 +160,28 @@ def shadowed(instance: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def listening(handler: logging.Handler) -> Iterator[list[Exception]]:
-    """Collect the exceptions that ``handler`` reports to its own ``handleError``."""
+def listening(*handlers: logging.Handler) -> Iterator[list[Exception]]:
+    """Collect the exceptions that ``handlers`` report to their own ``handleError``, on this thread."""
     failures: list[Exception] = []
+    us = threading.get_ident()
 
-    def hear(_record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, Exception):
-            error = RuntimeError(f"{type(handler).__name__} called handleError: {error!r}")
-        failures.append(error)
+    def ear(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
+        plain = handler.handleError
 
-    with shadowed(handler, "handleError", hear):
+        def hear(record: logging.LogRecord) -> None:
+            if threading.get_ident() != us:  # somebody logs to it directly: no failure of our entry
+                plain(record)
+                return
+            error = sys.exc_info()[1]
+            if not isinstance(error, Exception):
+                error = RuntimeError(f"{type(handler).__name__} called handleError: {error!r}")
+            failures.append(error)
+
+        return hear
+
+    with ExitStack() as stack:
+        for handler in handlers:
+            stack.enter_context(shadowed(handler, "handleError", ear(handler)))
         yield failures
 
 
@@ -165,6 +218,7 @@ _ADAPTERS = {
     "logging.handlers.MemoryHandler": "adapt_memory:MemoryTarget",
     "logging.handlers.BufferingHandler": "adapt_memory:BufferingTarget",
     "watchtower.CloudWatchLogHandler": "adapt_watchtower:WatchtowerTarget",
+    "rich.logging.RichHandler": "adapt_rich:RichTarget",
 }
 
 
@@ -172,19 +226,28 @@ def _names(handler: logging.Handler) -> list[str]:
     return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(handler).__mro__]
 
 
+def _refuse(handler: logging.Handler, prefix: str = "") -> None:
+    """ValueError for what can never be a target."""
+    names = _names(handler)
+    if "lastwords.handler.DurableHandler" in names:  # the recursion guard would drop every record on its way there
+        raise ValueError(f"{prefix}target must not be a DurableHandler itself: give it the inner handler")
+    if "logging.handlers.NTEventLogHandler" in names:
+        raise ValueError(f"{prefix}target must not be an NTEventLogHandler: lastwords runs on POSIX only")
+
+
 def wrap(handler: logging.Handler) -> HandlerTarget:
     """The target for ``handler``. ValueError if it can never be one."""
-    names = _names(handler)
-    if "lastwords.handler.DurableHandler" in names:
-        raise ValueError("target must not be a DurableHandler itself: give it the inner handler")
-    if "logging.handlers.NTEventLogHandler" in names:
-        raise ValueError("target must not be an NTEventLogHandler: lastwords runs on POSIX only")
-    for name in names:
+    _refuse(handler)
+    for name in _names(handler):
         adapter = _ADAPTERS.get(name)
-        if adapter is not None:
-            module, _, cls = adapter.partition(":")
+        if adapter is None:
+            continue
+        module, _, cls = adapter.partition(":")
+        try:
             target: HandlerTarget = getattr(importlib.import_module(f".{module}", __package__), cls)(handler)
-            return target
+        except AttributeError:  # a subclass that did not call super().__init__(), so it is not what its class says
+            break
+        return target
     return HandlerTarget(handler)
 
 

@@ -6,7 +6,7 @@ a server that is down (OSError), it is built when the first entry is delivered. 
 configuration and is raised at construction.
 
 The mapping may come from dictConfig (then formatters and filters are named as usual) or stand alone (then ``formatter``
-is a mapping such as ``{"format": "..."}`` or a ``logging.Formatter``, and ``filters`` are objects).
+is a mapping such as ``{"format": "..."}`` or a ``logging.Formatter``, and ``filters`` are mappings or objects).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class SpecTarget(Target):
     def _configure(self) -> Any:
         spec = {key: _own(value) for key, value in self._spec.items()}
         configurator = self._configurator
-        formatter = None
+        formatter, filters = None, []
         if configurator is None:
             configurator = logging.config.DictConfigurator({"version": 1})
             formatter = spec.pop("formatter", None)
@@ -103,11 +103,14 @@ class SpecTarget(Target):
                 formatter = configurator.configure_formatter(formatter)
             elif formatter is not None and not isinstance(formatter, logging.Formatter):
                 raise ValueError(f"formatter must be a mapping or a logging.Formatter here, not {formatter!r}")
+            filters = _filters(spec.pop("filters", None), configurator)
         mapping: Any = logging.config.ConvertingDict(spec)
         mapping.configurator = configurator
         handler = configurator.configure_handler(mapping)
         if formatter is not None:
             handler.setFormatter(formatter)
+        for each in filters:
+            handler.addFilter(each)
         return handler
 
     def _front_only(self) -> logging.Handler:
@@ -117,11 +120,11 @@ class SpecTarget(Target):
         if level is not None:
             front.setLevel(level)
         configurator = self._configurator
-        if configurator is not None and self._spec.get("filters"):
-            configurator.add_filters(front, self._spec["filters"])
-        else:
-            for each in self._spec.get("filters", ()):
+        if configurator is None:
+            for each in _filters(self._spec.get("filters"), logging.config.DictConfigurator({"version": 1})):
                 front.addFilter(each)
+        elif self._spec.get("filters"):
+            configurator.add_filters(front, self._spec["filters"])
         return front
 
     def deliver(self, entries: Sequence[Entry]) -> None:
@@ -157,6 +160,21 @@ class SpecTarget(Target):
     def after_fork_in_child(self) -> None:
         if self._inner is not None:
             self._inner.after_fork_in_child()
+
+
+def _filters(given: Any, configurator: Any) -> list[Any]:
+    """The filters of a mapping that stands alone. A wrong one must not wait until the first record to be found."""
+    filters = []
+    for each in given or ():
+        if isinstance(each, dict):
+            mapping: Any = logging.config.ConvertingDict(_own(each))
+            mapping.configurator = configurator
+            filters.append(configurator.configure_filter(mapping))
+        elif callable(each) or callable(getattr(each, "filter", None)):
+            filters.append(each)
+        else:
+            raise ValueError(f"target: filters must be mappings or filters here, not {each!r}")
+    return filters
 
 
 def _own(value: Any) -> Any:
