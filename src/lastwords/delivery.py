@@ -133,6 +133,9 @@ class Delivery:
         def give_up() -> bool:
             return self.bell.is_set() or self.time_left() <= 0 or not wait or self.hurry
 
+        # A free one is taken at once: whoever waits for our end must not read that as "another process delivers".
+        if self.lease.acquire(until=time.monotonic(), give_up=lambda: True):
+            return True
         self.waits_for_lease = True
         try:
             return self.lease.acquire(until=self.deadline, give_up=give_up)
@@ -303,9 +306,16 @@ class Delivery:
         self._asked = getattr(error, "after", None)
         if not following.pause:
             return _Did.AGAIN
-        with process.delivering():
-            self.target.rebuild()
+        self._rebuild()
         raise Stalled(describe(error), self._asked)
+
+    def _rebuild(self) -> None:
+        try:
+            with process.delivering():
+                self.target.rebuild()
+        except (Exception, SystemExit) as error:  # the target's own code must not end the courier
+            self.last_error = describe(error)
+            process.say(f"journal {self.journal.path}: building the target anew: {self.last_error}")
 
     def _probe(self, cursor: Cursor, state: verdict.State) -> _Did:
         rows = self.journal.read(cursor.settled, 1, beyond=verdict.probe_offset(state))

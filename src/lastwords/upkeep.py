@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from . import place, process, rescue, salvage
 from .bell import Bell
 from .errors import JournalError
+from .journal import Journal
 from .store import is_damage
 
 if TYPE_CHECKING:
@@ -317,16 +318,9 @@ class Keeper:
             return 0.0
         if self._tidy:
             return TIDY_SECONDS
-        if self._idle_look():
+        if Journal(self._store).has_pending():
             self._on_stray()
         return IDLE_SECONDS
-
-    def _idle_look(self) -> bool:
-        with self._store.reading() as conn:
-            found: int = conn.execute(
-                "SELECT coalesce((SELECT max(seq) FROM entries), 0) > (SELECT consumed FROM cursor)"
-            ).fetchone()[0]
-        return bool(found)
 
     def sync(self) -> None:
         """Sync what was committed; also for ``flush`` and the exit."""

@@ -4,6 +4,10 @@ import os
 import signal
 import sqlite3
 
+import pytest
+
+from lastwords.lease import holder
+
 FORKS = """
 import logging, logging.config, os, sys, threading, time
 from lastwords import DurableHandler
@@ -92,47 +96,25 @@ def test_a_connection_kept_over_a_fork_loses_records(children, tmp_path):
     assert survivors(children, tmp_path, "keep") < 101
 
 
-def test_a_forked_child_does_not_hold_the_parents_lease(children, tmp_path, poll):
+HELD = """
+import logging, os, subprocess, sys, threading, time
+from lastwords import DurableHandler
+started = threading.Event()
+def hang(entries): started.set(); time.sleep(60)
+log = logging.Logger("s"); log.addHandler(DurableHandler(hang, sys.argv[1]))
+log.error("m"); started.wait(10)
+if sys.argv[2] == "fork":
+    if os.fork() == 0: time.sleep(20); os._exit(0)
+else:
+    subprocess.Popen(["sleep", "20"], close_fds=False)
+print("started", flush=True); time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "subprocess with inherited descriptors"])
+def test_a_child_does_not_hold_its_killed_parents_lease(children, tmp_path, poll, how):
     """A child that lives on after its parent was killed while delivering must not keep the lease."""
-    code = """
-    import logging, os, sys, threading, time
-    from lastwords import DurableHandler
-    started = threading.Event()
-    def hang(entries): started.set(); time.sleep(60)
-    h = DurableHandler(hang, sys.argv[1]); log = logging.Logger("s"); log.addHandler(h)
-    log.error("m"); started.wait(10)
-    if os.fork() == 0:
-        time.sleep(20); os._exit(0)
-    print("forked", flush=True); time.sleep(60)
-    """
-    from lastwords.lease import holder
-
-    child = children.start(code, tmp_path / "j.db", start_new_session=True)
-    assert child.stdout.readline() == b"forked\n"
-    assert holder(str(tmp_path / "j.db")) == child.pid
-    child.kill()
-    child.wait()
-    try:
-        assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
-
-
-def test_a_subprocess_with_inherited_descriptors_does_not_hold_the_lease(children, tmp_path, poll):
-    """A long-lived helper, started with close_fds=False, outlives its killed parent: the lease is free all the same."""
-    code = """
-    import logging, subprocess, sys, threading, time
-    from lastwords import DurableHandler
-    started = threading.Event()
-    def hang(entries): started.set(); time.sleep(60)
-    log = logging.Logger("s"); log.addHandler(DurableHandler(hang, sys.argv[1]))
-    log.error("m"); started.wait(10)
-    subprocess.Popen(["sleep", "30"], close_fds=False)
-    print("started", flush=True); time.sleep(60)
-    """
-    from lastwords.lease import holder
-
-    child = children.start(code, tmp_path / "j.db", start_new_session=True)
+    child = children.start(HELD, tmp_path / "j.db", how, start_new_session=True)
     assert child.stdout.readline() == b"started\n"
     assert holder(str(tmp_path / "j.db")) == child.pid
     child.kill()

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from xml.etree import ElementTree
+import xml.etree.ElementTree as ET
 
 import environments
 
@@ -28,7 +28,7 @@ def results(python, minor):
         check=False,
     )
     found = {}
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         match = re.search(r"\[(.*)\]$", case.get("name"))
         name = match.group(1) if match else case.get("name").removeprefix("test_").replace("_", " ")
         found[name] = len(case) == 0
