@@ -17,6 +17,7 @@ The target is built, called and closed by one thread at a time and belongs to th
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -64,6 +65,7 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._starting = False
         self._target_closed = False
+        self._closing = False  # all is delivered or left, only the target is still to be closed
         self._reset()
 
     def _reset(self) -> None:
@@ -135,6 +137,8 @@ class Courier:
         while thread.is_alive() and time.monotonic() < deadline:
             if self.delivery.waits_for_lease:
                 return  # another live process delivers
+            if self._closing and logging._lock._is_owned():  # type: ignore[attr-defined]
+                return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
             thread.join(min(0.05, max(0.0, deadline - time.monotonic())))
 
     def drain_until(self, done: Callable[[], bool], deadline: float) -> bool:
@@ -246,9 +250,11 @@ class Courier:
     def _close_target(self) -> None:
         if self._target_closed:
             return
-        self._target_closed = True
+        self._target_closed = self._closing = True
         try:
             with process.delivering():
                 self._target.close()
         except Exception as error:  # the target's own code
             process.say(f"closing the target of {self._journal.path}: {describe(error)}")
+        finally:
+            self._closing = False
