@@ -104,8 +104,9 @@ def snapshot(folder):
 AS_NOBODY = """
 import importlib, json, os, pkgutil, sys, traceback
 import encodings.ascii, encodings.idna, sqlite_utils, tenacity, lastwords.cli, lastwords.migrations.migrations
-for module in pkgutil.iter_modules(lastwords.cli.__path__):  # the libraries may be out of nobody's reach
-    importlib.import_module("lastwords.cli." + module.name)
+for module in pkgutil.walk_packages(lastwords.__path__, "lastwords."):  # they may be out of nobody's reach
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 from lastwords.cli.main import main
 os.chdir("/")
 if os.geteuid() == 0:
