@@ -138,7 +138,8 @@ def test_an_overflow_during_an_outage_is_told_when_the_target_is_back(tmp_path, 
     (told,) = [message for level, message in got if message.startswith("lastwords dropped")]
     dropped = handler.stats().dropped
     # The first thousand pending entries are spared, whatever their level; severe ones go only after all others.
-    by_level = {name: int(number) for name, number in re.findall(r"(ERROR|INFO) (\d+)", told)}
+    found = re.findall(r"(ERROR|INFO) ([\d,]+\d|\d)", told)
+    by_level = {name: int(number.replace(",", "")) for name, number in found}
     assert f"dropped {dropped:,} records (" in told
     assert by_level["INFO"] + by_level.get("ERROR", 0) == dropped
     assert len([1 for level, _ in got if level == 40]) == (count + 9) // 10 - by_level.get("ERROR", 0)
