@@ -57,7 +57,9 @@ def free_port():
 
 def test_the_toml_configures(tmp_path, free_port):
     """As dictConfig reads it."""
-    text = blocks("toml")[0].replace("/var/lib/app", str(tmp_path)).replace("25", str(free_port))
+    text = (
+        blocks("toml")[0].replace("/var/lib/app", str(tmp_path)).replace('"localhost", 25', f'"127.0.0.1", {free_port}')
+    )
     logging.config.dictConfig({**tomllib.loads(text), "disable_existing_loggers": False})
     (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, DurableHandler)]
     handler._engine.drain_timeout = 0.1
