@@ -27,13 +27,12 @@ changes nothing (:class:`Fenced`).
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from . import place
 from .errors import JournalError
-from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row
+from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
 
 if TYPE_CHECKING:
@@ -76,11 +75,7 @@ class Journal:
     # --- reading ------------------------------------------------------------------------------------
 
     def _id_of(self, seq: int, own: str | None) -> str:
-        if isinstance(own, str) and own.isascii():  # else it is damaged
-            return own
-        epochs = self.store.epochs
-        place_ = bisect_right(epochs, seq, key=lambda epoch: epoch[0])
-        return f"{epochs[max(0, place_ - 1)][1]}-{seq}"
+        return entry_id(self.store.epochs, seq, own)
 
     def _rows(self, rows: Iterable[tuple[int, float, int, str, int, str | None]]) -> list[StoredRow]:
         return [StoredRow(*row[:5], self._id_of(row[0], row[5])) for row in rows]

@@ -9,16 +9,14 @@ least every ``sync_interval`` while records arrive, and a fork looks before it c
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from . import place, process
 from .errors import JournalError
+from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 
 if TYPE_CHECKING:
     from .store import Store
-
-_DEAD = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
 
 
 def is_replaced(store: Store) -> bool:
@@ -49,9 +47,6 @@ def rescue_if_replaced(store: Store) -> bool:
 
 
 def _copy(store: Store, old: sqlite3.Connection, epochs: list[tuple[int, str]], new: sqlite3.Connection) -> int:
-    def id_of(seq: int, own: str | None) -> str:
-        return own or f"{epochs[max(0, bisect_right(epochs, seq, key=lambda e: e[0]) - 1)][1]}-{seq}"
-
     pending = old.execute(
         "SELECT created, level, payload, checksum, seq, id FROM entries WHERE seq > (SELECT settled FROM cursor)"
         " AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq"
@@ -65,15 +60,12 @@ def _copy(store: Store, old: sqlite3.Connection, epochs: list[tuple[int, str]], 
             new.execute(
                 "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)",
                 # As bytes: a damaged payload need not be UTF-8. Its checksum tells later.
-                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, id_of(seq, own)),
+                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, entry_id(epochs, seq, own)),
             )
             count += 1
         dead = 0
-        for row in old.execute(f"SELECT {_DEAD} FROM dead_letters"):  # noqa: S608 - constant columns
-            dead += new.execute(
-                f"INSERT OR IGNORE INTO dead_letters ({_DEAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                row,
-            ).rowcount
+        for row in old.execute(f"SELECT {DEAD_COLUMNS} FROM dead_letters"):  # noqa: S608 - constant columns
+            dead += new.execute(INSERT_DEAD, row).rowcount
         new.execute("UPDATE cursor SET dead = dead + ?", (dead,))
         new.execute("COMMIT")
     finally:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .record import DecodeError, Entry, checksum, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
@@ -98,6 +102,19 @@ class Stats:
     last_error: str | None
     last_error_at: float | None
     last_delivery: float | None
+
+
+# The columns of ``dead_letters``, and how a row of them is copied into another file.
+DEAD_COLUMNS = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
+INSERT_DEAD = f"INSERT OR IGNORE INTO dead_letters ({DEAD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+
+
+def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
+    """The id of the entry at ``seq``: its own, if it was requeued or salvaged, else ``<uuid of its epoch>-<seq>``."""
+    if isinstance(own, str) and own.isascii():  # else it is damaged
+        return own
+    place = bisect_right(epochs, seq, key=lambda epoch: epoch[0])
+    return f"{epochs[max(0, place - 1)][1]}-{seq}"
 
 
 def decode_row(row: StoredRow) -> Entry | Undecodable:

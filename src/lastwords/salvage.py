@@ -19,12 +19,12 @@ import fcntl
 import os
 import sqlite3
 import time
-from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import place, process
 from .commitlock import SUFFIX as COMMIT_SUFFIX
+from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 from .store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SPAN = 512  # rows in one read
 _ROW = "seq, created, level, payload, checksum, id"
-_DEAD = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
 
 
 class Found(NamedTuple):
@@ -91,9 +90,9 @@ def _read(conn: sqlite3.Connection) -> Found:
         if seq in ahead:
             continue
         if own is None and epochs:
-            own = f"{epochs[max(0, bisect_right(epochs, seq, key=lambda e: e[0]) - 1)][1]}-{seq}"  # noqa: PLW2901
+            own = entry_id(epochs, seq, own)  # noqa: PLW2901
         rows.append((created, level, payload, checksum, own))
-    dead = _all(conn, f"SELECT {_DEAD} FROM dead_letters")  # noqa: S608 - constant columns
+    dead = _all(conn, f"SELECT {DEAD_COLUMNS} FROM dead_letters")  # noqa: S608 - constant columns
     return Found(rows, dead, max(0, newest - settled - seen))
 
 
@@ -190,10 +189,7 @@ def _write(store: Store, new: sqlite3.Connection, found: Found, aside: str) -> N
         new.executemany(
             "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, ?, ?, ?)", found.rows
         )
-        new.executemany(
-            f"INSERT OR IGNORE INTO dead_letters ({_DEAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            found.dead,
-        )
+        new.executemany(INSERT_DEAD, found.dead)
         new.execute("UPDATE cursor SET dead = (SELECT count(*) FROM dead_letters)")
         facts = {
             "damaged_at": str(time.time()),
