@@ -69,10 +69,10 @@ elif how["kind"] == "statement":
             return result
     store.sqlite3.connect = lambda *a, **k: connect(*a, factory=Killing, **k)
 
-calls = [0]
+calls, down = [0], [False]
 def deliver(entries):
     calls[0] += 1
-    if calls[0] in (2, 3): raise ConnectionResetError
+    if calls[0] in (2, 3) or down[0]: raise ConnectionResetError
     bad = [e for e in entries if e.message.endswith("7")]
     with open(received, "a") as f:
         for e in entries:
@@ -92,8 +92,10 @@ lease = Lease(journal); lease.take_over(); engine.journal.raise_fence(); lease.r
 engine.journal.retry_dead()
 if os.fork() == 0: os._exit(0)
 os.wait()
+down[0] = True  # else all may be delivered before there is anything to shed
 for i in range(60, 100): say(i)
 upkeep.shed(engine.store, 20_000)
+down[0] = False
 h.flush(); h.drain(5)
 upkeep.checkpoint(engine.store)
 time.sleep(0.1)
