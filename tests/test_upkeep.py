@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, record, upkeep
+from lastwords import DurableHandler, Journal, record, upkeep, wal
 from lastwords.store import Store
 
 
@@ -42,11 +42,11 @@ def test_a_burst_gives_its_space_back(tmp_path, poll):
     handler = DurableHandler(lambda entries: None, tmp_path / "j.db", batch_size=1000, sync_interval=0.1)
     store = handler._engine.store
     fill(store, 60_000)
-    before = os.path.getsize(tmp_path / "j.db") + upkeep.wal_size(store)
+    before = os.path.getsize(tmp_path / "j.db") + wal.file_size(store)
     assert before > 20_000_000
     handler.flush()
     assert handler.drain(60)
-    size = lambda: os.path.getsize(tmp_path / "j.db") + upkeep.wal_size(store)  # noqa: E731
+    size = lambda: os.path.getsize(tmp_path / "j.db") + wal.file_size(store)  # noqa: E731
     assert poll(lambda: size() < 8_000_000, 60), size()
     handler.close()
     with sqlite3.connect(tmp_path / "j.db") as conn:
@@ -63,10 +63,10 @@ def test_a_checkpoint_empties_the_wal_and_says_when_a_reader_is_in_the_way(tmp_p
     fill(store, 500)
     store.lock_timeout = 0.1
     store.connection().execute("PRAGMA busy_timeout=50")
-    assert upkeep.checkpoint(store) is False
+    assert wal.checkpoint(store, shrink=True) is False
     reader.execute("COMMIT")
-    assert upkeep.checkpoint(store) is True
-    assert upkeep.wal_size(store) < 50_000
+    assert wal.checkpoint(store, shrink=True) is True
+    assert wal.file_size(store) < 50_000
     reader.close()
 
 

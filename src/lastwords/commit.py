@@ -187,16 +187,23 @@ class Committer:
         if conn is None or self._arrived or self.trouble is not None or conn.in_transaction:
             return False
         full = row[1] >= self._sync_level
+        snapshot = store.snapshot
+        alone = snapshot.held
         try:
-            store.hold_commit_lock()
+            if alone is None:
+                store.hold_commit_lock()
             if store._full is not full:
                 store.set_synchronous(conn, full=full)
             conn.execute(_INSERT_ONE, row)
         except (sqlite3.Error, JournalError, OSError) as error:
-            if conn is store._conn:  # else a nested fork closed it
+            if alone is not None:
+                snapshot.step_back()  # another process wrote, most likely: the long way tells
+            elif conn is store._conn:  # else a nested fork closed it
                 self._enter_trouble(error)
             return False
         self._committed(1, full=full)
+        if alone is None and not full:
+            snapshot.committed(conn)
         return True
 
     def _append_queued(self, row: Row, *, leading: bool = False) -> None:

@@ -4,7 +4,7 @@ Rules
 -----
 * Every SQLite call of this process on this journal runs with ``Store.lock`` held, an RLock, because a signal
   handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
-* Every write also holds the commit lock, see ``commitlock``.
+* Every write also holds the commit lock, see ``commitlock``, or the snapshot of a process that writes alone.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
 * Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
   ``open()`` (that would drop SQLite's POSIX locks).
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from . import place, process
 from .commitlock import CommitLock
 from .errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,6 +93,7 @@ class Store:
         self.before_release: Callable[[], None] | None = None
         self._conn: sqlite3.Connection | None = None
         self._commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
+        self.snapshot = Snapshot(int(lock_timeout * 500))
         self._full: bool | None = None
         self._closed_for_good = False
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
@@ -153,7 +155,9 @@ class Store:
             self.drop_commit_lock()
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
-        """The open connection; the lock must be held. ``create=False`` is for the first opening only."""
+        """The open connection, bound to no snapshot; the lock must be held. ``create=False``: the first opening."""
+        if self.snapshot.held is not None:
+            self.snapshot.let_go()
         conn = self._conn
         if conn is None:
             conn = self._open(create=create and not self._closed_for_good)
@@ -175,6 +179,7 @@ class Store:
 
     def give_up(self) -> None:
         """Drop the connection of a damaged file, without a last look (lock held)."""
+        self.snapshot.forget()
         conn, self._conn = self._conn, None
         self._close()
         if conn is not None:
@@ -183,6 +188,7 @@ class Store:
 
     def swap_out(self) -> tuple[sqlite3.Connection, list[tuple[int, str]]]:
         """Hand over the connection of a file that is no longer the journal, with its epochs (lock held, open)."""
+        self.snapshot.forget()
         old, epochs = self._conn, self.epochs
         assert old is not None
         self._conn = None
@@ -197,6 +203,7 @@ class Store:
     def _close(self) -> None:
         if self._conn is not None and self.before_close is not None:
             self.before_close()
+        self.snapshot.forget()
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.close()
@@ -214,6 +221,8 @@ class Store:
 
     def hold_commit_lock(self) -> None:
         """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame."""
+        if self.snapshot.held is not None:
+            self.snapshot.let_go()
         self._commit_lock.hold()
 
     def drop_commit_lock(self) -> None:

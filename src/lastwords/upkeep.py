@@ -5,15 +5,10 @@ Rules
 * It never takes the lease and never calls a target: a hung target stops neither sync nor tidying.
 * It does not poll. While records arrive it looks every ``sync_interval``; an idle process wakes it once a minute, to
   notice a replaced file and entries that a killed sibling left behind.
-* Its work holds the lock in short slices; only a checkpoint holds it for the length of two syncs (see below).
+* Its work holds the lock in short slices; only a checkpoint holds it for the length of a sync.
 
-Sync. A checkpoint does not sync when a reader is idle (PASSIVE and TRUNCATE did 0 fdatasync for 111 unsynced frames),
-so the keeper syncs a descriptor of its own of the ``-wal`` file; SQLite's locks are not on that file.
-
-Checkpoint. Without one the WAL grows without end. PASSIVE alone never resets it (430 MB under load), so it is TRUNCATE,
-under the commit lock: SQLite before 3.51.3 has the WAL-reset bug, and TRUNCATE silently becomes PASSIVE when a writer
-is busy. The frames are synced before the lock is taken, which is most of the work. The first commit after a reset
-syncs: the keeper makes it.
+Sync and checkpoint, see ``wal``. While there is load the keeper looks at the WAL ``LOOK_SECONDS`` apart and begins it
+anew when it holds ``CHECKPOINT_BYTES``; some seconds after the load has ended it cuts the file.
 
 Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row. Prune takes settled
 rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``: the least severe, oldest
@@ -22,14 +17,13 @@ pending entries, 5 % at a time, each counted by level.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from . import place, process, rescue, salvage
+from . import process, rescue, salvage, wal
 from .bell import Bell
 from .errors import JournalError
 from .journal import Journal
@@ -42,6 +36,9 @@ if TYPE_CHECKING:
     from .store import Store
 
 CHECKPOINT_BYTES = 8 * 2**20  # of WAL
+LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
+WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has ended
+SLACK_SECONDS = 5.0  # how long no record must have come before it is cut
 PRUNE_ROWS = 200  # per hold of the lock: some 0.2 ms
 SHED_ROWS = 500
 SHED_SHARE = 0.05  # of max_bytes
@@ -53,51 +50,12 @@ TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
 
 
-def wal_size(store: Store) -> int:
-    """Bytes of the ``-wal`` file."""
-    try:
-        return os.stat(store.path + "-wal").st_size
-    except OSError:
-        return 0
-
-
 def used_bytes(store: Store) -> int:
     """Bytes in use: pages that are not free, and the WAL."""
     with store.reading() as conn:
         pages = conn.execute("PRAGMA page_count").fetchone()[0] - conn.execute("PRAGMA freelist_count").fetchone()[0]
         size: int = pages * conn.execute("PRAGMA page_size").fetchone()[0]
-    return size + wal_size(store)
-
-
-def sync_wal(store: Store) -> None:
-    """All that was committed reaches the medium. Raises OSError."""
-    try:
-        fd = os.open(store.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # checkpointed and closed meanwhile, which synced
-    try:
-        place.sync_descriptor(fd)
-    finally:
-        os.close(fd)
-
-
-def checkpoint(store: Store) -> bool:
-    """Move the WAL into the database and empty it; False if a reader was in the way."""
-    sync_wal(store)
-    with store.writing() as conn:
-        store.set_synchronous(conn, full=False)
-        store.mark_checkpointing(running=True)
-        busy: int = 1
-        # TRUNCATE would wait for readers with the busy timeout, and every caller with it: next time, then.
-        conn.execute("PRAGMA busy_timeout=10")
-        try:
-            busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            if not busy:
-                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
-        finally:
-            conn.execute(f"PRAGMA busy_timeout={int(store.lock_timeout * 500)}")
-            store.mark_checkpointing(running=False)
-    return busy == 0
+    return size + wal.file_size(store)
 
 
 def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
@@ -209,7 +167,9 @@ class Keeper:
         self._bell = Bell()
         self._thread: threading.Thread | None = None
         self._starting = False
-        self._resting = True
+        self._resting = True  # it waits, and a record to be synced must wake it
+        self._idle = True  # it waits for a minute: for something to prune, too
+        self._quiet = False  # no record came since the last look
         self._tidy = False  # something was settled since the last tidying
         self._tidied_at = 0.0
         self._last_error = ""
@@ -228,7 +188,8 @@ class Keeper:
     def settled(self) -> None:
         """Entries were settled: there may be rows to prune."""
         self._tidy = True
-        self.nudge()
+        if self._idle:
+            self.nudge()
 
     def stop(self) -> None:
         """Let the thread end. Takes no lock; safe in ``__del__``."""
@@ -259,7 +220,7 @@ class Keeper:
         self._bell = Bell()
         self._thread = None
         self._starting = False
-        self._resting = True
+        self._resting = self._idle = True
 
     def _before_close(self) -> None:
         rescue.rescue_if_replaced(self._store)
@@ -269,14 +230,20 @@ class Keeper:
     def _run(self, bell: Bell) -> None:
         while not bell.is_set():
             pause = self.tick()
-            self._resting = pause >= IDLE_SECONDS
-            if self._resting and self._is_needed():
+            self._resting = pause > 0.0
+            self._idle = pause >= SLACK_SECONDS
+            if self._is_needed(pause):
                 continue
             bell.wait(pause)
+            self._resting = self._idle = False
 
-    def _is_needed(self) -> bool:
+    def _is_needed(self, pause: float) -> bool:
+        """Asked after the flags that make others ring were set: nothing falls between the two."""
         committer = self.committer
-        return self._tidy or (committer is not None and (committer.dirty or committer.trouble is not None))
+        assert committer is not None
+        if pause == TROUBLE_SECONDS:
+            return False  # it has just been tried
+        return committer.dirty or committer.trouble is not None or (self._tidy and self._idle)
 
     def tick(self) -> float:
         """Do what is due; seconds until the next look."""
@@ -302,12 +269,12 @@ class Keeper:
             return TROUBLE_SECONDS
         self._count_overflow()
         if committer.dirty:
+            self._quiet = False
             # Wait first, so that one sync serves all that arrives within the interval; 3/4 of it leaves time to sync.
-            self._bell.wait(self._sync_interval * 0.75)
+            self._wait_for_more(self._sync_interval * 0.75)
             self.sync()
             rescue.rescue_if_replaced(self._store)  # what came meanwhile may have gone into a removed file
-        if wal_size(self._store) > CHECKPOINT_BYTES:
-            checkpoint(self._store)
+        self._checkpoint_if_full()
         if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
             self._tidy = False
             self.tidy()
@@ -320,6 +287,33 @@ class Keeper:
             return TIDY_SECONDS
         if Journal(self._store).has_pending():
             self._on_stray()
+        return self._cut_wal()
+
+    def _wait_for_more(self, seconds: float) -> None:
+        """One sync serves all that arrives meanwhile. At full speed the WAL would grow by 100 MB a second."""
+        end = time.monotonic() + seconds
+        filled = wal.fill(self._store)
+        while not self._bell.wait(min(LOOK_SECONDS, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
+            before, filled = filled, wal.fill(self._store)
+            if filled > CHECKPOINT_BYTES:
+                self._checkpoint_if_full()
+            elif filled - before < CHECKPOINT_BYTES // 100:  # no flood
+                self._bell.wait(end - time.monotonic())
+                return
+
+    def _checkpoint_if_full(self) -> None:
+        if wal.fill(self._store) > CHECKPOINT_BYTES:
+            # A file that grew this large, because a reader was in the way, is not kept.
+            wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 8 * CHECKPOINT_BYTES)
+
+    def _cut_wal(self) -> float:
+        """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
+        if wal.file_size(self._store) <= WAL_KEPT_BYTES:
+            return IDLE_SECONDS
+        if not self._quiet:
+            self._quiet = True
+            return SLACK_SECONDS
+        wal.checkpoint(self._store, shrink=True)
         return IDLE_SECONDS
 
     def sync(self) -> None:
@@ -328,7 +322,7 @@ class Keeper:
         assert committer is not None
         committer.dirty = False  # first: what is committed from here on is dirty again
         try:
-            sync_wal(self._store)
+            wal.sync(self._store)
         except OSError:
             committer.dirty = True
             raise
@@ -352,15 +346,15 @@ class Keeper:
 
     def _free_space(self) -> None:
         """The journal takes nothing: what was settled may be in the way. Deleting works on a full quota, at times."""
-        for free in (self.tidy, lambda: checkpoint(self._store)):
+        for free in (self.tidy, lambda: wal.checkpoint(self._store, shrink=True)):
             with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
                 free()
 
     def _make_room(self) -> None:
         # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.
-        while used_bytes(self._store) - wal_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
+        while used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
             self._bell.wait(0.001)
-        checkpoint(self._store)
+        wal.checkpoint(self._store, shrink=True)
         if used_bytes(self._store) > self._max_bytes:
             shed(self._store, self._max_bytes)
 

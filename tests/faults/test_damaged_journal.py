@@ -24,10 +24,10 @@ def make(path, settled=100):
     with Journal(path) as journal:
         journal.settle(journal.cursor(), settled, settled)
         ids = {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
-    from lastwords import upkeep
+    from lastwords import wal
 
     store = Store(str(path))
-    upkeep.checkpoint(store)
+    wal.checkpoint(store, shrink=True)
     store.close()
     return ids
 

@@ -12,7 +12,7 @@ import pytest
 POINTS = {
     "append": ("lastwords.commit", "Committer._append_alone"),
     "commit of several": ("lastwords.commit", "Committer._insert"),
-    "sync": ("lastwords.upkeep", "sync_wal"),
+    "sync": ("lastwords.wal", "sync"),
     "read": ("lastwords.journal", "Journal.read"),
     "accept": ("lastwords.delivery", "Delivery._call"),
     "settle": ("lastwords.journal", "Journal.settle"),
@@ -23,7 +23,7 @@ POINTS = {
     "tell of drops": ("lastwords.journal", "Journal.tell_drops"),
     "prune": ("lastwords.upkeep", "prune_slice"),
     "shed": ("lastwords.upkeep", "_shed_slice"),
-    "checkpoint": ("lastwords.upkeep", "checkpoint"),
+    "checkpoint": ("lastwords.wal", "checkpoint"),
     "migrate": ("lastwords.store", "Store._migrate"),
     "epoch": ("lastwords.store", "Store._begin_epoch"),
     "takeover": ("lastwords.lease", "Lease.take_over"),
@@ -34,7 +34,7 @@ POINTS = {
 
 SERVICE = """
 import importlib, json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler, Rejected, commit, store, upkeep
+from lastwords import DurableHandler, Rejected, commit, store, upkeep, wal
 from lastwords.lease import Lease
 journal, received, acks, how = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 upkeep.CHECKPOINT_BYTES, upkeep.TIDY_SECONDS, upkeep.SHED_SPARES, upkeep.PRUNE_ROWS = 30_000, 0.01, 5, 10
@@ -97,7 +97,7 @@ for i in range(60, 100): say(i)
 upkeep.shed(engine.store, 20_000)
 down[0] = False
 h.flush(); h.drain(5)
-upkeep.checkpoint(engine.store)
+wal.checkpoint(engine.store, shrink=True)
 time.sleep(0.1)
 print("hits", hits[0], flush=True)
 os._exit(0)

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import time
 
-from lastwords import DurableHandler, store, upkeep
+from lastwords import DurableHandler, store, upkeep, wal
 
 JOURNAL, COUNT, PAUSE, INTERVAL, READER, BREAK = sys.argv[1:7]
 
@@ -14,7 +14,7 @@ upkeep.CHECKPOINT_BYTES = 64 * 1024  # so that the trace has some
 
 if BREAK == "sync-off":  # what looks durable is not
     store.Store.set_synchronous = lambda self, conn, *, full: conn.execute("PRAGMA synchronous=OFF")
-    upkeep.sync_wal = lambda store: None
+    wal.sync = lambda store: None
 
 handler = DurableHandler(None, JOURNAL, sync_interval=float(INTERVAL))
 log = logging.Logger("power", 1)

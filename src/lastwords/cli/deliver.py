@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lastwords import lease as lease_
-from lastwords import upkeep
+from lastwords import upkeep, wal
 from lastwords.bell import Bell
 from lastwords.delivery import Delivery, Outcome
 from lastwords.errors import JournalError
@@ -219,14 +219,14 @@ def _tidy(job: Job, journal: Journal) -> None:
 
 def tidy(store: Store, keep: float, stop: Callable[[], bool]) -> int:
     """Sync, prune, give space back, checkpoint if that is due; how many rows were pruned."""
-    upkeep.sync_wal(store)
+    wal.sync(store)
     pruned = 0
     while not stop() and (count := upkeep.prune_slice(store, keep)):
         pruned += count
     while not stop() and upkeep.vacuum_slice(store):
         pass
-    if upkeep.wal_size(store) > upkeep.CHECKPOINT_BYTES:
-        upkeep.checkpoint(store)
+    if wal.file_size(store) > upkeep.CHECKPOINT_BYTES:
+        wal.checkpoint(store, shrink=True)
     return pruned
 
 

@@ -19,7 +19,7 @@ lastwords prune --keep 0 --json /var/lib/app/mail.db
 
 def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     """Prune one journal. Raises JournalError."""
-    from lastwords import upkeep
+    from lastwords import upkeep, wal
     from lastwords.cli import deliver, readonly
     from lastwords.journal import Journal
     from lastwords.store import Store
@@ -36,7 +36,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
             pruned = deliver.tidy(journal.store, keep, lambda: False)
             while upkeep.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
                 pass
-            upkeep.checkpoint(journal.store)
+            wal.checkpoint(journal.store, shrink=True)
     after = sum(readonly.sizes(path))
     return {"journal": path, "pruned": pruned, "dead_dropped": dropped, "bytes_before": before, "bytes": after}
 
