@@ -175,35 +175,41 @@ class Committer:
         with store.lock:
             self._inside = True
             try:
-                if not self._append_alone(store, row):
+                insert = store.snapshot.insert
+                if insert is not None and row[1] < self._sync_level and not self._arrived:
+                    # Alone in the journal, too: this is all there is to it.
+                    insert(_INSERT_ONE, row)
+                    self.committed += 1
+                    if self.dirty:
+                        return
+                    self._committed(0, full=False)
+                elif not self._append_alone(store, row):
                     self._append_queued(row, leading=True)
+            except sqlite3.Error:
+                store.snapshot.step_back()  # another process wrote, most likely: the long way tells
+                self._append_queued(row, leading=True)
             finally:
                 self._inside = False
-                store.drop_commit_lock()
+                if store.commit_lock.held:
+                    store.drop_commit_lock()
 
     def _append_alone(self, store: Store, row: Row) -> bool:
-        """The shortest way, on an open connection with nobody waiting; False: take the long one."""
+        """The short way, on an open connection with nobody waiting; False: take the long one."""
         conn = store._conn
         if conn is None or self._arrived or self.trouble is not None or conn.in_transaction:
             return False
         full = row[1] >= self._sync_level
-        snapshot = store.snapshot
-        alone = snapshot.held
         try:
-            if alone is None:
-                store.hold_commit_lock()
-            if store._full is not full:
-                store.set_synchronous(conn, full=full)
+            store.hold_commit_lock()
+            store.set_synchronous(conn, full=full)
             conn.execute(_INSERT_ONE, row)
         except (sqlite3.Error, JournalError, OSError) as error:
-            if alone is not None:
-                snapshot.step_back()  # another process wrote, most likely: the long way tells
-            elif conn is store._conn:  # else a nested fork closed it
+            if conn is store._conn:  # else a nested fork closed it
                 self._enter_trouble(error)
             return False
         self._committed(1, full=full)
-        if alone is None and not full:
-            snapshot.committed(conn)
+        if not full:
+            store.snapshot.committed(conn)
         return True
 
     def _append_queued(self, row: Row, *, leading: bool = False) -> None:

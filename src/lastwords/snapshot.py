@@ -9,6 +9,7 @@ of a commit, measured.
 
 Rules
 -----
+* Only commits that are not synced go through it, so ``synchronous`` is NORMAL as long as it is held.
 * It is taken under the commit lock, right after a commit, by a connection that has committed ``TAKE_AFTER`` times in a
   row; it is let go whenever the connection is used for anything but the next such commit: then one that reads sees
   what others wrote, and one that checkpoints may.
@@ -26,6 +27,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TAKE_AFTER = 4  # commits: taking and letting go cost as much as two commits save
 REST = 5_000  # commits, after another process committed: about a second at full speed
@@ -34,10 +39,12 @@ REST = 5_000  # commits, after another process committed: about a second at full
 class Snapshot:
     """What one store holds. The store's lock is held around every call. ``busy_ms``: the connection's busy timeout."""
 
-    __slots__ = ("_busy_ms", "_run", "held")
+    __slots__ = ("_busy_ms", "_held", "_run", "insert")
 
     def __init__(self, busy_ms: int) -> None:
-        self.held: sqlite3.Cursor | None = None
+        # While it is held: how to commit one row.
+        self.insert: Callable[[str, tuple[float, int, str, int]], object] | None = None
+        self._held: sqlite3.Cursor | None = None
         self._busy_ms = busy_ms
         self._run = 0  # commits in a row; below 0: to be rested
 
@@ -47,18 +54,20 @@ class Snapshot:
         if self._run < TAKE_AFTER:
             return
         with suppress(sqlite3.Error):  # no snapshot, then
-            self.held = conn.execute("SELECT 1 FROM sqlite_master")  # has many rows, so this one is left open
+            self._held = conn.execute("SELECT 1 FROM sqlite_master")  # has many rows, so this one is left open
             # Whoever finds the journal busy from here on goes to the commit lock and queues up there.
             conn.execute("PRAGMA busy_timeout=0")
+            self.insert = conn.cursor().execute
 
     def let_go(self) -> None:
         """End the read transaction, if there is one. Idempotent, so that an interrupt may cut it short anywhere."""
-        self._run = min(self._run, 0)
-        held = self.held
+        self.insert = None
+        held = self._held
         if held is not None:
+            self._run = min(self._run, 0)
             held.connection.execute(f"PRAGMA busy_timeout={self._busy_ms}")
             held.close()
-            self.held = None
+            self._held = None
 
     def step_back(self) -> None:
         """Another process writes, too."""
@@ -69,4 +78,9 @@ class Snapshot:
         """The connection is to be closed, whatever its state."""
         with suppress(sqlite3.Error):
             self.let_go()
-        self.held = None
+        self._held = None
+
+    @property
+    def is_held(self) -> bool:
+        """True while the read transaction is open."""
+        return self._held is not None

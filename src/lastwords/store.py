@@ -92,7 +92,7 @@ class Store:
         # Called before the lock is released: commits what a nested call left behind.
         self.before_release: Callable[[], None] | None = None
         self._conn: sqlite3.Connection | None = None
-        self._commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
+        self.commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
         self.snapshot = Snapshot(int(lock_timeout * 500))
         self._full: bool | None = None
         self._closed_for_good = False
@@ -156,13 +156,13 @@ class Store:
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
         """The open connection, bound to no snapshot; the lock must be held. ``create=False``: the first opening."""
-        if self.snapshot.held is not None:
+        if self.snapshot.is_held:
             self.snapshot.let_go()
         conn = self._conn
         if conn is None:
             conn = self._open(create=create and not self._closed_for_good)
             self._conn = conn
-        elif conn.in_transaction and not self._commit_lock.held:
+        elif conn.in_transaction and not self.commit_lock.held:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
         return conn
 
@@ -207,7 +207,7 @@ class Store:
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.close()
-        self._commit_lock.close()
+        self.commit_lock.close()
 
     def before_fork(self) -> None:
         """See :class:`lastwords.process.Forkable`."""
@@ -221,17 +221,17 @@ class Store:
 
     def hold_commit_lock(self) -> None:
         """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame."""
-        if self.snapshot.held is not None:
+        if self.snapshot.is_held:
             self.snapshot.let_go()
-        self._commit_lock.hold()
+        self.commit_lock.hold()
 
     def drop_commit_lock(self) -> None:
         """Let the next process commit (lock held)."""
-        self._commit_lock.drop()
+        self.commit_lock.drop()
 
     def mark_checkpointing(self, *, running: bool) -> None:
         """Tell waiting processes that a checkpoint holds the commit lock (lock and commit lock held)."""
-        self._commit_lock.mark_checkpointing(running=running)
+        self.commit_lock.mark_checkpointing(running=running)
 
     def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
         """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
@@ -242,7 +242,7 @@ class Store:
     # --- opening --------------------------------------------------------------------------------------
 
     def _open(self, *, create: bool) -> sqlite3.Connection:
-        flocked = self._commit_lock.held
+        flocked = self.commit_lock.held
         try:
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:

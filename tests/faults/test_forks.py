@@ -65,7 +65,7 @@ if keep:  # the negative control: the connection stays open over the fork
     from lastwords.commitlock import CommitLock
     from lastwords.store import Store
     Store.before_fork = lambda self: None
-    Store.after_fork_in_child = lambda self: self.__dict__.update(_inherited=self._conn, _conn=None, _full=None, _commit_lock=CommitLock(self.path, 1))
+    Store.after_fork_in_child = lambda self: self.__dict__.update(_inherited=self._conn, _conn=None, _full=None, commit_lock=CommitLock(self.path, 1))
 if os.fork(): os._exit(0)
 time.sleep(0.2)
 for i in range(50):
