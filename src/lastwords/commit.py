@@ -2,11 +2,10 @@
 
 Theory of operation
 -------------------
-A caller that finds nobody inside takes the store's lock and commits its row. One that does puts a ticket on
-``_arrived`` and takes the store's lock. Whoever gets it first is the leader: it writes
-all tickets that have queued up in ONE autocommit INSERT and marks them done. A follower gets the lock afterwards, sees
-its ticket done and returns; one whose leader died of an exception finds its ticket undone and leads in turn. There is
-nothing to time out and no transaction for an interrupt to leave open.
+A caller that finds no leader becomes it, takes the store's lock and commits its row. One that finds a leader puts a
+ticket on ``_arrived`` and sleeps on it. The leader writes all tickets that have queued up in ONE autocommit INSERT,
+marks them done and wakes their callers. When it leaves, it wakes the first who still waits, who leads in turn; so does,
+after a while, one that nobody wakes. There is no transaction for an interrupt to leave open.
 
 Durability. The statement commits with ``synchronous=FULL`` if any of its records is at or above ``sync_level``: SQLite
 then syncs the whole WAL, so nothing logged before such a record is lost either. Otherwise the keeper syncs within
@@ -28,30 +27,46 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from _thread import allocate_lock, get_ident
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import process
 from .errors import JournalError
+from .memory import MemoryBuffer
 from .store import is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .memory import Row
     from .store import Store
 
-Row: TypeAlias = tuple[float, int, str, int]  # created, level, payload, checksum
-
 MAX_BATCH = 500  # rows in one statement; 4 variables each, SQLite takes 32,766
-ROW_OVERHEAD = 150  # bytes of Python objects around a buffered payload
+FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
+FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
 
 class _Ticket:
-    __slots__ = ("done", "row")
+    """A row on its way. Its caller sleeps on a lock of its own, so that only its own end wakes it."""
+
+    __slots__ = ("_sleep", "done", "row")
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.done = False
+        self._sleep = allocate_lock()
+        self._sleep.acquire()
+
+    def wait(self) -> None:
+        """Until :meth:`wake`, or for ``FOLLOW_SECONDS``."""
+        self._sleep.acquire(timeout=FOLLOW_SECONDS)
+
+    def wake(self) -> None:
+        """Its caller is to look: is it done, or can it lead."""
+        with suppress(RuntimeError):  # it was not asleep
+            self._sleep.release()
 
 
 _VALUES = "(?, ?, ?, ?)"
@@ -65,57 +80,6 @@ def _insert_statement(rows: int) -> str:
     if text is None:
         text = _statements[rows] = _INSERT + ", ".join([_VALUES] * rows)
     return text
-
-
-class MemoryBuffer:
-    """Records that wait for the journal, at most ``limit`` bytes. Not thread-safe: its owner's lock is held."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self.count = 0
-        self.dropped: dict[int, int] = {}  # level: how many
-        self._levels: dict[int, deque[tuple[int, Row]]] = {}
-        self._order = 0
-
-    def add(self, row: Row) -> None:
-        """Keep ``row``; drop the least severe, oldest ones if it is too much."""
-        self._order += 1
-        self._levels.setdefault(row[1], deque()).append((self._order, row))
-        self.count += 1
-        self.bytes += len(row[2]) + ROW_OVERHEAD
-        while self.bytes > self.limit:
-            level = min(self._levels)
-            self._forget(level)
-            self.dropped[level] = self.dropped.get(level, 0) + 1
-
-    def oldest(self, most: int) -> list[Row]:
-        """Up to ``most`` rows in the order they came; they stay until :meth:`remove`."""
-        heads: list[tuple[int, Row]] = []
-        for rows in self._levels.values():
-            heads.extend(rows[i] for i in range(min(most, len(rows))))
-        heads.sort(key=lambda item: item[0])
-        return [row for _, row in heads[:most]]
-
-    def remove(self, rows: list[Row]) -> None:
-        """Forget rows that :meth:`oldest` gave."""
-        for row in rows:
-            waiting = self._levels.get(row[1])
-            if waiting and waiting[0][1] is row:  # else it was dropped meanwhile to make room
-                self._forget(row[1])
-
-    def _forget(self, level: int) -> None:
-        rows = self._levels[level]
-        _, row = rows.popleft()
-        if not rows:
-            del self._levels[level]
-        self.count -= 1
-        self.bytes -= len(row[2]) + ROW_OVERHEAD
-
-    def take_dropped(self) -> dict[int, int]:
-        """What was dropped since the last call, by level."""
-        dropped, self.dropped = self.dropped, {}
-        return dropped
 
 
 class Committer:
@@ -140,7 +104,7 @@ class Committer:
         self._on_dirty = on_dirty
         self._on_trouble = on_trouble
         self._arrived: deque[_Ticket] = deque()
-        self._inside = False  # a caller is committing; a hint, the lock decides
+        self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
@@ -168,30 +132,36 @@ class Committer:
         if self.trouble is not None and self._keep_in_memory(row):
             return
         store = self._store
-        if self._inside or store.lock._is_owned():  # type: ignore[attr-defined]
+        if self._leader or store.lock._is_owned():  # type: ignore[attr-defined]
             self._append_queued(row)
             return
-        # Nobody is inside: commit without a ticket. Whoever comes meanwhile sees _inside and queues up.
-        with store.lock:
-            self._inside = True
-            try:
-                insert = store.snapshot.insert
-                if insert is not None and row[1] < self._sync_level and not self._arrived:
-                    # Alone in the journal, too: this is all there is to it.
-                    insert(_INSERT_ONE, row)
-                    self.committed += 1
-                    if self.dirty:
-                        return
+        # Nobody leads: commit without a ticket. No thread switch falls between this test and this claim.
+        self._leader = get_ident()
+        try:
+            with store.lock:
+                self._append_first(store, row)
+        finally:
+            self._leader = 0
+        if self._arrived:
+            self._pass_on()
+
+    def _append_first(self, store: Store, row: Row) -> None:
+        try:
+            insert = store.snapshot.insert
+            if insert is not None and row[1] < self._sync_level and not self._arrived:
+                # Alone in the journal, too: this is all there is to it.
+                insert(_INSERT_ONE, row)
+                self.committed += 1
+                if not self.dirty:
                     self._committed(0, full=False)
-                elif not self._append_alone(store, row):
-                    self._append_queued(row, leading=True)
-            except sqlite3.Error:
-                store.snapshot.step_back()  # another process wrote, most likely: the long way tells
-                self._append_queued(row, leading=True)
-            finally:
-                self._inside = False
-                if store.commit_lock.held:
-                    store.drop_commit_lock()
+            elif not self._append_alone(store, row):
+                self._lead_until(self._enqueue(row))
+        except sqlite3.Error:
+            store.snapshot.step_back()  # another process wrote, most likely: the long way tells
+            self._lead_until(self._enqueue(row))
+        finally:
+            if store.commit_lock.held:
+                store.drop_commit_lock()
 
     def _append_alone(self, store: Store, row: Row) -> bool:
         """The short way, on an open connection with nobody waiting; False: take the long one."""
@@ -212,35 +182,76 @@ class Committer:
             store.snapshot.committed(conn)
         return True
 
-    def _append_queued(self, row: Row, *, leading: bool = False) -> None:
+    def _enqueue(self, row: Row) -> _Ticket:
         ticket = _Ticket(row)
         self._arrived.append(ticket)
-        store = self._store
-        if not leading and store.lock._is_owned():  # type: ignore[attr-defined]
+        return ticket
+
+    def _append_queued(self, row: Row) -> None:
+        ticket = self._enqueue(row)
+        if self._store.lock._is_owned():  # type: ignore[attr-defined]
             self._append_nested(ticket)
-            return
-        with store.lock:
-            self._inside = True
+        elif self._leader == get_ident():  # nested in a caller that does not have the lock yet
+            self._lead_locked(ticket)
+        else:
+            self._follow(ticket)
+
+    def _follow(self, ticket: _Ticket) -> None:
+        """Until ``ticket`` is done, by the leader or because there is none.
+
+        Not in the line for the lock: a thread that comes back with its next record before the lock has changed hands
+        would go first each time, alone, and the sleepers would starve.
+        """
+        patience = FOLLOW_LOOKS
+        while not ticket.done:
+            if self._leader and patience:
+                ticket.wait()
+                patience -= 1
+                continue
+            self._leader = get_ident()
             try:
-                while not ticket.done:
-                    self._lead()
+                self._lead_locked(ticket)
             finally:
-                self._inside = False
-                store.drop_commit_lock()
+                self._leader = 0
+        if self._arrived:
+            self._pass_on()
+
+    def _lead_locked(self, ticket: _Ticket) -> None:
+        with self._store.lock:
+            try:
+                self._lead_until(ticket)
+            finally:
+                self._store.drop_commit_lock()
+
+    def _pass_on(self) -> None:
+        """There is no leader any more: the first who still waits is to lead, if nobody is faster.
+
+        None is forgotten: a follower that saw a leader had its ticket on the line before.
+        """
+        for ticket in self._snapshot_of_arrived():
+            if not ticket.done:
+                ticket.wake()
+                return
 
     # --- leader ---------------------------------------------------------------------------------------
+
+    def _snapshot_of_arrived(self) -> list[_Ticket]:
+        while True:
+            try:
+                return list(self._arrived)
+            except RuntimeError:  # a finalizer, run by the garbage collector inside list(), logged
+                continue
 
     def _waiting(self) -> list[_Ticket]:
         """Undone tickets, oldest first; done ones at the front are let go."""
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
-        while True:
-            try:
-                tickets = list(arrived)
-            except RuntimeError:  # a finalizer, run by the garbage collector inside list(), logged
-                continue
-            return [t for t in tickets[:MAX_BATCH] if not t.done]
+        return [t for t in self._snapshot_of_arrived()[:MAX_BATCH] if not t.done]
+
+    def _lead_until(self, ticket: _Ticket) -> None:
+        while not ticket.done:
+            self._lead()
 
     def _lead(self) -> None:
         batch = self._waiting()
@@ -250,6 +261,7 @@ class Committer:
                     if not ticket.done:
                         self._memory.add(ticket.row)
                         ticket.done = True
+                        ticket.wake()
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
@@ -275,6 +287,7 @@ class Committer:
             if conn is self._store._conn and conn.total_changes - before >= len(rows):
                 for ticket in batch:
                     ticket.done = True
+                    ticket.wake()
         return True
 
     def _insert(self, conn: sqlite3.Connection, rows: list[Row]) -> None:
@@ -398,7 +411,7 @@ class Committer:
     def after_fork_in_child(self) -> None:
         """The parent's callers and buffered records are the parent's."""
         self._arrived.clear()
-        self._inside = False
+        self._leader = 0
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None

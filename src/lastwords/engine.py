@@ -21,7 +21,7 @@ from .store import Store
 from .upkeep import Keeper
 
 if TYPE_CHECKING:
-    from .commit import Row
+    from .memory import Row
     from .targets.contract import Target
 
 _open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
