@@ -58,7 +58,7 @@ def tool(monkeypatch, tmp_path):
     loader = importlib.machinery.SourceFileLoader("tools_test", str(TOOLS / "test"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("tools_test", loader))
     loader.exec_module(module)
-    monkeypatch.setattr(module.environments, "environment", lambda python, minor: sys.executable)
+    monkeypatch.setattr(module.environments, "environment", lambda python, minor, packages=(): sys.executable)
     monkeypatch.delenv("CI", raising=False)
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
 

@@ -37,6 +37,52 @@ def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
     assert [row.seq for row in journal.read(0, 10)] == [1000]
 
 
+def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
+    """execute() would make one step of it, and a burst of a million takes 110,000 slices."""
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 5_000)
+    journal.settle(journal.cursor(), 5_000, 5_000)
+    while upkeep.prune_slice(store, 0):
+        pass
+    free = lambda: store.connection().execute("PRAGMA freelist_count").fetchone()[0]  # noqa: E731
+    before = free()
+    assert before > 300
+    assert upkeep.vacuum_slice(store, 0) is True
+    assert before - free() == upkeep.VACUUM_PAGES
+    while upkeep.vacuum_slice(store, 0):
+        pass
+    assert free() == 0
+    store.close()
+
+
+def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch):
+    """However long pruning takes, what is logged meanwhile is synced in time, and the WAL does not grow without end."""
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.2)
+    engine = handler._engine
+    log = logging.Logger("busy")
+    log.addHandler(handler)
+    pruning = []
+
+    def endless(store, keep, rows=0):
+        pruning.append(time.monotonic())
+        return len(pruning) < 800
+
+    monkeypatch.setattr(upkeep, "prune_slice", endless)
+    monkeypatch.setattr(upkeep, "TIDY_SECONDS", 0.0)
+    log.info("first")
+    engine.keeper.settled()
+    assert poll(lambda: pruning, 5)
+    worst = 0.0
+    while len(pruning) < 799:
+        log.info("more")
+        began = time.monotonic()
+        assert poll(lambda: not engine.committer.dirty, 5, every=0.005)
+        worst = max(worst, time.monotonic() - began)
+    assert worst < 0.6, "it was synced when all was pruned, after some seconds"
+    handler.close()
+
+
 def test_a_burst_gives_its_space_back(tmp_path, poll):
     """After 60,000 delivered records the file and the -wal are small again, by themselves."""
     handler = DurableHandler(lambda entries: None, tmp_path / "j.db", batch_size=1000, sync_interval=0.1)

@@ -82,6 +82,9 @@ def replay(p: Payload, created: float, level: int) -> logging.LogRecord:
             fields["msg"] = message
         fields.update((key, value) for key, value in p.odd.items() if key in fields)
     if p.extra is not None:
-        fields.update((key, value) for key, value in p.extra.items() if key not in RESERVED)
+        if RESERVED.isdisjoint(p.extra):
+            fields.update(p.extra)
+        else:
+            fields.update((key, value) for key, value in p.extra.items() if key not in RESERVED)
     record._lastwords_text = (message, fields["msg"], fields["args"])
     return record

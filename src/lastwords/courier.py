@@ -73,7 +73,7 @@ class Courier:
         self.asleep = True  # a caller that commits now must ring
         self._ending = False
         self._retired = False
-        self._waiters: list[Bell] = []
+        self._waiters: list[tuple[int, Bell]] = []
         self._last_trouble = ""
         self.delivery = Delivery(
             self._journal,
@@ -141,10 +141,14 @@ class Courier:
                 return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
             thread.join(min(0.05, max(0.0, deadline - time.monotonic())))
 
-    def drain_until(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Wait until ``done()`` or ``deadline``; deliveries of other processes are looked for every 50 ms."""
+    def drain_until(self, done: Callable[[], bool], newest: int, deadline: float) -> bool:
+        """Wait until ``done()`` or ``deadline``; deliveries of other processes are looked for every 50 ms.
+
+        ``newest``: the seq that is waited for; a mark below it is no reason to wake up.
+        """
         bell = Bell()
-        self._waiters.append(bell)
+        waiter = (newest, bell)
+        self._waiters.append(waiter)
         self.bell.ring()  # once more: the thread may have looked for waiters between wake() and here, and linger
         try:
             while not done():
@@ -156,7 +160,7 @@ class Courier:
                 bell.wait(min(0.05, left))
             return True
         finally:
-            self._waiters.remove(bell)
+            self._waiters.remove(waiter)
 
     def _waiters_served(self) -> bool:
         """False if nobody but the caller can deliver."""
@@ -236,8 +240,9 @@ class Courier:
 
     def _settled(self, delivered: int) -> None:
         self._on_settled(delivered)
-        for bell in self._waiters:
-            bell.ring()
+        for newest, bell in self._waiters:
+            if self.delivery.settled >= newest:
+                bell.ring()
 
     def _trouble(self, error: Exception) -> None:
         if is_damage(error):

@@ -106,6 +106,11 @@ class Delivery:
         self._asked: float | None = None
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
 
+    @property
+    def settled(self) -> int:
+        """The cursor, as this object last saw it."""
+        return 0 if self._cursor is None else self._cursor.settled
+
     def time_left(self) -> float:
         """Seconds until the deadline."""
         deadline = self.deadline

@@ -93,7 +93,7 @@ class Engine:
             self.store,
             sync_level=sync_level,
             memory_limit=memory_limit,
-            on_dirty=self.keeper.nudge,
+            on_dirty=self.keeper.dirtied,
             on_trouble=self.keeper.nudge,
         )
         self.courier: Courier | None = None
@@ -198,7 +198,7 @@ class Engine:
             return True
         if self.courier is not None and not self.closed:
             self.courier.wake()
-            return self.courier.drain_until(done, deadline)
+            return self.courier.drain_until(done, newest, deadline)
         while not done():  # a cron job or another process delivers
             if time.monotonic() >= deadline:
                 return False

@@ -46,9 +46,11 @@ __all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "Stor
 
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
+READ_ROWS = 50  # in one hold of the lock: some 50 us
 
 
-_ROW = "seq, created, level, payload, checksum, id"
+# The payload as bytes: it is checked and parsed as such, and SQLite's text would first have to be decoded.
+_ROW = "seq, created, level, CAST(payload AS BLOB), checksum, id"
 
 
 class Journal:
@@ -77,8 +79,20 @@ class Journal:
     def _id_of(self, seq: int, own: str | None) -> str:
         return entry_id(self.store.epochs, seq, own)
 
-    def _rows(self, rows: Iterable[tuple[int, float, int, str, int, str | None]]) -> list[StoredRow]:
-        return [StoredRow(*row[:5], self._id_of(row[0], row[5])) for row in rows]
+    def _rows(self, rows: Iterable[tuple[int, float, int, bytes, int, str | None]]) -> list[StoredRow]:
+        epochs = self.store.epochs
+        start, uuid = epochs[-1]  # that of nearly all
+        return [
+            StoredRow(
+                seq,
+                created,
+                level,
+                payload,
+                checksum,
+                f"{uuid}-{seq}" if own is None and seq >= start else entry_id(epochs, seq, own),
+            )
+            for seq, created, level, payload, checksum, own in rows
+        ]
 
     def cursor(self) -> Cursor:
         """The cursor row."""
@@ -96,18 +110,28 @@ class Journal:
 
     def read(self, after: int, most: int, *, beyond: int = 0) -> list[StoredRow]:
         """Pending rows with ``seq > after`` in order, without those settled ahead; ``beyond`` skips that many."""
+        rows: list[StoredRow] = []
+        size = 0
+        while len(rows) < most:
+            slice_ = min(READ_ROWS, most - len(rows))
+            fetched = self._fetch(after, slice_, beyond)
+            for row in self._rows(fetched):
+                size += len(row.payload or b"")  # else it is damaged
+                if size > MAX_READ_BYTES and rows:
+                    return rows
+                rows.append(row)
+            if len(fetched) < slice_:
+                break
+            after, beyond = rows[-1].seq, 0
+        return rows
+
+    def _fetch(self, after: int, most: int, beyond: int) -> list[tuple[int, float, int, bytes, int, str | None]]:
         with self.store.reading() as conn:
-            fetched = conn.execute(
+            return conn.execute(
                 f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
                 " ORDER BY seq LIMIT ? OFFSET ?",
                 (after, most, beyond),
             ).fetchall()
-        rows, size = self._rows(fetched), 0
-        for count, row in enumerate(rows):
-            size += len(row.payload) if isinstance(row.payload, str) else 0  # else it is damaged
-            if size > MAX_READ_BYTES and count:
-                return rows[:count]
-        return rows
 
     def newest_pending(self, after: int) -> StoredRow | None:
         """The last pending row, or None."""

@@ -66,7 +66,6 @@ __all__ = ["DecodeError", "Entry", "checksum", "decode", "encode"]
 
 FAST_DEPTH = 4
 FAST_ITEMS = 500
-FLAT = 64  # fewer brackets than this cannot be nested too deeply
 
 # The types that the values of an ordinary record have, in the order of STANDARD: one comparison
 # tells whether all of them are. Exceptions and stack_info multiply the shapes; common ones first.
@@ -82,6 +81,7 @@ _USUAL = tuple(
 _MSECS, _RELATIVE, _PATHNAME = (STANDARD.index(name) for name in ("msecs", "relativeCreated", "pathname"))
 _ONLY_STR = frozenset({str})
 _SCALAR = frozenset({str, int, bool, type(None)})
+_FLAT = _SCALAR | {float}
 _fetch = itemgetter(*STANDARD)
 
 
@@ -238,15 +238,15 @@ class Entry:
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
-def decode(*, seq: int, id: str, created: float, level: int, payload: str) -> Entry:  # noqa: A002
+def decode(seq: int, id: str, created: float, level: int, payload: str | bytes) -> Entry:  # noqa: A002
     """Return the Entry of a row. Raises DecodeError if it is not what ``encode`` writes."""
     try:
-        _check_columns(created, level, payload)
-        p = from_json(payload)
-        if '"~"' in payload or payload.count("[") + payload.count("{") > FLAT:
+        text = payload if type(payload) is bytes else _as_bytes(payload)
+        if type(created) is not float or created - created != 0.0 or type(level) is not int or len(text) > MAX_PAYLOAD:
+            raise Malformed("created or level is not a finite number, or the payload too large")  # noqa: TRY301 - a call less for each entry
+        p = from_json(text)
+        if not _is_plain(p):
             _read_values(p)
-        if p.odd is not None:
-            _check_odd(p.odd)
         if p.exc_info is not None:
             check(p.exc_info)
     except (KeyboardInterrupt, SystemExit):
@@ -256,11 +256,20 @@ def decode(*, seq: int, id: str, created: float, level: int, payload: str) -> En
     return Entry(seq, id, created, level, p)
 
 
-def _check_columns(created: object, level: object, payload: object) -> None:
-    if type(created) is not float or created - created != 0.0 or type(level) is not int:
-        raise Malformed("created or level is not a finite number")
-    if type(payload) is not str or len(payload) > MAX_PAYLOAD:
-        raise Malformed("the payload is not text, or too large")
+def _is_plain(p: Payload) -> bool:
+    """True if no value of ``p`` is a tag, nor holds others: nothing is to be read into it."""
+    args, extra = p.args, p.extra
+    if p.odd is not None or (p.msg is not msgspec.UNSET and type(p.msg) is not str):
+        return False
+    if args and (type(args) is not tuple or not _FLAT.issuperset(map(type, args))):
+        return False
+    return extra is None or (TAG not in extra and _FLAT.issuperset(map(type, extra.values())))
+
+
+def _as_bytes(payload: object) -> bytes:
+    if type(payload) is not str:
+        raise Malformed("the payload is not text")
+    return payload.encode()
 
 
 def _read_values(p: Payload) -> None:
@@ -279,6 +288,7 @@ def _read_values(p: Payload) -> None:
         p.extra = extra
     if p.odd is not None:
         p.odd = {key: read(value) for key, value in p.odd.items()}
+        _check_odd(p.odd)
 
 
 def _check_odd(odd: dict[str, Any]) -> None:

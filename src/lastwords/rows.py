@@ -23,7 +23,7 @@ class StoredRow(NamedTuple):
     seq: int
     created: float
     level: int
-    payload: str
+    payload: bytes
     checksum: int
     id: str
 
@@ -119,9 +119,10 @@ def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
 
 def decode_row(row: StoredRow) -> Entry | Undecodable:
     """The row as an Entry; what does not decode says why and is to be buried."""
+    seq, created, level, payload, expected, id_ = row
     try:
-        if checksum(row.created, row.level, row.payload) != row.checksum:
+        if checksum(created, level, payload) != expected:
             return Undecodable(row, "the checksum does not match: the row is damaged")
-        return decode(seq=row.seq, id=row.id, created=row.created, level=row.level, payload=row.payload)
+        return decode(seq, id_, created, level, payload)
     except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
         return Undecodable(row, f"the row does not decode: {error}")

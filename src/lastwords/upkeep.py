@@ -80,7 +80,8 @@ def vacuum_slice(store: Store, spare: int = VACUUM_FROM) -> bool:
         if free <= spare:
             return False
         store.set_synchronous(conn, full=False)
-        conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # Not execute(): it makes one step, and that is one page; the statement has no rows to fetch the others with.
+        conn.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         after: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
     return spare < after < free
 
@@ -171,7 +172,9 @@ class Keeper:
         self._idle = True  # it waits for a minute: for something to prune, too
         self._quiet = False  # no record came since the last look
         self._tidy = False  # something was settled since the last tidying
-        self._tidied_at = 0.0
+        self._tidied_at = time.monotonic()
+        self._looked_at = 0.0  # at the WAL, while tidying
+        self._dirty_at = 0.0  # when the oldest record came that is not synced
         self._last_error = ""
         store.before_close = self._before_close
 
@@ -184,6 +187,11 @@ class Keeper:
         elif self._resting:
             self._resting = False
             self._bell.ring()
+
+    def dirtied(self) -> None:
+        """A record was committed and not synced, the first since the last sync. Safe in a signal handler, too."""
+        self._dirty_at = time.monotonic()
+        self.nudge()
 
     def settled(self) -> None:
         """Entries were settled: there may be rows to prune."""
@@ -270,8 +278,7 @@ class Keeper:
         self._count_overflow()
         if committer.dirty:
             self._quiet = False
-            # Wait first, so that one sync serves all that arrives within the interval; 3/4 of it leaves time to sync.
-            self._wait_for_more(self._sync_interval * 0.75)
+            self._wait_for_more()
             self.sync()
             rescue.rescue_if_replaced(self._store)  # what came meanwhile may have gone into a removed file
         self._checkpoint_if_full()
@@ -289,16 +296,15 @@ class Keeper:
             self._on_stray()
         return self._cut_wal()
 
-    def _wait_for_more(self, seconds: float) -> None:
-        """One sync serves all that arrives meanwhile. At full speed the WAL would grow by 100 MB a second."""
-        end = time.monotonic() + seconds
+    def _wait_for_more(self) -> None:
+        """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second."""
         filled = wal.fill(self._store)
-        while not self._bell.wait(min(LOOK_SECONDS, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
+        while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
             before, filled = filled, wal.fill(self._store)
             if filled > CHECKPOINT_BYTES:
                 self._checkpoint_if_full()
             elif filled - before < CHECKPOINT_BYTES // 100:  # no flood
-                self._bell.wait(end - time.monotonic())
+                self._bell.wait(self._until_sync())
                 return
 
     def _checkpoint_if_full(self) -> None:
@@ -330,9 +336,24 @@ class Keeper:
     def tidy(self) -> None:
         """Prune, and give space back, in slices."""
         while not self._bell.is_set() and prune_slice(self._store, self._keep):
-            self._bell.wait(0.001)  # let callers in
+            self._keep_up()
         while not self._bell.is_set() and vacuum_slice(self._store):
-            self._bell.wait(0.001)
+            self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
+        self._bell.wait(0.001)
+        committer = self.committer
+        assert committer is not None
+        if committer.dirty and self._until_sync() <= 0:
+            self.sync()
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._checkpoint_if_full()
+
+    def _until_sync(self) -> float:
+        """Seconds; one sync serves all that arrives within the interval, and 3/4 of it leaves time to sync."""
+        return self._dirty_at + self._sync_interval * 0.75 - time.monotonic()
 
     def _leave_trouble(self, committer: Committer) -> bool:
         before = committer.committed
@@ -353,7 +374,7 @@ class Keeper:
     def _make_room(self) -> None:
         # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.
         while used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
-            self._bell.wait(0.001)
+            self._keep_up()
         wal.checkpoint(self._store, shrink=True)
         if used_bytes(self._store) > self._max_bytes:
             shed(self._store, self._max_bytes)
