@@ -113,13 +113,15 @@ def choose(wanted=None):
 # --- environments -------------------------------------------------------------------------------------------
 
 
-def environment(python, minor):
-    """The interpreter of the environment for ``python``, which is made if need be."""
-    folder = os.path.join(ROOT, ".venv-%d.%d" % minor)
+def environment(python, minor, packages=()):
+    """The interpreter of the environment for ``python``, which is made if need be; one of its own for ``packages``."""
+    folder = os.path.join(ROOT, ".venv-%s%d.%d" % ("bench-" if packages else "", *minor))
     inner = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, "lastwords-stamp")
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as f:
-        wanted = hashlib.sha256(f.read() + ("\n%s %s" % (ROOT, os.path.realpath(python))).encode()).hexdigest()
+        wanted = hashlib.sha256(
+            f.read() + ("\n%s %s" % (ROOT, os.path.realpath(python))).encode() + repr(packages).encode()
+        ).hexdigest()
     with _one_at_a_time(minor):
         try:
             with open(stamp) as f:
@@ -130,7 +132,7 @@ def environment(python, minor):
         print("setting up %s (Python %d.%d) ..." % (os.path.basename(folder), *minor), flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         _run([python, "-m", "venv", folder])
-        _run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ROOT + "[dev]"])
+        _run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ROOT + "[dev]", *packages])
         with open(stamp, "w") as f:
             f.write(wanted)
     return inner
@@ -155,23 +157,23 @@ def _run(command):
         raise NoPython("%s failed:\n%s" % (" ".join(command), done.stdout.decode(errors="replace")[-3000:]))
 
 
-def own_environment(wanted=None):
+def own_environment(wanted=None, packages=()):
     """The interpreter of the environment that a tool runs its work in; ends with a plain message if there is none.
 
     In $LASTWORDS_TOOLS_PYTHON an interpreter that has lastwords and its dev extra may be named instead: then that one.
     """
     given = os.environ.get("LASTWORDS_TOOLS_PYTHON")
     try:
-        return given if given and wanted is None else environment(*reversed(choose(wanted)))
+        return given if given and wanted is None else environment(*reversed(choose(wanted)), packages)
     except NoPython as error:
         sys.exit("tools/%s: %s" % (os.path.basename(sys.argv[0]), error))
 
 
-def enter(wanted=None):
+def enter(wanted=None, packages=()):
     """Go on in that environment (exec), unless this is it already."""
     if os.environ.pop("LASTWORDS_TOOLS_ENTERED", None):
         return
-    inner = own_environment(wanted)
+    inner = own_environment(wanted, packages)
     if os.path.realpath(os.path.dirname(os.path.dirname(inner))) != os.path.realpath(sys.prefix):
         sys.stdout.flush()
         os.environ["LASTWORDS_TOOLS_ENTERED"] = "1"
