@@ -95,3 +95,92 @@ def test_a_pause_for_tidying_does_not_delay_the_sync(tmp_path, poll):
         time.sleep(0.03)
     assert worst < 0.6, "with the pause it was 1.1 s"
     handler.close()
+
+
+# --- most of a checkpoint beside commits ------------------------------------------------------------------------
+
+
+def test_a_backfill_leaves_little_to_the_checkpoint(store):
+    """What was committed before it is in the database afterwards, and the WAL is as it was."""
+    commit(store, 500)
+    before = wal.fill(store)
+    wal.Backfill(store).run()
+    assert wal.fill(store) == before + wal.FRAME_HEADER + 4096  # its own commit
+    immutable = sqlite3.connect(f"file:{store.path}?immutable=1", uri=True)  # the database without its WAL
+    assert immutable.execute("SELECT count(*) FROM entries").fetchone()[0] == 500
+    immutable.close()
+
+
+def test_nobody_resets_the_wal_while_a_backfill_runs(store, monkeypatch):
+    """The guard reads: a commit and a checkpoint of others, in the middle of it, only append."""
+    commit(store, 50)
+    side = Store.side_connection
+    salts, seen = [], []
+
+    def header():
+        with open(store.path + wal.SUFFIX, "rb") as f:
+            return f.read(32)[16:24]
+
+    class Worker:
+        """The second connection: others get in right before it does its work."""
+
+        def __init__(self, conn):
+            self.conn = conn
+
+        def execute(self, sql):
+            salts.append(header())
+            other = sqlite3.connect(store.path, isolation_level=None, timeout=0)
+            seen.append(other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            other.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('other', '1')")
+            other.close()
+            salts.append(header())
+            return self.conn.execute(sql)
+
+        def close(self):
+            self.conn.close()
+
+    made = []
+
+    def both(self):
+        made.append(side(self))
+        return made[-1] if len(made) == 1 else Worker(made[-1])
+
+    monkeypatch.setattr(Store, "side_connection", both)
+    wal.Backfill(store).run()
+    assert seen == [1], "busy: a reader is in the way"
+    assert salts[0] == salts[1]
+    other = sqlite3.connect(store.path, isolation_level=None, timeout=0)
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "the control: afterwards it can"
+    other.close()
+
+
+def test_a_fork_waits_for_a_backfill(store, monkeypatch):
+    """Its connections must not be open in a child."""
+    import os
+    import threading
+    import time
+
+    inside, side = threading.Event(), Store.side_connection
+    backfill = wal.Backfill(store)
+    commit(store, 50)
+
+    def slow(self):
+        conn = side(self)
+        inside.set()
+        time.sleep(0.3)
+        return conn
+
+    monkeypatch.setattr(Store, "side_connection", slow)
+    thread = threading.Thread(target=backfill.run)
+    thread.start()
+    assert inside.wait(10)
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd.isdigit() and int(fd) > 2
+                 and os.path.exists(f"/proc/self/fd/{fd}")]  # fmt: skip
+        os._exit(1 if any("j.db" in link for link in links) else 0)
+    assert time.monotonic() - began > 0.2
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join(10)
+    commit(store, 1)

@@ -4,6 +4,10 @@ It queues processes fairly (SQLite's busy handler starves: the slowest of four g
 commits and checkpoints apart: SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another
 connection.
 
+Processes that write at once take turns: one that comes back with its next commit would find the lock free before any
+that sleeps between two tries. So while it is crowded, who wants the lock goes through a turnstile first, a POSIX lock
+on one byte of the same file, and keeps it until the lock is its own. There is one in the turnstile, and it is next.
+
 A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
 its siblings. A stopped *commit* is passed by: SQLite's own lock still guards the file. A stopped *checkpoint* is not,
 because of that bug; which of the two it is, the first byte of the lock file says.
@@ -11,6 +15,7 @@ because of that bug; which of the two it is, the first byte of the lock file say
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -23,6 +28,11 @@ from .errors import JournalBusy
 SUFFIX = ".commit"
 CHECKPOINTING = b"C"
 PASS_BY_SECONDS = 10.0  # between two waits for a holder that does not move
+TURNSTILE = 1  # the byte
+CROWDED = 20  # turns without waiting, after which the turnstile is not used any more
+TURN_SECONDS = 0.001  # for which who has had the lock may come back without
+NEXT_SECONDS = 0.0001  # between two tries of the one in the turnstile
+QUEUE_SECONDS = 0.0004  # and of those behind it
 
 
 class CommitLock:
@@ -33,6 +43,8 @@ class CommitLock:
         self._timeout = timeout
         self._fd = -1
         self._pass_by_until = 0.0
+        self._crowded = 0
+        self._turn_ends = 0.0
         self.held = False
 
     def hold(self) -> None:
@@ -42,11 +54,26 @@ class CommitLock:
         if self._fd < 0:
             self._fd = place.open_side_file(self._journal, SUFFIX)
             self._reserve()
+        if (self._crowded and time.monotonic() > self._turn_ends) or not self._try():
+            self._queue()
+            self._turn_ends = time.monotonic() + TURN_SECONDS
+        self.held = True
+
+    def _try(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._queue()
-        self.held = True
+            return False
+        return True
+
+    def _try_turnstile(self) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, TURNSTILE)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EACCES}:
+                return False
+            raise
+        return True
 
     def _reserve(self) -> None:
         """The byte must be there before the disk is full: a checkpoint may be what makes room."""
@@ -57,17 +84,27 @@ class CommitLock:
     def _queue(self) -> None:
         if time.monotonic() < self._pass_by_until:
             return  # found stopped a moment ago: wait for it once, not for each record
-        deadline = time.monotonic() + self._timeout
-        pause = 0.00005
-        while True:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pause = min(pause * 1.3, 0.002)
-            else:
+        turn = self._try_turnstile()
+        try:
+            if turn and self._try():
+                self._crowded = max(0, self._crowded - 1)
                 return
-            if time.monotonic() > deadline:
+            self._crowded = CROWDED
+            self._wait(turn=turn)
+        finally:  # not ours, perhaps: then it does nothing
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, TURNSTILE)
+
+    def _wait(self, *, turn: bool) -> None:
+        began = time.monotonic()
+        while True:
+            pause = NEXT_SECONDS if turn else QUEUE_SECONDS
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            waited = time.monotonic() - began
+            turn = turn or self._try_turnstile()
+            # Whoever is in the turnstile may be stopped, too.
+            if (turn or waited > self._timeout / 2) and self._try():
+                return
+            if waited > self._timeout:
                 self._give_up()
                 return
 

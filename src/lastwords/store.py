@@ -59,6 +59,12 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
 
 
+def _sync_for_real(conn: sqlite3.Connection) -> None:
+    if sys.platform == "darwin":  # its fsync stops at the drive's cache
+        conn.execute("PRAGMA fullfsync=ON")
+        conn.execute("PRAGMA checkpoint_fullfsync=ON")
+
+
 def text_of(raw: bytes) -> str:
     """Text from the file. A flipped bit may make it no UTF-8: that row is damaged, the others must be readable."""
     return raw.decode("utf-8", "surrogateescape")
@@ -164,6 +170,15 @@ class Store:
             self._conn = conn
         elif conn.in_transaction and not self.commit_lock.held:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
+        return conn
+
+    def side_connection(self) -> sqlite3.Connection:
+        """Another connection to the same file, for the keeper; closed by who asked for it, and before any fork."""
+        conn = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        _sync_for_real(conn)
+        if place.identify(self.path) != self.identity:
+            conn.close()
+            raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
         return conn
 
     @property
@@ -357,9 +372,7 @@ class Store:
         # A journal is input: no function of this process may run from a forged view or trigger.
         conn.execute("PRAGMA trusted_schema=OFF")
         conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
-        if sys.platform == "darwin":
-            conn.execute("PRAGMA fullfsync=ON")
-            conn.execute("PRAGMA checkpoint_fullfsync=ON")
+        _sync_for_real(conn)
         # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
         self._full = None
         self.set_synchronous(conn, full=True)

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from .commit import Committer
     from .store import Store
 
-CHECKPOINT_BYTES = 8 * 2**20  # of WAL
+CHECKPOINT_BYTES = 32 * 2**20  # of WAL, under load; a checkpoint keeps callers waiting for some 2 ms
 LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
 WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has ended
 SLACK_SECONDS = 5.0  # how long no record must have come before it is cut
-PRUNE_ROWS = 200  # per hold of the lock: some 0.2 ms
+PRUNE_ROWS = 50  # per hold of the lock: some 0.1 ms
 SHED_ROWS = 500
 SHED_SHARE = 0.05  # of max_bytes
 SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now
@@ -165,6 +165,7 @@ class Keeper:
         self._keep = keep_delivered
         self._max_bytes = max_bytes
         self._on_stray = on_stray
+        self._backfill = wal.Backfill(store)
         self._bell = Bell()
         self._thread: threading.Thread | None = None
         self._starting = False
@@ -301,16 +302,21 @@ class Keeper:
         filled = wal.fill(self._store)
         while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
             before, filled = filled, wal.fill(self._store)
-            if filled > CHECKPOINT_BYTES:
-                self._checkpoint_if_full()
-            elif filled - before < CHECKPOINT_BYTES // 100:  # no flood
+            looks = self._until_sync() / LOOK_SECONDS
+            if self._checkpoint_if_full():
+                filled = wal.fill(self._store)
+            elif filled + 4 * (filled - before) * looks < CHECKPOINT_BYTES:  # no flood
                 self._bell.wait(self._until_sync())
                 return
 
-    def _checkpoint_if_full(self) -> None:
-        if wal.fill(self._store) > CHECKPOINT_BYTES:
-            # A file that grew this large, because a reader was in the way, is not kept.
-            wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 8 * CHECKPOINT_BYTES)
+    def _checkpoint_if_full(self) -> bool:
+        """True if it was."""
+        if wal.fill(self._store) <= min(CHECKPOINT_BYTES, self._max_bytes // 8):
+            return False
+        self._backfill.run()
+        # A file that grew this large, because a reader was in the way, is not kept.
+        wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES)
+        return True
 
     def _cut_wal(self) -> float:
         """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""

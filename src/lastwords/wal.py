@@ -11,6 +11,11 @@ The size of the file then says nothing about how many frames count. A frame does
 header, which are new at each restart (https://sqlite.org/fileformat2.html#the_write_ahead_log), and those frames are
 the first ones of the file: so their number is found by halving, in a dozen reads of 8 bytes.
 
+A checkpoint that empties the WAL shuts writers out. So nearly all of its work is done before, beside them: a PASSIVE
+one on a connection of its own moves what there is; the one that empties then finds a few frames. SQLite before 3.51.3
+has the WAL-reset bug (a commit that resets the WAL while a checkpoint begins): nobody can reset a WAL on which a
+reader has a lock, so a second connection, the guard, reads for as long as that takes.
+
 A checkpoint does not sync when a reader is idle (PASSIVE and TRUNCATE did 0 fdatasync for 111 unsynced frames), so the
 WAL is synced by a descriptor of our own; SQLite's locks are not on that file.
 """
@@ -18,10 +23,12 @@ WAL is synced by a descriptor of our own; SQLite's locks are not on that file.
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from . import place
+from . import place, process
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,6 +86,32 @@ def sync(store: Store) -> None:
         os.close(fd)
 
 
+class Backfill:
+    """Moves frames into the database beside commits. Fork-safe: a fork waits for its connections to be closed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.fork_lock = threading.RLock()
+        process.follow_forks(self)
+
+    def before_fork(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+
+    def after_fork_in_child(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+
+    def run(self) -> None:
+        """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
+        with self.fork_lock, closing(self._store.side_connection()) as guard:
+            with self._store.writing() as conn:
+                self._store.set_synchronous(conn, full=False)
+                _note_time(conn)
+                # The frame of that commit cannot be in the database yet, so the guard's mark is not 0.
+                reading = guard.execute("SELECT 1 FROM sqlite_master")
+            with closing(reading), closing(self._store.side_connection()) as worker:
+                worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
 def checkpoint(store: Store, *, shrink: bool) -> bool:
     """Move the WAL into the database and begin it anew; False if a reader was in the way.
 
@@ -102,5 +135,9 @@ def _checkpoint(conn: sqlite3.Connection, mode: str) -> bool:
     busy: int = conn.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
     if not busy:
         # The first commit after it begins the file anew, and syncs: so it is made here and not by a caller.
-        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
+        _note_time(conn)
     return busy == 0
+
+
+def _note_time(conn: sqlite3.Connection) -> None:
+    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))

@@ -24,6 +24,7 @@ POINTS = {
     "prune": ("lastwords.upkeep", "prune_slice"),
     "shed": ("lastwords.upkeep", "_shed_slice"),
     "checkpoint": ("lastwords.wal", "checkpoint"),
+    "backfill": ("lastwords.wal", "Backfill.run"),
     "migrate": ("lastwords.store", "Store._migrate"),
     "epoch": ("lastwords.store", "Store._begin_epoch"),
     "takeover": ("lastwords.lease", "Lease.take_over"),
@@ -150,7 +151,18 @@ def run(children, tmp_path, **how):
 def test_a_kill_at_a_named_point(children, tmp_path, name, when):
     """The third time it is reached, or the first where it is reached once."""
     module, attribute = POINTS[name]
-    once = name in {"migrate", "epoch", "takeover", "fence", "requeue", "tell of drops", "shed", "fork", "fail"}
+    once = name in {
+        "migrate",
+        "epoch",
+        "takeover",
+        "fence",
+        "requeue",
+        "tell of drops",
+        "shed",
+        "fork",
+        "fail",
+        "backfill",
+    }
     by = "kill" if when == "before" else "exit"
     how = {"kind": "point", "module": module, "attribute": attribute, "when": when, "by": by}
     out, err = run(children, tmp_path, nth=1 if once else 3, **how)

@@ -154,7 +154,7 @@ def _process_state(pid: int) -> str:
 def _format(journal: Journal) -> Iterator[Finding]:
     yield Finding("format", "ok", journal.get_meta("format") or "?")
     wal = readonly.sizes(journal.path)[1]
-    big = wal > 8 * upkeep.CHECKPOINT_BYTES
+    big = wal > 4 * upkeep.CHECKPOINT_BYTES
     yield Finding(
         "write-ahead log",
         "warning" if big else "ok",

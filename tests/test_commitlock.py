@@ -1,0 +1,108 @@
+"""The commit lock: one at a time, in turns, and nobody waits for ever for a process that is stopped."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lastwords import commitlock
+from lastwords.commitlock import CommitLock
+
+WORKER = """
+import sys, time
+from lastwords.commitlock import CommitLock
+lock = CommitLock(sys.argv[1], 1.0)
+print("ready", flush=True); sys.stdin.readline()
+end = time.monotonic() + float(sys.argv[2]); count = 0; worst = 0.0
+while time.monotonic() < end:
+    began = time.monotonic(); lock.hold(); worst = max(worst, time.monotonic() - began)
+    with open(sys.argv[3], "r+") as f:  # what it is for
+        assert f.read() == ""; f.write("x"); f.flush()
+        time.sleep(0.0003); f.seek(0); f.truncate()
+    lock.drop(); count += 1
+print(count, worst, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "inside").touch()
+    (tmp_path / "j.db").touch()
+    return str(tmp_path / "j.db")
+
+
+def start(children, path, seconds):
+    child = children.start(WORKER, path, seconds, os.path.dirname(path) + "/inside", stdin=subprocess.PIPE)
+    assert child.stdout.readline() == b"ready\n"
+    return child
+
+
+def go(child):
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+
+
+def test_four_processes_take_turns(children, path):
+    """None is inside with another, none is starved, and none waits long; each comes back as soon as it is out."""
+    four = [start(children, path, 2) for _ in range(4)]
+    for child in four:
+        go(child)
+    found = []
+    for child in four:
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 0, err.decode()
+        count, worst = out.split()
+        found.append((int(count), float(worst)))
+    assert min(count for count, _ in found) * 3 > max(count for count, _ in found), found
+    assert max(worst for _, worst in found) < 0.4, found
+
+
+def test_one_that_is_stopped_in_the_turnstile_is_passed_by(children, path):
+    """It holds the byte and waits for the lock; whoever comes behind it gets in without."""
+    holder = CommitLock(path, 1.0)
+    holder.hold()
+    waiting = start(children, path, 0.1)
+    go(waiting)
+    fd = os.open(path + commitlock.SUFFIX, os.O_RDWR)
+    try:
+        deadline = time.monotonic() + 5
+        while True:  # the byte is taken
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, commitlock.TURNSTILE)
+            except OSError:
+                break
+            fcntl.lockf(fd, fcntl.LOCK_UN, 1, commitlock.TURNSTILE)
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        waiting.send_signal(signal.SIGSTOP)
+        holder.drop()
+        behind = CommitLock(path, 1.0)
+        behind._crowded = 5
+        began = time.monotonic()
+        behind.hold()
+        assert 0.3 < time.monotonic() - began < 0.9
+        behind.close()
+    finally:
+        waiting.send_signal(signal.SIGCONT)
+        os.close(fd)
+    assert waiting.wait(20) == 0
+    holder.close()
+
+
+def test_the_turnstile_is_left_alone_when_nobody_else_comes(path, monkeypatch):
+    """After CROWDED turns without waiting a commit costs two calls again."""
+    monkeypatch.setattr(commitlock, "TURN_SECONDS", 0.0)
+    lock = CommitLock(path, 1.0)
+    lock._crowded = 3
+    calls = []
+    real = fcntl.lockf
+    monkeypatch.setattr(fcntl, "lockf", lambda *a: (calls.append(a), real(*a))[1])
+    for _ in range(10):
+        lock.hold()
+        lock.drop()
+        time.sleep(0.0001)
+    assert 6 <= len(calls) <= 8
+    lock.close()
