@@ -105,6 +105,7 @@ class Committer:
         self._on_trouble = on_trouble
         self._arrived: deque[_Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
+        self._left_behind = False  # a nested call could not commit its row
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
@@ -160,6 +161,8 @@ class Committer:
             store.snapshot.step_back()  # another process wrote, most likely: the long way tells
             self._lead_until(self._enqueue(row))
         finally:
+            if self._left_behind:
+                self._commit_left_behind()
             if store.commit_lock.held:
                 store.drop_commit_lock()
 
@@ -221,6 +224,8 @@ class Committer:
             try:
                 self._lead_until(ticket)
             finally:
+                if self._left_behind:
+                    self._commit_left_behind()
                 self._store.drop_commit_lock()
 
     def _pass_on(self) -> None:
@@ -314,18 +319,21 @@ class Committer:
     def _append_nested(self, ticket: _Ticket) -> None:
         conn = self._store._conn
         if conn is None or conn.in_transaction or self.trouble is not None:
-            return  # the outer frame commits it before it lets go of the lock
+            self._left_behind = True  # the outer frame commits it before it lets go of the lock
+            return
         try:
             self._store.hold_commit_lock()  # the outer frame lets go of it
             self._store.set_synchronous(conn, full=True)
             conn.execute(_INSERT_ONE, ticket.row)
         except (sqlite3.Error, JournalError, OSError):
-            return  # the outer frame tries again, and tells of the trouble if it stays
+            self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays
+            return
         ticket.done = True
         self.committed += 1
 
     def _commit_left_behind(self) -> None:
         """Before the lock is let go: what nested calls left on the line."""
+        self._left_behind = False
         if self._arrived and self._store._conn is not None and not self._store._conn.in_transaction:
             while self._waiting():
                 self._lead()
@@ -412,6 +420,7 @@ class Committer:
         """The parent's callers and buffered records are the parent's."""
         self._arrived.clear()
         self._leader = 0
+        self._left_behind = False
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None

@@ -54,10 +54,14 @@ class Snapshot:
         if self._run < TAKE_AFTER:
             return
         with suppress(sqlite3.Error):  # no snapshot, then
+            insert = conn.cursor().execute
             self._held = conn.execute("SELECT 1 FROM sqlite_master")  # has many rows, so this one is left open
             # Whoever finds the journal busy from here on goes to the commit lock and queues up there.
             conn.execute("PRAGMA busy_timeout=0")
-            self.insert = conn.cursor().execute
+            if self._held is not None:
+                self.insert = insert
+            else:  # a finalizer or a signal handler has logged in between, and let it go
+                self._restore(conn)
 
     def let_go(self) -> None:
         """End the read transaction, if there is one. Idempotent, so that an interrupt may cut it short anywhere."""
@@ -65,9 +69,12 @@ class Snapshot:
         held = self._held
         if held is not None:
             self._run = min(self._run, 0)
-            held.connection.execute(f"PRAGMA busy_timeout={self._busy_ms}")
+            self._restore(held.connection)
             held.close()
             self._held = None
+
+    def _restore(self, conn: sqlite3.Connection) -> None:
+        conn.execute(f"PRAGMA busy_timeout={self._busy_ms}")
 
     def step_back(self) -> None:
         """Another process writes, too."""

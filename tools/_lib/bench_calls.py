@@ -181,14 +181,13 @@ def one_call(bench):
         every = joined(times[name])
         p50, p99, p999 = (at(every, share) / 1000 for share in (0.5, 0.99, 0.999))
         count = counts.get(name, {})
-        lost = "in memory" if name in IN_MEMORY else "" if count["stored"] is None else "%d" % count["lost"]
         ratio = ratios(times, name, 0.5)
-        lines.append((name, "%.1f" % p50, "%.1f" % p99, "%.0f" % p999, "%.2f" % ratio, lost))
+        lines.append((name, "%.1f" % p50, "%.1f" % p99, "%.0f" % p999, "%.2f" % ratio, *kept(name, count)))
         details[name] = {"p50_us": p50, "p99_us": p99, "p999_us": p999, "ratio": ratio, "count": count}
         details[name]["percentiles_us"] = [round(at(every, i / 1000) / 1000, 2) for i in (*range(0, 1000, 5), 999)]
-    lines += [(name, "not installed", "", "", "", "") for name in missing]
-    print(columns(lines, ("one call, nothing delivering", "p50 us", "p99 us", "p99.9 us", "x FileHandler", "lost")))
-    print()
+    lines += [(name, "not installed", *[""] * 6) for name in missing]
+    head = ("one call, nothing delivering", "p50 us", "p99 us", "p99.9 us", "x FileHandler", "logged", "stored", "lost")
+    print(columns(lines, head) + "\n")
     ratio = ratios(times, ours, 0.5)
     beside = ratios(times, ours, 0.5, "bare INSERT of the record")
     count = counts[ours]
@@ -197,6 +196,15 @@ def one_call(bench):
         Row("the same, beside a bare INSERT of that record", "reported", "%.2f x" % beside, None),
         Row("records lost of %s" % format(count["logged"], ","), "0", str(count["lost"]), count["lost"] == 0),
     ]
+
+
+def kept(name, count):
+    """The cells for logged, stored and lost."""
+    if name in IN_MEMORY:
+        return "", "in memory", ""
+    if count["stored"] is None:
+        return "%d" % count["logged"], "", ""
+    return tuple("%d" % count[key] for key in ("logged", "stored", "lost"))
 
 
 def delivering(bench):
@@ -303,7 +311,7 @@ def spinning(bench):
     ratio = relation(values, "lastwords", "bare INSERT")
     shown = ", ".join("%s %.2f" % (name, statistics.median(values[name]) / 1000) for name in names)
     return [
-        Row("a thread computes beside it, mean call", "<= 1 x a bare INSERT", "%.2f x" % ratio, ratio <= 1.05, values),
+        Row("a thread computes beside it, mean call", "<= 1 x a bare INSERT", "%.2f x" % ratio, ratio <= 1, values),
         Row("the same in ms", "reported", shown, None),
         Row(
             "lastwords with sys.setswitchinterval(0.0005)",
@@ -327,9 +335,15 @@ def sustained(bench):
     pairs = zip(results[ours], results["FileHandler"], strict=True)
     ratio = statistics.median(file["seconds"] / one["seconds"] for one, file in pairs)
     rate = statistics.median(n / one["seconds"] for one in results[ours])
-    total = {key: sum(one[key] for one in results[ours]) for key in ("logged", "lost", "twice")}
+    keys = ("logged", "stored", "delivered", "lost", "twice")
+    totals = {name: {key: sum(one[key] or 0 for one in results[name]) for key in keys} for name in results}
+    lines = [(name, *("%d" % total[key] for key in keys)) for name, total in totals.items()]
+    print(columns(lines, ("sustained", *keys)) + "\n")
     value = "%.2f x (%s/s)" % (ratio, format(round(rate), ","))
-    return [Row("sustained, logged and delivered", ">= 0.3 x FileHandler", value, ratio >= 0.3), faults(total)]
+    return [
+        Row("sustained, logged and delivered", ">= 0.3 x FileHandler", value, ratio >= 0.3, totals),
+        faults(totals[ours]),
+    ]
 
 
 def processes(bench):
@@ -349,8 +363,9 @@ def processes(bench):
             worst.append(max(d["worst_ms"] for d in done))
         share, late = statistics.median(shares), statistics.median(worst)
         what = "4 processes, %s" % ("synced" if goals else "not synced")
-        rows.append(Row(what + ": slowest to fastest", ">= 0.5", "%.2f" % share, share >= 0.5 if goals else None))
-        rows.append(Row(what + ": worst call", "< 50 ms", "%.0f ms" % late, late < 50 if goals else None))
+        fair, prompt = (">= 0.5", "< 50 ms") if goals else ("reported", "reported")
+        rows.append(Row(what + ": slowest to fastest", fair, "%.2f" % share, share >= 0.5 if goals else None))
+        rows.append(Row(what + ": worst call", prompt, "%.0f ms" % late, late < 50 if goals else None))
     return rows
 
 
