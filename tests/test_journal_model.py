@@ -48,7 +48,12 @@ class JournalMachine(RuleBasedStateMachine):
         from lastwords.commit import Committer
 
         committer = Committer(
-            self.store, sync_level=40, memory_limit=1000, on_dirty=lambda: None, on_trouble=lambda: None
+            self.store,
+            sync_level=40,
+            memory_limit=1000,
+            on_dirty=lambda: None,
+            on_synced=lambda: None,
+            on_trouble=lambda: None,
         )
         for _ in range(count):
             self.count += 1

@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from lastwords import DurableHandler, record, upkeep, wal
+from lastwords import commit as commit_module
 from lastwords.store import Store
 
 
@@ -60,6 +61,7 @@ def test_fill_without_a_file(store):
 def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, poll):
     """It stays near CHECKPOINT_BYTES however much is logged, and small when nothing is."""
     monkeypatch.setattr(upkeep, "CHECKPOINT_BYTES", 400_000)
+    monkeypatch.setattr(upkeep, "FLOOD_ROWS", 50)
     monkeypatch.setattr(upkeep, "WAL_KEPT_BYTES", 100_000)
     monkeypatch.setattr(upkeep, "SLACK_SECONDS", 0.3)
     monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0.01)
@@ -75,6 +77,25 @@ def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, 
     assert max(sizes) < 12_000_000, "it would be 49,000,000 if it only grew"
     assert poll(lambda: wal.file_size(store) < 100_000, 10), wal.file_size(store)
     assert handler.stats().pending == 12_000
+    handler.close()
+
+
+def test_a_load_of_synced_records_does_not_fill_the_disk(tmp_path, monkeypatch, poll):
+    """Their callers sync, so nothing is dirty; the keeper is told all the same, and the file is reused, not cut."""
+    monkeypatch.setattr(upkeep, "SYNCED_CHECKPOINT_BYTES", 400_000)
+    monkeypatch.setattr(commit_module, "TELL_SYNCED", 50)
+    handler = DurableHandler(None, tmp_path / "j.db", sync_level="NOTSET")
+    log = logging.Logger("synced")
+    log.addHandler(handler)
+    store = handler._engine.store
+    sizes, fills = [], []
+    for i in range(1_500):
+        log.info("m%d %s", i, "x" * 300)
+        sizes.append(wal.file_size(store))
+        fills.append(wal.fill(store))
+    assert max(sizes) < 2_500_000, "6,000,000 if nobody looked"
+    assert min(fills[200:]) < 200_000 < 400_000 <= min(sizes[500:]), "begun anew, in a file that stays"
+    assert handler.stats().pending == 1_500
     handler.close()
 
 

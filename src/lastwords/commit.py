@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 MAX_BATCH = 500  # rows in one statement; 4 variables each, SQLite takes 32,766
+TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
@@ -86,8 +87,9 @@ class Committer:
     """Commits rows to ``store``. Thread-safe; safe in signal handlers and finalizers; fork-safe.
 
     ``sync_level``: level number from which a commit is synced. ``memory_limit``: bytes of the memory buffer.
-    ``on_dirty``: called after a commit that was not synced, when none had been pending. ``on_trouble``: called when
-    the memory buffer begins to fill. Both must be quick and must not take locks.
+    ``on_dirty``: called after a commit that was not synced, when none had been pending. ``on_synced``: called after
+    every ``TELL_SYNCED`` records that were. ``on_trouble``: called when the memory buffer begins to fill. They must be
+    quick and must not take locks.
     """
 
     def __init__(
@@ -97,11 +99,14 @@ class Committer:
         sync_level: int,
         memory_limit: int,
         on_dirty: Callable[[], None],
+        on_synced: Callable[[], None],
         on_trouble: Callable[[], None],
     ) -> None:
         self._store = store
         self._sync_level = sync_level
         self._on_dirty = on_dirty
+        self._on_synced = on_synced
+        self._synced = 0
         self._on_trouble = on_trouble
         self._arrived: deque[_Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
@@ -310,6 +315,10 @@ class Committer:
         self.committed += rows
         if full:
             self.dirty = False
+            self._synced += rows
+            if self._synced >= TELL_SYNCED:
+                self._synced = 0
+                self._on_synced()
         elif not self.dirty:
             self.dirty = True
             self._on_dirty()

@@ -94,6 +94,7 @@ class Engine:
             sync_level=sync_level,
             memory_limit=memory_limit,
             on_dirty=self.keeper.dirtied,
+            on_synced=self.keeper.synced,
             on_trouble=self.keeper.nudge,
         )
         self.courier: Courier | None = None

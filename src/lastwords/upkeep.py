@@ -8,7 +8,7 @@ Rules
 * Its work holds the lock in short slices; only a checkpoint holds it for the length of a sync.
 
 Sync and checkpoint, see ``wal``. While there is load the keeper looks at the WAL ``LOOK_SECONDS`` apart and begins it
-anew when it holds ``CHECKPOINT_BYTES``; some seconds after the load has ended it cuts the file.
+anew when it holds ``CHECKPOINT_BYTES``; a minute after the load has ended it cuts the file.
 
 Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row. Prune takes settled
 rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``: the least severe, oldest
@@ -17,6 +17,7 @@ pending entries, 5 % at a time, each counted by level.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from .store import Store
 
 CHECKPOINT_BYTES = 32 * 2**20  # of WAL, under load; a checkpoint keeps callers waiting for some 2 ms
+SYNCED_CHECKPOINT_BYTES = 4 * 2**20  # while most commits are synced: to sync what lengthens the file costs double
 LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
+FLOOD_ROWS = 1_000  # that may come before the next sync: fewer do not fill the WAL
 WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has ended
-SLACK_SECONDS = 5.0  # how long no record must have come before it is cut
+SLACK_SECONDS = 60.0  # how long no record must have come before it is cut: the next burst finds its pages there
 PRUNE_ROWS = 50  # per hold of the lock: some 0.1 ms
 SHED_ROWS = 500
 SHED_SHARE = 0.05  # of max_bytes
@@ -174,6 +177,7 @@ class Keeper:
         self._quiet = False  # no record came since the last look
         self._tidy = False  # something was settled since the last tidying
         self._tidied_at = time.monotonic()
+        self._many_synced = False
         self._looked_at = 0.0  # at the WAL, while tidying
         self._dirty_at = 0.0  # when the oldest record came that is not synced
         self._last_error = ""
@@ -192,6 +196,12 @@ class Keeper:
     def dirtied(self) -> None:
         """A record was committed and not synced, the first since the last sync. Safe in a signal handler, too."""
         self._dirty_at = time.monotonic()
+        self.nudge()
+
+    def synced(self) -> None:
+        """Many commits were synced by their callers: nothing to sync, but the WAL grows. Safe in a signal handler."""
+        self._many_synced = True
+        self._quiet = False
         self.nudge()
 
     def settled(self) -> None:
@@ -252,7 +262,7 @@ class Keeper:
         assert committer is not None
         if pause == TROUBLE_SECONDS:
             return False  # it has just been tried
-        return committer.dirty or committer.trouble is not None or (self._tidy and self._idle)
+        return committer.dirty or committer.trouble is not None or (self._tidy and self._idle) or self._many_synced
 
     def tick(self) -> float:
         """Do what is due; seconds until the next look."""
@@ -283,11 +293,12 @@ class Keeper:
             self.sync()
             rescue.rescue_if_replaced(self._store)  # what came meanwhile may have gone into a removed file
         self._checkpoint_if_full()
+        self._many_synced = False
         if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
             self._tidy = False
             self.tidy()
             self._tidied_at = time.monotonic()
-        if used_bytes(self._store) > self._max_bytes:
+        if self._may_overflow() and used_bytes(self._store) > self._max_bytes:
             self._make_room()
         if committer.dirty:
             return 0.0
@@ -298,25 +309,32 @@ class Keeper:
         return self._cut_wal()
 
     def _wait_for_more(self) -> None:
-        """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second."""
-        filled = wal.fill(self._store)
+        """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second.
+
+        Between looks at how many records came, not at the file: each system call gives the GIL away, and beside a
+        thread that computes, the callers would wait for it in our line.
+        """
+        committer = self.committer
+        assert committer is not None
+        before = committer.committed
         while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
-            before, filled = filled, wal.fill(self._store)
-            looks = self._until_sync() / LOOK_SECONDS
-            if self._checkpoint_if_full():
-                filled = wal.fill(self._store)
-            elif filled + 4 * (filled - before) * looks < CHECKPOINT_BYTES:  # no flood
+            came, before = committer.committed - before, committer.committed
+            if came * self._until_sync() / LOOK_SECONDS < FLOOD_ROWS:
                 self._bell.wait(self._until_sync())
                 return
+            self._checkpoint_if_full()
 
-    def _checkpoint_if_full(self) -> bool:
-        """True if it was."""
-        if wal.fill(self._store) <= min(CHECKPOINT_BYTES, self._max_bytes // 8):
-            return False
+    def _checkpoint_if_full(self) -> None:
+        limit = min(CHECKPOINT_BYTES, self._max_bytes // 8)
+        if self._many_synced:
+            limit = min(limit, SYNCED_CHECKPOINT_BYTES)
+        # A system call tells that it is not; which frames of a large file count, takes a dozen.
+        if wal.file_size(self._store) <= limit or wal.fill(self._store) <= limit:
+            return
+        self._many_synced = False
         self._backfill.run()
         # A file that grew this large, because a reader was in the way, is not kept.
         wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES)
-        return True
 
     def _cut_wal(self) -> float:
         """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
@@ -376,6 +394,10 @@ class Keeper:
         for free in (self.tidy, lambda: wal.checkpoint(self._store, shrink=True)):
             with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
                 free()
+
+    def _may_overflow(self) -> bool:
+        """Two system calls tell that it cannot: the files are at least as large as what is used of them."""
+        return os.stat(self._store.path).st_size + wal.file_size(self._store) > self._max_bytes
 
     def _make_room(self) -> None:
         # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.

@@ -173,7 +173,7 @@ def one_call(bench):
     """A call, nothing delivering, and all rivals."""
     names = [name if name != "lastwords" or not bench.broken else "lastwords, losing" for name in RIVALS]
     with children(bench, names) as (found, missing):
-        times = slices(bench, found, "calls", 1_000 if bench.quick else 4_000)
+        times = slices(bench, found, "calls", 500 if bench.quick else 10_000)
         counts = {name: child.ask("count") for name, child in found.items() if name not in IN_MEMORY}
     ours = names[-1]
     lines, details = [], {}

@@ -7,7 +7,11 @@ import matplotlib as mpl
 mpl.use("svg")
 import matplotlib.pyplot as plt
 
-INK, OURS, OTHERS = "#333333", "#c0392b", ("#1f77b4", "#2ca02c", "#8c6bb1", "#7f7f7f", "#bc8f2f", "#17a2a2", "#e377c2")
+INK, OURS, OTHERS = (
+    "#333333",
+    "#c0392b",
+    ("#1f77b4", "#2ca02c", "#8c6bb1", "#7f7f7f", "#bc8f2f", "#17a2a2", "#e377c2", "#111111"),
+)
 SHOWN = (
     "FileHandler", "QueueHandler", "lastwords", "bare INSERT", "python-logstash-async", "litequeue", "loguru, enqueue",
     "persist-queue", "FileHandler + fdatasync",
