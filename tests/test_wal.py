@@ -205,3 +205,25 @@ def test_a_fork_waits_for_a_backfill(store, monkeypatch):
     assert os.waitpid(pid, 0)[1] == 0
     thread.join(10)
     commit(store, 1)
+
+
+def test_a_signal_handler_that_forks_amid_a_commit_does_not_lock_out_a_backfill(store):
+    """It has the store's lock and wants the backfill's, which must not be held by one who waits for the store's."""
+    import os
+    import threading
+    import time
+
+    backfill, started = wal.Backfill(store), threading.Event()
+    thread = threading.Thread(target=lambda: (started.set(), backfill.run()))
+    with store.lock:  # inside a commit
+        thread.start()
+        assert started.wait(10)
+        time.sleep(0.1)  # now it waits
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        assert time.monotonic() - began < 5
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join(10)
+    assert not thread.is_alive()

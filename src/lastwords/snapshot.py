@@ -20,7 +20,7 @@ Rules
   the holder steps back to the commit lock, and stays there for ``REST`` commits. So processes that share a journal
   queue up as ever.
 * A reader's lock keeps others from emptying the WAL, so it must not be held for long by one who does nothing: it is
-  only taken after a commit that the keeper is to sync, and the keeper's next round lets it go.
+  only taken after a commit that the keeper is to sync, and the keeper lets it go when it finds that no more came.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ class Snapshot:
         conn.execute(f"PRAGMA busy_timeout={self._busy_ms}")
 
     def step_back(self) -> None:
-        """Another process writes, too."""
-        self.let_go()
+        """A commit failed: another process writes, too, most likely. Never raises."""
+        self.forget()
         self._run = -REST
 
     def forget(self) -> None:
-        """The connection is to be closed, whatever its state."""
+        """Let go, whatever the connection's state: it may be closed already."""
         with suppress(sqlite3.Error):
             self.let_go()
         self._held = None

@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from . import place, process
@@ -102,14 +102,18 @@ class Backfill:
 
     def run(self) -> None:
         """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
-        with self.fork_lock, closing(self._store.side_connection()) as guard:
+        with ExitStack() as held:
             with self._store.writing() as conn:
+                # Inside the store's lock: who holds this one must not wait for that, or a signal handler that forks
+                # amid a commit would never get both.
+                held.enter_context(self.fork_lock)
+                guard = held.enter_context(closing(self._store.side_connection()))
                 self._store.set_synchronous(conn, full=False)
                 _note_time(conn)
                 # The frame of that commit cannot be in the database yet, so the guard's mark is not 0.
-                reading = guard.execute("SELECT 1 FROM sqlite_master")
-            with closing(reading), closing(self._store.side_connection()) as worker:
-                worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                held.enter_context(closing(guard.execute("SELECT 1 FROM sqlite_master")))
+            worker = held.enter_context(closing(self._store.side_connection()))
+            worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def checkpoint(store: Store, *, shrink: bool) -> bool:
