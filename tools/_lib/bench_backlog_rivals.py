@@ -88,8 +88,8 @@ def _fill_litequeue(path, count):
     import litequeue
 
     Lite(path).queue.conn.close()
-    rows = ((text, litequeue.uuid7(), time.time_ns()) for text in texts(count))
-    _fill_rival(path, "", "INSERT INTO [Queue] VALUES (?, ?, 0, ?, NULL, NULL)", rows)
+    rows = ((text, str(litequeue.uuid7()), time.time_ns()) for text in texts(count))
+    _fill_rival(path, "", "INSERT INTO [Queue] (data, message_id, status, in_time) VALUES (?, ?, 0, ?)", rows)
 
 
 def _fill_logstash(path, count):
@@ -125,7 +125,8 @@ class Lite:
 
     def take(self):
         message = self.queue.pop()
-        self.queue.done(message.message_id)
+        claim = {"claim_id": message.claim_id} if hasattr(message, "claim_id") else {}  # newer versions ask for it
+        self.queue.done(message.message_id, **claim)
         return message.data
 
 
