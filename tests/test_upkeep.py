@@ -135,7 +135,7 @@ def test_shedding_takes_the_least_severe_oldest_first(tmp_path):
     assert journal.read(0, 10_000)[upkeep.SHED_SPARES].seq == upkeep.SHED_SPARES + dropped + 1
     stats = journal.stats()
     assert (stats.dropped, stats.pending) == (dropped, 6000 - dropped)
-    assert [(drop.level, drop.count) for drop in journal.untold_drops()] == [(10, dropped)]
+    assert [(drop.level, drop.records) for drop in journal.untold_drops()] == [(10, dropped)]
 
 
 def test_delivered_entries_are_pruned_before_anything_is_dropped(tmp_path, poll):

@@ -412,10 +412,10 @@ class Delivery:
         drops = self.journal.untold_drops()
         if not drops:
             return False
-        levels = ", ".join(f"{logging.getLevelName(drop.level)} {drop.count:,}" for drop in drops)
+        levels = ", ".join(f"{logging.getLevelName(drop.level)} {drop.records:,}" for drop in drops)
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in _span(drops))
         text = (
-            f"lastwords dropped {sum(drop.count for drop in drops):,} records ({levels}) between {first} and {last}:"
+            f"lastwords dropped {sum(drop.records for drop in drops):,} records ({levels}) between {first} and {last}:"
             f" the journal {self.journal.path} had no room for them"
         )
         made = logging.LogRecord("lastwords", logging.WARNING, __file__, 0, text, (), None, "drops")

@@ -27,7 +27,6 @@ changes nothing (:class:`Fenced`).
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from . import place
@@ -353,7 +352,7 @@ class Journal:
             ).rowcount
         if done != 1:
             raise Fenced
-        return replace(cursor, attempts=attempts, probe=probe, failed_at=failed_at)
+        return cursor._replace(attempts=attempts, probe=probe, failed_at=failed_at)
 
     def raise_fence(self) -> None:
         """Shut the former holder of the lease out (a takeover; the new lock file is held)."""
@@ -420,7 +419,7 @@ class Journal:
         with self.store.transaction() as conn:
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
             conn.executemany(
-                "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.count, drop.level) for drop in drops]
+                "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.records, drop.level) for drop in drops]
             )
 
     # --- meta -------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 from typing import NamedTuple
 
@@ -47,6 +46,12 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
+def _printed_by(*command: str) -> str:
+    import subprocess  # noqa: PLC0415 - only macOS needs it, and it takes milliseconds to import
+
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603
+
+
 def _read_boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
@@ -54,9 +59,7 @@ def _read_boot_id() -> str:
     except OSError:
         pass  # not Linux
     if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
-        return done.stdout.strip()
+        return _printed_by("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid").strip()
     return "unknown"
 
 
@@ -103,9 +106,8 @@ def filesystem_of(path: str) -> str:
 
 
 def _darwin_filesystem(path: str) -> str:
-    done = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=5, check=False)
     best, kind = "", ""
-    for line in done.stdout.splitlines():  # "/dev/disk1s1 on /Volumes/x (apfs, local, ...)"
+    for line in _printed_by("/sbin/mount").splitlines():  # "/dev/disk1s1 on /Volumes/x (apfs, local, ...)"
         left, _, options = line.rpartition(" (")
         point = left.partition(" on ")[2]
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .record import DecodeError, Entry, checksum, decode
@@ -35,8 +34,7 @@ class Undecodable(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """The cursor row as the holder of the lease last saw it."""
 
     settled: int
@@ -46,12 +44,11 @@ class Cursor:
     failed_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """How many records of a level were dropped and not yet told of; unix seconds of the first and the last."""
 
     level: int
-    count: int
+    records: int
     first_at: float
     last_at: float
 
@@ -66,8 +63,7 @@ class Burial(NamedTuple):
     first_failed_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A buried entry: what it was, and why it is here. Times are unix seconds."""
 
     id: str
@@ -82,8 +78,7 @@ class DeadLetter:
     buried_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """A journal in numbers, from the file, so true across processes.
 
     ``pending``: committed, not yet settled. ``delivered``, ``dead``, ``dropped``: entries since the journal was made

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .errors import Rejected, TryAgain
 
@@ -47,8 +47,7 @@ class Phase(enum.Enum):
     TRIAL = "trial"  # the probe was accepted: the head once more, at once
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What is known. ``narrow``: a bad entry is known to be among the next that many (0: nothing known)."""
 
     phase: Phase = Phase.LINE
@@ -57,8 +56,7 @@ class State:
     narrow: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(NamedTuple):
     """What follows: the new state, whether to wait before it, whether to bury the head."""
 
     state: State
@@ -147,7 +145,7 @@ def _next_probe(probe: int, *, newest: bool) -> int:
 def after_acceptance(state: State, accepted: int) -> Next:
     """``accepted`` entries were taken (all that were offered)."""
     if state.phase is Phase.PROBE:
-        return Next(replace(state, phase=Phase.TRIAL))
+        return Next(state._replace(phase=Phase.TRIAL))
     left = max(0, state.narrow - accepted)
     if left == 1:
         return Next(State(Phase.HEAD))  # it must be this one
@@ -164,22 +162,22 @@ def after_failure(
     """
     if state.phase is Phase.PROBE:
         # Perhaps the target is down. Another place next time.
-        return Next(replace(state, phase=Phase.HEAD, probe=_next_probe(state.probe, newest=newest)), pause=True)
+        return Next(state._replace(phase=Phase.HEAD, probe=_next_probe(state.probe, newest=newest)), pause=True)
     if fault is not Fault.FAILURE:
         phase = Phase.HEAD if state.attempts else Phase.LINE
-        return Next(replace(state, phase=phase), pause=True)
+        return Next(state._replace(phase=phase), pause=True)
     if state.phase is Phase.LINE and offered > 1:
         if state.narrow:
-            return Next(replace(state, narrow=offered))
-        return Next(replace(state, phase=Phase.HEAD, narrow=offered))
+            return Next(state._replace(narrow=offered))
+        return Next(state._replace(phase=Phase.HEAD, narrow=offered))
     if state.phase is Phase.TRIAL:
         return Next(State(Phase.HEAD, attempts=max(0, suspect_after - 1)), bury_head=True)
     attempts = state.attempts + 1
     if attempts >= suspect_after and others:
-        return Next(replace(state, phase=Phase.PROBE, attempts=attempts, narrow=0))
+        return Next(state._replace(phase=Phase.PROBE, attempts=attempts, narrow=0))
     return Next(State(Phase.HEAD, attempts, state.probe), pause=True)
 
 
 def narrowed(state: State, offered: int) -> State:
     """One of ``offered`` entries was refused, the target did not say which: it answers, so halve at once."""
-    return replace(state, phase=Phase.LINE, narrow=offered)
+    return state._replace(phase=Phase.LINE, narrow=offered)
