@@ -48,8 +48,8 @@ def test_modules_import_downwards_only():
     import ast
 
     order = [
-        "errors", "bell", "process", "_tagged", "_untagged", "_traceback", "_payload", "_replayed", "_describe",
-        "record", "rows", "retrying", "place", "commitlock", "snapshot", "store", "salvage", "rescue", "memory", "commit", "journal", "wal", "upkeep", "lease", "verdict", "targets", "delivery",
+        "errors", "interrupt", "bell", "process", "_tagged", "_untagged", "_traceback", "_payload", "_replayed", "_describe",
+        "record", "rows", "retrying", "place", "commitlock", "snapshot", "store", "salvage", "rescue", "memory", "ticket", "commit", "journal", "wal", "upkeep", "lease", "verdict", "targets", "delivery",
         "courier", "engine", "knobs", "handler",
     ]  # fmt: skip
     import lastwords

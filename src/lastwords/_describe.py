@@ -1,8 +1,8 @@
 """The slow way to a payload: any record at all, whatever its attributes hold.
 
 Total: each value goes through the guards of _tagged.py, and if even that fails (the
-recursion limit, no memory) a constant payload says so. Only KeyboardInterrupt and
-SystemExit pass.
+recursion limit, no memory) a constant payload says so. Only what interrupt.py knows
+to be the application's passes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from ._payload import EXPECTED, LEVELS, MAX_PAYLOAD, RESERVED, Payload, checksum, derive, to_json
 from ._tagged import Writer, clean, guarded, type_name
 from ._traceback import capture
+from .interrupt import pass_on
 
 _LAST_RESORT = '{"logger":"lastwords","message":"<lastwords: a record that could not be encoded>"}'
 _FAR = 1e15  # seconds; beyond it no clock counts, and struct and SQLite have no use for it
@@ -28,9 +29,8 @@ def encode_any(record: logging.LogRecord) -> tuple[float, int, str, int]:
         encoded = to_json(_describe(record, fields, created, level))
         # The writer's budget is smaller; this is the net below it.
         payload = encoded.decode() if len(encoded) <= MAX_PAYLOAD else _LAST_RESORT
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
+    except BaseException as exc:
+        pass_on(exc)
         payload = _LAST_RESORT
     return created, level, payload, checksum(created, level, payload)
 
@@ -88,9 +88,8 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
         if issubclass(type(text), str):
             return str.__str__(text)
         return guarded(str, text)
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as exc:
+        pass_on(exc)
         template, args = guarded(str, fields.get("msg")), guarded(repr, fields.get("args"))
         return f"{template} {args} <lastwords: formatting raised {type_name(exc)}: {guarded(str, exc)}>"
 

@@ -17,7 +17,7 @@ Rules
 * Only ``type(value)`` is trusted: ``__class__`` lies, ``isinstance`` asks it.
 * Of a foreign value nothing is called but ``str``, ``repr``, ``format``, ``int``
   and ``float``, each in a guard; what it raises becomes a visible marker.
-  ``KeyboardInterrupt`` and ``SystemExit`` pass: they are not the value's fault.
+  What is not the value's fault passes (interrupt.py).
 * A budget of characters, items and depth bounds every payload, also for cyclic
   or exponentially shared containers. What is cut says how much was cut.
 * Reading is strict (a journal is input): an unknown tag, a wrong type, too much
@@ -34,6 +34,8 @@ import re
 import uuid
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
+
+from .interrupt import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,9 +75,8 @@ def guarded(call: Callable[[Any], Any], value: object, failed: str = "") -> str:
     """Return ``str(value)`` or the like as an exact str; ``failed``, or what it raised, if it raises."""
     try:
         return str.__str__(call(value))
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as exc:  # RecursionError, MemoryError, whatever a __repr__ comes up with
+        pass_on(exc)
         what = getattr(call, "__name__", "str")
         return failed or f"<lastwords: {what}() of {type_name(value)} raised {type_name(exc)}>"
 
@@ -276,10 +277,8 @@ def _number(value: Any, name: str) -> int | float | None:
             return number if number.bit_length() <= MAX_INT_BITS else None
         if type(number) is float and name == "float":
             return number
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: S110 - then it is not a number, and its text is kept all the same
-        pass
+    except BaseException as exc:  # then it is not a number, and its text is kept all the same
+        pass_on(exc)
     return None
 
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 import msgspec
 
 from ._tagged import Malformed, Writer, clean, guarded, type_name
+from .interrupt import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,9 +157,8 @@ def _describe(exc: BaseException, writer: Writer) -> Raised:
 def _notes(exc: BaseException, writer: Writer) -> tuple[str, ...]:
     try:
         notes = getattr(exc, "__notes__", None)
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as trouble:
+        pass_on(trouble)
         return (f"<lastwords: __notes__ raised {type_name(trouble)}>",)
     if notes is None:
         return ()

@@ -13,7 +13,8 @@ then syncs the whole WAL, so nothing logged before such a record is lost either.
 
 Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
 commits at once if the connection is between two statements, FULL for simplicity; inside a transaction its ticket is
-left for the outer frame, which commits it before it lets go of the lock.
+left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that reaches the
+application (interrupt.py), and whether the rows of others are in is told by SQLite's count of changes.
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
@@ -27,15 +28,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import process
 from .errors import JournalError
+from .interrupt import pass_on
 from .memory import MemoryBuffer
 from .store import is_damage
+from .ticket import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,29 +47,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 500  # rows in one statement; 4 variables each, SQLite takes 32,766
 TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
-FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
-
-
-class _Ticket:
-    """A row on its way. Its caller sleeps on a lock of its own, so that only its own end wakes it."""
-
-    __slots__ = ("_sleep", "done", "row")
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-        self.done = False
-        self._sleep = allocate_lock()
-        self._sleep.acquire()
-
-    def wait(self) -> None:
-        """Until :meth:`wake`, or for ``FOLLOW_SECONDS``."""
-        self._sleep.acquire(timeout=FOLLOW_SECONDS)
-
-    def wake(self) -> None:
-        """Its caller is to look: is it done, or can it lead."""
-        with suppress(RuntimeError):  # it was not asleep
-            self._sleep.release()
 
 
 _VALUES = "(?, ?, ?, ?)"
@@ -108,9 +88,10 @@ class Committer:
         self._on_synced = on_synced
         self._synced = 0
         self._on_trouble = on_trouble
-        self._arrived: deque[_Ticket] = deque()
+        self._arrived: deque[Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
         self._left_behind = False  # a nested call could not commit its row
+        self._nested = 0  # rows that nested calls committed, or tried to
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
@@ -182,6 +163,7 @@ class Committer:
             store.set_synchronous(conn, full=full)
             conn.execute(_INSERT_ONE, row)
         except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
             if conn is store._conn:  # else a nested fork closed it
                 self._enter_trouble(error)
             return False
@@ -190,8 +172,8 @@ class Committer:
             store.snapshot.committed(conn)
         return True
 
-    def _enqueue(self, row: Row) -> _Ticket:
-        ticket = _Ticket(row)
+    def _enqueue(self, row: Row) -> Ticket:
+        ticket = Ticket(row)
         self._arrived.append(ticket)
         return ticket
 
@@ -204,7 +186,7 @@ class Committer:
         else:
             self._follow(ticket)
 
-    def _follow(self, ticket: _Ticket) -> None:
+    def _follow(self, ticket: Ticket) -> None:
         """Until ``ticket`` is done, by the leader or because there is none.
 
         Not in the line for the lock: a thread that comes back with its next record before the lock has changed hands
@@ -224,7 +206,7 @@ class Committer:
         if self._arrived:
             self._pass_on()
 
-    def _lead_locked(self, ticket: _Ticket) -> None:
+    def _lead_locked(self, ticket: Ticket) -> None:
         with self._store.lock:
             try:
                 self._lead_until(ticket)
@@ -245,21 +227,21 @@ class Committer:
 
     # --- leader ---------------------------------------------------------------------------------------
 
-    def _snapshot_of_arrived(self) -> list[_Ticket]:
+    def _snapshot_of_arrived(self) -> list[Ticket]:
         while True:
             try:
                 return list(self._arrived)
             except RuntimeError:  # a finalizer, run by the garbage collector inside list(), logged
                 continue
 
-    def _waiting(self) -> list[_Ticket]:
+    def _waiting(self) -> list[Ticket]:
         """Undone tickets, oldest first; done ones at the front are let go."""
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
         return [t for t in self._snapshot_of_arrived()[:MAX_BATCH] if not t.done]
 
-    def _lead_until(self, ticket: _Ticket) -> None:
+    def _lead_until(self, ticket: Ticket) -> None:
         while not ticket.done:
             self._lead()
 
@@ -276,40 +258,44 @@ class Committer:
         while arrived and arrived[0].done:
             arrived.popleft()
 
-    def _commit(self, rows: list[Row], batch: list[_Ticket]) -> bool:
+    def _commit(self, rows: list[Row], batch: list[Ticket]) -> bool:
         """True if ``rows`` are in the journal (their tickets are done), False if the journal cannot take them."""
         try:
             conn = self._store.connection()
             self._store.hold_commit_lock()
         except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
             self._enter_trouble(error)
             return False
-        before = conn.total_changes
+        full = max(row[1] for row in rows) >= self._sync_level
+        before = conn.total_changes - self._nested
+        done = False
         try:
-            self._insert(conn, rows)
+            self._insert(conn, rows, full=full)
+            done = True
         except (sqlite3.Error, OSError) as error:
+            pass_on(error)
             if conn is not self._store._conn:
                 return False if self.trouble else self._commit(rows, batch)  # a nested fork closed it: once more
             self._enter_trouble(error)
             return False
         finally:
             # Also on the way out of an interrupt that Python raised right after the commit.
-            if conn is self._store._conn and conn.total_changes - before >= len(rows):
-                for ticket in batch:
-                    ticket.done = True
-                    ticket.wake()
+            if done or (conn is self._store._conn and conn.total_changes - self._nested - before >= len(rows)):
+                try:
+                    for ticket in batch:
+                        ticket.done = True
+                        ticket.wake()
+                finally:
+                    self._committed(len(rows), full=full)
         return True
 
-    def _insert(self, conn: sqlite3.Connection, rows: list[Row]) -> None:
+    def _insert(self, conn: sqlite3.Connection, rows: list[Row], *, full: bool) -> None:
+        self._store.set_synchronous(conn, full=full)
         if len(rows) == 1:
-            full = rows[0][1] >= self._sync_level
-            self._store.set_synchronous(conn, full=full)
             conn.execute(_INSERT_ONE, rows[0])
         else:
-            full = max(row[1] for row in rows) >= self._sync_level
-            self._store.set_synchronous(conn, full=full)
             conn.execute(_insert_statement(len(rows)), [value for row in rows for value in row])
-        self._committed(len(rows), full=full)
 
     def _committed(self, rows: int, *, full: bool) -> None:
         self.committed += rows
@@ -321,11 +307,15 @@ class Committer:
                 self._on_synced()
         elif not self.dirty:
             self.dirty = True
-            self._on_dirty()
+            try:
+                self._on_dirty()
+            except BaseException:  # a signal handler's, before the bell rang, perhaps
+                self._on_dirty()
+                raise
 
     # --- nested calls -----------------------------------------------------------------------------------
 
-    def _append_nested(self, ticket: _Ticket) -> None:
+    def _append_nested(self, ticket: Ticket) -> None:
         conn = self._store._conn
         if conn is None or conn.in_transaction or self.trouble is not None:
             self._left_behind = True  # the outer frame commits it before it lets go of the lock
@@ -333,8 +323,10 @@ class Committer:
         try:
             self._store.hold_commit_lock()  # the outer frame lets go of it
             self._store.set_synchronous(conn, full=True)
+            self._nested += 1
             conn.execute(_INSERT_ONE, ticket.row)
-        except (sqlite3.Error, JournalError, OSError):
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
             self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays
             return
         ticket.done = True
@@ -400,7 +392,9 @@ class Committer:
                 conn.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
                 try:
                     self._store.hold_commit_lock()
-                    self._insert(conn, rows)
+                    full = max(row[1] for row in rows) >= self._sync_level
+                    self._insert(conn, rows, full=full)
+                    self._committed(len(rows), full=full)
                 finally:
                     conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
             except (sqlite3.Error, JournalError, OSError) as error:

@@ -144,8 +144,8 @@ class Engine:
         """Commit ``row`` and wake the courier if it sleeps."""
         committer = self.committer
         if not self._armed:
-            self._armed = True
             process.arm(self)
+            self._armed = True
         if self.closed and committer.trouble is not None:
             committer.retry()
         committer.append(row)

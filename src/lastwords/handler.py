@@ -48,8 +48,8 @@ class DurableHandler(logging.Handler):
       records are not taken: for client libraries that log from threads of their own.
 
     Raises TypeError for an unknown knob, ValueError for a bad value, :class:`lastwords.JournalError` if the journal
-    cannot be used. Afterwards no logging call raises for the journal's sake. Thread-safe. A forked child goes on with
-    connections and threads of its own.
+    cannot be used. Afterwards no logging call raises for the journal's sake; what a signal handler raises meanwhile
+    (a time limit) reaches the application. Thread-safe. A forked child goes on with connections and threads of its own.
     """
 
     def __init__(

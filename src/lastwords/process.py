@@ -145,11 +145,11 @@ def arm(finisher: Finisher) -> None:
     pid = os.getpid()
     if _armed_pid == pid:
         return
-    _armed_pid = pid
     # A child of os.fork() inherits the registration on 3.11 and 3.12 and loses it on 3.13.
     atexit.unregister(exit_pass)
     atexit.register(exit_pass)
     _arm_multiprocessing()
+    _armed_pid = pid  # last: a signal handler may raise anywhere above
 
 
 def _arm_multiprocessing() -> None:

@@ -58,6 +58,7 @@ from ._replayed import replay
 from ._tagged import TAG, Malformed, Writer
 from ._traceback import capture, check
 from ._untagged import read
+from .interrupt import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +96,7 @@ class DecodeError(ValueError):
 def encode(record: logging.LogRecord) -> tuple[float, int, str, int]:
     """Return (created, level, payload, checksum) for a record; the payload is JSON text, valid UTF-8.
 
-    Never raises but for KeyboardInterrupt and SystemExit that a value's ``__str__`` lets out,
+    Never raises but for what is not about the record (KeyboardInterrupt, SystemExit, what a signal handler raises),
     never changes the record. Thread-safe; touches no file but the source lines of a traceback.
     """
     try:
@@ -114,10 +115,8 @@ def encode(record: logging.LogRecord) -> tuple[float, int, str, int]:
                 payload = to_json(p)
                 if len(payload) <= MAX_PAYLOAD:
                     return created, level, payload.decode(), crc32(payload, crc32(pack(created, level)))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: S110 - whatever it is, the slow path finds words for it
-        pass
+    except BaseException as exc:
+        pass_on(exc)  # whatever else it is, the slow path finds words for it
     return encode_any(record)
 
 

@@ -1,0 +1,338 @@
+"""What a signal handler raises amid a logging call reaches the application, and costs nobody a record."""
+
+import functools
+import json
+import logging
+import signal
+
+import pytest
+
+from lastwords import DurableHandler, Journal, process, record
+from lastwords.interrupt import pass_on
+from lastwords.ticket import Ticket
+
+
+class TimeIsUp(Exception):  # noqa: N818 - what an application might call it
+    """A time limit."""
+
+
+class TimeIsUpOnTheDisk(TimeoutError):
+    """An OSError, as TimeoutError is: not to be taken for one of the journal's."""
+
+
+@pytest.fixture
+def log(tmp_path):
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05)
+    logger = logging.Logger("t", 1)
+    logger.addHandler(handler)
+    logger.durable = handler
+    yield logger
+    handler.close()
+
+
+@pytest.fixture
+def on_signal():
+    """Have SIGUSR1 handled by a function until the test ends; gives what sends it."""
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def install(handler):
+        signal.signal(signal.SIGUSR1, handler)
+        return lambda *_, **__: signal.raise_signal(signal.SIGUSR1)
+
+    yield install
+    signal.signal(signal.SIGUSR1, before)
+
+
+def messages(path):
+    with Journal(path) as journal:
+        return [entry.message for entry in journal.entries()]
+
+
+def raises(kind):
+    """A signal handler."""
+
+    def handler(signum, frame):
+        raise kind
+
+    return handler
+
+
+class Method:
+    def on(self, signum, frame):
+        raise TimeIsUp
+
+    def __call__(self, signum, frame):
+        self.on(signum, None)
+
+
+def deep(extra, signum, frame):
+    def deeper():
+        raise TimeIsUp
+
+    deeper()
+
+
+HANDLERS = {
+    "function": raises(TimeIsUp),
+    "varargs": lambda *args: (_ for _ in ()).throw(TimeIsUp),
+    "bound method": Method().on,
+    "object": Method(),
+    "partial, raised further down": functools.partial(deep, "x"),
+}
+
+
+class Text:
+    """A value during whose rendering something happens."""
+
+    def __init__(self, happens):
+        self.happens = happens
+
+    def __str__(self):
+        self.happens()
+        return "text"
+
+    __repr__ = __str__
+    __int__ = __str__
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+@pytest.mark.parametrize("where", ["args", "extra", "msg", "exception", "notes"])
+def test_a_signal_handlers_exception_passes_the_codec(log, tmp_path, on_signal, name, where):
+    """And the journal has no record that says less than the application did."""
+    value = Text(on_signal(HANDLERS[name]))
+    with pytest.raises(TimeIsUp):
+        if where == "args":
+            log.info("%s", value)
+        elif where == "extra":
+            log.info("x", extra={"value": value})
+        elif where == "msg":
+            log.info(value)
+        else:
+            error = ValueError(value)
+            if where == "notes":
+                error = ValueError("x")
+                error.__notes__ = [value]
+            log.info("x", exc_info=error)
+    log.info("after")
+    assert messages(tmp_path / "j.db") == ["after"]
+
+
+@pytest.mark.parametrize("kind", [TimeIsUp, TimeIsUpOnTheDisk, RecursionError, MemoryError])
+def test_the_same_from_a_value_does_not_pass(log, tmp_path, kind):
+    """The control: it is the value's fault, then, and the record is kept."""
+
+    def fail():
+        raise kind
+
+    log.info("a %s", Text(fail))
+    (kept,) = messages(tmp_path / "j.db")
+    assert kept.startswith("a %s ")
+
+
+def test_a_hostile_exception_is_not_asked_what_it_is():
+    """Its own class may lie about its class and its traceback."""
+
+    class Liar(Exception):
+        @property
+        def __traceback__(self):
+            raise TimeIsUp
+
+        @property
+        def __class__(self):
+            return KeyboardInterrupt
+
+    def __str__(self):  # noqa: N807
+        raise Liar
+
+    value = type("Value", (), {"__str__": __str__})()
+    row = record.encode(logging.LogRecord("t", 20, "f.py", 1, "a %s", (value,), None))
+    assert json.loads(row[2])["message"].startswith("a %s ")
+
+
+def test_only_the_main_thread_is_interrupted(in_thread):
+    """Elsewhere no signal handler runs; a frame among the arguments proves nothing."""
+
+    def given(frame):
+        raise TimeIsUp
+
+    def call():
+        import sys
+
+        given(sys._getframe())
+
+    def ask():
+        try:
+            call()
+        except TimeIsUp as error:
+            pass_on(error)
+            return "kept"
+
+    assert in_thread(ask) == "kept"
+    with pytest.raises(TimeIsUp):
+        ask()
+
+
+@pytest.fixture
+def in_thread():
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield lambda call: pool.submit(call).result(30)
+
+
+@pytest.mark.parametrize("warm", [0, 10])
+@pytest.mark.parametrize("step", ["hold_commit_lock", "set_synchronous", "connection"])
+def test_an_oserror_of_a_signal_handler_is_no_trouble_of_the_journals(
+    log, tmp_path, on_signal, monkeypatch, capsys, step, warm
+):
+    """TimeoutError is an OSError; taken for the journal's it would be swallowed, and the journal called broken."""
+    for i in range(warm):  # with a snapshot, then
+        log.info("warm %d", i)
+    store = log.durable._engine.store
+    strike = on_signal(raises(TimeIsUpOnTheDisk))
+    if step == "connection":  # nothing open: the long way
+        store._close()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), step, strike)
+        with pytest.raises(TimeIsUpOnTheDisk):
+            log.error("interrupted")
+    assert log.durable.stats().buffered == 0
+    assert capsys.readouterr().err == ""
+    log.info("after")
+    kept = messages(tmp_path / "j.db")
+    assert kept[:warm] == [f"warm {i}" for i in range(warm)]
+    assert kept[warm:] in (["after"], ["interrupted", "after"]), "the call had not returned: either will do"
+
+
+def test_a_nested_commit_is_not_taken_for_that_of_the_batch(log, tmp_path, on_signal, monkeypatch):
+    """The signal handler logs twice and raises, before a batch of two is in: the other thread's row must not be lost.
+
+    Told by SQLite's count of changes alone it would be called committed.
+    """
+    log.info("first")
+    committer = log.durable._engine.committer
+
+    def handler(signum, frame):
+        log.info("nested 1")
+        log.info("nested 2")
+        raise TimeIsUp
+
+    strike = on_signal(handler)
+    others = Ticket(record.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
+    committer._arrived.append(others)
+    real = type(committer)._insert
+    with monkeypatch.context() as patched:
+        patched.setattr(type(committer), "_insert", strike)
+        with pytest.raises(TimeIsUp):
+            log.info("interrupted")
+    assert not others.done
+    log.info("after")
+    assert others.done
+    assert set(messages(tmp_path / "j.db")) >= {"first", "nested 1", "nested 2", "of another thread", "after"}
+
+    def late(self, conn, rows, *, full):
+        real(self, conn, rows, full=full)
+        strike()
+
+    again = Ticket(others.row)
+    committer._arrived.append(again)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(committer), "_insert", late)
+        with pytest.raises(TimeIsUp):
+            log.info("interrupted late")
+    assert again.done, "its row is in, and must not come twice"
+    assert messages(tmp_path / "j.db").count("of another thread") == 2
+
+
+def test_the_keeper_hears_of_an_interrupted_commit(log, on_signal, monkeypatch, poll):
+    """Else what was committed before the interrupt would not be synced until somebody logs again."""
+    log.error("synced")
+    committer = log.durable._engine.committer
+    assert poll(lambda: not committer.dirty)
+    rings = []
+    strike = on_signal(raises(TimeIsUp))
+
+    def interrupted():
+        rings.append(1)
+        if len(rings) == 1:
+            strike()
+
+    monkeypatch.setattr(committer, "_on_dirty", interrupted)
+    with pytest.raises(TimeIsUp):
+        log.info("x")
+    assert len(rings) == 2
+
+
+def test_an_interrupted_arming_is_done_by_the_next_record(log, on_signal, monkeypatch):
+    """The exit pass is what delivers at the end."""
+    engine = log.durable._engine
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "arm", on_signal(raises(TimeIsUp)))
+        with pytest.raises(TimeIsUp):
+            log.info("x")
+    armed = []
+    monkeypatch.setattr(process, "arm", armed.append)
+    log.info("y")
+    assert armed == [engine]
+
+
+STORM = """
+import json, logging, random, signal, sys, threading, time
+from lastwords import DurableHandler
+
+class TimeIsUp(TimeoutError): pass
+armed, stop, returned, nested, escaped = False, False, [], [], 0
+def handler(signum, frame):
+    dice = random.random()
+    if dice < .3:
+        text = "nested %d" % len(nested)
+        log.warning(text)
+        nested.append(text)
+    if armed and dice > .6:
+        raise TimeIsUp
+
+log = logging.Logger("t", 1)
+durable = DurableHandler(None, sys.argv[1], sync_level=sys.argv[2])
+log.addHandler(durable)
+others = [[] for _ in range(4)]
+def work(mine, t):
+    while not stop:
+        text = "other %d %d" % (t, len(mine))
+        log.info(text)
+        mine.append(text)
+        if len(mine) % 50 == 0:
+            time.sleep(0.002)
+threads = [threading.Thread(target=work, args=(mine, t), daemon=True) for t, mine in enumerate(others)]
+for thread in threads:
+    thread.start()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+end, i = time.monotonic() + 3, 0
+while time.monotonic() < end:
+    i += 1
+    try:
+        armed = True
+        try:
+            log.info("main %d", i)
+            returned.append("main %d" % i)
+        finally:
+            armed = False
+    except TimeIsUp:
+        escaped += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+stop = True
+for thread in threads:
+    thread.join(20)
+print(json.dumps([escaped, returned + nested + sum(others, []), any(t.is_alive() for t in threads)]))
+"""
+
+
+@pytest.mark.parametrize("sync_level", ["NOTSET", "ERROR"])
+def test_a_storm_of_signals_beside_busy_threads(children, tmp_path, sync_level):
+    """Handlers that log and handlers that raise, at any bytecode: each call that returned is there, word for word."""
+    out, err, _ = children.run(STORM, tmp_path / "j.db", sync_level)
+    escaped, returned, hung = json.loads(out)
+    assert escaped > 100
+    assert not hung
+    assert set(returned) <= set(messages(tmp_path / "j.db"))
+    assert "lastwords" not in err
