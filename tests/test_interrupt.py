@@ -4,12 +4,14 @@ import functools
 import json
 import logging
 import signal
+import threading
 
 import pytest
 
 from lastwords import DurableHandler, Journal, process, record
 from lastwords.interrupt import pass_on
 from lastwords.ticket import Ticket
+from lastwords.worker import Worker
 
 
 class TimeIsUp(Exception):  # noqa: N818 - what an application might call it
@@ -282,14 +284,23 @@ from lastwords import DurableHandler
 
 class TimeIsUp(TimeoutError): pass
 armed, stop, returned, nested, escaped = False, False, [], [], 0
+inside = 0
 def handler(signum, frame):
-    dice = random.random()
-    if dice < .3:
-        text = "nested %d" % len(nested)
-        log.warning(text)
-        nested.append(text)
-    if armed and dice > .6:
-        raise TimeIsUp
+    global inside, armed
+    if inside > 3:
+        return  # or they would pile up without end
+    inside += 1
+    try:
+        dice = random.random()
+        if dice < .3:
+            text = "nested %d" % len(nested)
+            log.warning(text)
+            nested.append(text)
+        if armed and dice > .6:
+            armed = False  # the loop is not in its try for a while
+            raise TimeIsUp
+    finally:
+        inside -= 1
 
 log = logging.Logger("t", 1)
 durable = DurableHandler(None, sys.argv[1], sync_level=sys.argv[2])
@@ -305,18 +316,21 @@ def work(mine, t):
 threads = [threading.Thread(target=work, args=(mine, t), daemon=True) for t, mine in enumerate(others)]
 for thread in threads:
     thread.start()
+log.info("first")
+time.sleep(0.2)  # what interrupts threading.Thread.start() is another test
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 end, i = time.monotonic() + 3, 0
+def once():
+    global armed
+    armed = True
+    log.info("main %d", i)
+    returned.append("main %d" % i)
+    armed = False
 while time.monotonic() < end:
     i += 1
     try:
-        armed = True
-        try:
-            log.info("main %d", i)
-            returned.append("main %d" % i)
-        finally:
-            armed = False
+        once()
     except TimeIsUp:
         escaped += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -336,3 +350,54 @@ def test_a_storm_of_signals_beside_busy_threads(children, tmp_path, sync_level):
     assert not hung
     assert set(returned) <= set(messages(tmp_path / "j.db"))
     assert "lastwords" not in err
+
+
+@pytest.mark.parametrize("when", ["before it runs", "after it runs"])
+def test_a_thread_whose_start_was_interrupted_is_there_once(monkeypatch, on_signal, poll, when):
+    """Before: the next start does it. After: the next start finds it, and does not start a second one."""
+    ran, end = [], threading.Event()
+    worker = Worker("worker")
+
+    def run(name):
+        ran.append(name)
+        end.wait(30)
+
+    strike = on_signal(raises(TimeIsUp))
+    real = threading.Thread.start
+
+    def interrupted(thread):
+        if when == "after it runs":
+            real(thread)
+            assert poll(lambda: ran)
+        strike()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(TimeIsUp):
+            worker.start(run, "first")
+    assert worker.start(run, "second")
+    assert poll(lambda: ran and sum(t.name == "worker" for t in threading.enumerate()) == 1)
+    try:
+        assert ran == ["second" if when == "before it runs" else "first"]
+        assert worker.thread.is_alive()
+    finally:
+        end.set()
+        worker.thread.join(10)
+
+
+def test_a_courier_whose_start_was_interrupted_delivers(tmp_path, monkeypatch, on_signal, poll):
+    """With the next record: the first call had not returned."""
+    got = []
+    monkeypatch.setattr(process, "THREADS_END_EARLY", False)  # else it is there already
+    handler = DurableHandler(lambda entries: got.extend(e.message for e in entries), tmp_path / "j.db")
+    log = logging.Logger("t", 1)
+    log.addHandler(handler)
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "start", on_signal(raises(TimeIsUp)))
+        with pytest.raises(TimeIsUp):
+            log.error("x")
+        with pytest.raises(TimeIsUp):
+            handler._engine.courier.wake()
+    log.error("y")
+    assert poll(lambda: got[-1:] == ["y"])
+    handler.close()

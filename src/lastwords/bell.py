@@ -12,21 +12,25 @@ A bell does not survive a fork: make a new one in the child.
 
 from __future__ import annotations
 
+from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Bell:
     """Rings are not counted: many rings before a wait wake it once."""
 
-    __slots__ = ("_rings", "_set")
+    __slots__ = ("_rings", "_set", "ring")
 
     def __init__(self) -> None:
         self._rings: SimpleQueue[None] = SimpleQueue()
         self._set = False
-
-    def ring(self) -> None:
-        """Wake the waiter, now or at its next wait. Never blocks; safe in ``__del__`` and signal handlers."""
-        self._rings.put(None)
+        # Wakes the waiter, now or at its next wait. Never blocks; safe in ``__del__`` and signal handlers. All of it
+        # is C code, so that no signal handler gets between the caller's decision to ring and the ring, and raises.
+        self.ring: Callable[[], None] = partial(self._rings.put, None)
 
     def set(self) -> None:
         """Ring for good: every later wait returns at once."""

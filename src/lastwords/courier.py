@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,10 @@ from .errors import JournalError
 from .journal import Fenced
 from .lease import Lease
 from .store import is_damage
+from .worker import Worker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from .journal import Journal
@@ -62,8 +63,7 @@ class Courier:
         self._on_settled = on_settled
         self._on_damage = on_damage
         self._knobs = knobs
-        self._thread: threading.Thread | None = None
-        self._starting = False
+        self._worker = Worker("lastwords-courier")
         self._target_closed = False
         self._closing = False  # all is delivered or left, only the target is still to be closed
         self._reset()
@@ -90,29 +90,24 @@ class Courier:
     @property
     def thread(self) -> threading.Thread | None:
         """The thread while it lives."""
-        thread = self._thread
+        thread = self._worker.thread
         return thread if thread is not None and thread.is_alive() else None
 
     def wake(self) -> None:
         """Something was committed, or a pause is to be cut short. Safe in signal handlers; never blocks for long."""
         self.asleep = False
-        if self._thread is None:
-            self._start()
-        else:
-            self.bell.ring()
+        try:
+            if self._worker.thread is None:
+                self._start()
+            else:
+                self.bell.ring()
+        except BaseException:  # a signal handler's: the next record is to try again
+            self.asleep = True
+            raise
 
     def _start(self) -> None:
-        if self._starting or self._ending or process.is_passive():
-            return
-        self._starting = True
-        try:
-            thread = threading.Thread(target=self._run, name="lastwords-courier", daemon=True)
-            thread.start()
-            self._thread = thread
-        except RuntimeError:
+        if not (self._ending or process.is_passive() or self._worker.start(self._run)):
             self.asleep = True  # the interpreter is ending: join() drains inline
-        finally:
-            self._starting = False
 
     def retire(self) -> None:
         """End when the target has been offered what is pending, once. Takes no lock; safe in ``__del__``."""
@@ -121,7 +116,7 @@ class Courier:
 
     def finish(self, deadline: float) -> None:
         """End at ``deadline`` (``time.monotonic()``) at the latest; returns at once."""
-        if self._thread is None and self._may_be_pending():
+        if self._worker.thread is None and self._may_be_pending():
             self._start()
         self.delivery.deadline = deadline
         self.delivery.hurry = True
@@ -130,7 +125,7 @@ class Courier:
 
     def join(self, deadline: float) -> None:
         """Wait for the thread until ``deadline``; deliver inline if there is none. A hung target is left behind."""
-        thread = self._thread
+        thread = self._worker.thread
         if thread is None:
             self._drain_inline()
             return
@@ -164,14 +159,13 @@ class Courier:
 
     def _waiters_served(self) -> bool:
         """False if nobody but the caller can deliver."""
-        return self._thread is not None or process.is_passive() or self._ending
+        return self._worker.thread is not None or process.is_passive() or self._ending
 
     def after_fork_in_child(self) -> None:
         """The thread and the lease stayed in the parent; the target starts afresh at its next use."""
         self.delivery.lease.forget()
         self._target.after_fork_in_child()
-        self._thread = None
-        self._starting = False
+        self._worker.forget()
         self._reset()
 
     # --- the thread ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from .bell import Bell
 from .errors import JournalError
 from .journal import Journal
 from .store import is_damage
+from .worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,8 +171,7 @@ class Keeper:
         self._on_stray = on_stray
         self._backfill = wal.Backfill(store)
         self._bell = Bell()
-        self._thread: threading.Thread | None = None
-        self._starting = False
+        self._worker = Worker("lastwords-keeper")
         self._resting = True  # it waits, and a record to be synced must wake it
         self._idle = True  # it waits for a minute: for something to prune, too
         self._quiet = False  # no record came since the last look
@@ -187,8 +187,9 @@ class Keeper:
 
     def nudge(self) -> None:
         """There is something to sync, or trouble. Takes no lock; safe in a signal handler."""
-        if self._thread is None:
-            self._start()
+        if self._worker.thread is None:
+            if not process.is_passive():
+                self._worker.start(self._run, self._bell)  # if the interpreter is ending, the exit pass syncs
         elif self._resting:
             self._resting = False
             self._bell.ring()
@@ -216,29 +217,15 @@ class Keeper:
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
-        thread = self._thread
+        thread = self._worker.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
-    def _start(self) -> None:
-        if self._starting or process.is_passive():
-            return
-        self._starting = True
-        try:
-            thread = threading.Thread(target=self._run, args=(self._bell,), name="lastwords-keeper", daemon=True)
-            thread.start()
-            self._thread = thread
-        except RuntimeError:
-            pass  # the interpreter is ending: the exit pass syncs
-        finally:
-            self._starting = False
-
     def after_fork_in_child(self) -> None:
         """The thread stayed in the parent."""
         self._bell = Bell()
-        self._thread = None
-        self._starting = False
+        self._worker.forget()
         self._resting = self._idle = True
 
     def _before_close(self) -> None:
