@@ -12,9 +12,9 @@ then syncs the whole WAL, so nothing logged before such a record is lost either.
 ``sync_interval``.
 
 Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
-commits at once if the connection is between two statements, FULL for simplicity; inside a transaction its ticket is
-left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that reaches the
-application (interrupt.py), and whether the rows of others are in is told by SQLite's count of changes.
+commits at once, FULL for simplicity; amid a fork, when no connection is open, on one of its own. Inside a transaction
+its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
+reaches the application (interrupt.py), and whether the rows of others are in is told by SQLite's count of changes.
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
@@ -317,14 +317,17 @@ class Committer:
 
     def _append_nested(self, ticket: Ticket) -> None:
         conn = self._store._conn
-        if conn is None or conn.in_transaction or self.trouble is not None:
+        if self.trouble is not None or (conn is not None and conn.in_transaction):
             self._left_behind = True  # the outer frame commits it before it lets go of the lock
             return
         try:
-            self._store.hold_commit_lock()  # the outer frame lets go of it
-            self._store.set_synchronous(conn, full=True)
-            self._nested += 1
-            conn.execute(_INSERT_ONE, ticket.row)
+            if conn is None:
+                self._store.commit_apart(_INSERT_ONE, ticket.row)
+            else:
+                self._store.hold_commit_lock()  # the outer frame lets go of it
+                self._store.set_synchronous(conn, full=True)
+                self._nested += 1
+                conn.execute(_INSERT_ONE, ticket.row)
         except (sqlite3.Error, JournalError, OSError) as error:
             pass_on(error)
             self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays

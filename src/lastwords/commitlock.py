@@ -47,6 +47,11 @@ class CommitLock:
         self._turn_ends = 0.0
         self.held = False
 
+    @property
+    def is_open(self) -> bool:
+        """True while there is a descriptor, which must not be when the process forks."""
+        return self._fd >= 0
+
     def hold(self) -> None:
         """Queue up. Reentrant. Raises OSError, and JournalBusy if another process is stopped inside a checkpoint."""
         if self.held:

@@ -172,14 +172,31 @@ class Store:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
         return conn
 
-    def side_connection(self) -> sqlite3.Connection:
-        """Another connection to the same file, for the keeper; closed by who asked for it, and before any fork."""
-        conn = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
+    def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
+        """Another connection to the same file; closed by who asked for it, and before any fork."""
+        conn = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        conn.execute("PRAGMA wal_autocheckpoint=0")
         _sync_for_real(conn)
         if place.identify(self.path) != self.identity:
             conn.close()
             raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
         return conn
+
+    def commit_apart(self, statement: str, row: tuple[float, int, str, int]) -> None:
+        """Commit FULL while there is no connection and none may stay open: amid a fork, or an opening (lock held)."""
+        lock = self.commit_lock
+        was_open, was_held = lock.is_open, lock.held
+        conn = self.side_connection(self.lock_timeout / 2)
+        try:
+            lock.hold()
+            conn.execute("PRAGMA synchronous=FULL")
+            conn.execute(statement, row)
+        finally:
+            conn.close()
+            if not was_held:
+                lock.drop()
+            if not was_open:
+                lock.close()
 
     @property
     def is_open(self) -> bool:

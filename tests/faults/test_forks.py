@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 
+from lastwords import Journal
 from lastwords.lease import holder
 
 FORKS = """
@@ -123,3 +124,48 @@ def test_a_child_does_not_hold_its_killed_parents_lease(children, tmp_path, poll
         assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
     finally:
         os.killpg(child.pid, signal.SIGKILL)
+
+
+AMID = """
+import logging, os, sys
+where, path = sys.argv[1:]
+log = logging.Logger("t", 1)
+def last_words():
+    if not armed:
+        return
+    log.info("info")
+    log.error("amid the fork")
+    if where == "parent goes on":
+        return
+    os.write(1, b"logged")
+    os._exit(0)
+armed = False
+# Registered before lastwords' own hooks, so it runs while those hold everything closed.
+os.register_at_fork(**{"after_in_child" if where == "child" else "before": last_words})
+from lastwords import DurableHandler
+log.addHandler(DurableHandler(None, path))
+log.info("before")
+armed = True
+child = os.fork()
+armed = False
+log.info("after")
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+os.write(1, b"logged")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("where", ["parent", "child", "parent goes on"])
+def test_a_record_logged_amid_a_fork_is_there_when_the_call_returns(children, tmp_path, where):
+    """A signal handler may run while the fork hooks have every connection closed, and may end the process."""
+    process = children.start(AMID, where, tmp_path / "j.db")
+    out, err = process.communicate(timeout=30)
+    assert out == b"logged" * (2 if where == "child" else 1), err
+    with Journal(tmp_path / "j.db") as journal:
+        seen = [entry.message for entry in journal.entries()]
+    # In "child" the parent logs "after", in "parent goes on" both do.
+    assert seen[:1] == ["before"]
+    assert seen.count("info") == seen.count("amid the fork") == 1
+    assert seen.count("after") == {"parent": 0, "child": 1, "parent goes on": 2}[where]
