@@ -1,5 +1,6 @@
 """The commit lock: one at a time, in turns, and nobody waits for ever for a process that is stopped."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -8,8 +9,10 @@ import time
 
 import pytest
 
-from lastwords import commitlock
+from lastwords import commitlock, wal
 from lastwords.commitlock import CommitLock
+from lastwords.errors import JournalBusy
+from lastwords.store import Store
 
 WORKER = """
 import sys, time
@@ -106,3 +109,112 @@ def test_the_turnstile_is_left_alone_when_nobody_else_comes(path, monkeypatch):
         time.sleep(0.0001)
     assert 6 <= len(calls) <= 8
     lock.close()
+
+
+HOLDER = """
+import fcntl, os, sys
+from lastwords.commitlock import CHECKPOINT, TURNSTILE, CommitLock
+lock = CommitLock(sys.argv[1], 1.0)
+lock.hold()
+if sys.argv[2] == "checkpoint":
+    lock.mark_checkpointing(running=True)
+if sys.argv[2] == "turnstile":
+    lock.drop()
+    assert lock._try_byte(TURNSTILE)
+print("ready", flush=True); sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(children, path):
+    def start(what):
+        child = children.start(HOLDER, path, what, stdin=subprocess.PIPE)
+        assert child.stdout.readline() == b"ready\n"
+        return child
+
+    return start
+
+
+def test_a_lock_that_was_passed_by_is_taken_as_soon_as_it_is_free(holder, path):
+    """Who is passed by may come back: what goes on without the lock then would race with it."""
+    child, lock = holder("commit"), CommitLock(path, 0.2)
+    lock.hold()
+    assert lock.held
+    assert not lock.owned, "passed by"
+    lock.drop()
+    lock.hold()
+    assert not lock.owned, "still, and at once"
+    lock.drop()
+    child.kill()
+    child.wait(10)
+    for _ in range(3):
+        lock.hold()
+        assert lock.owned
+        lock.drop()
+
+
+def test_nothing_checkpoints_without_owning_the_lock(tmp_path, monkeypatch):
+    """On SQLite with the WAL-reset bug; elsewhere a stopped process is no reason to let the WAL grow."""
+    with contextlib.closing(Store(str(tmp_path / "j.db"))) as store:
+        with store.lock, store.writing() as conn:
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('a', 'b')")
+        real = CommitLock.hold
+
+        def passed_by(self):
+            real(self)
+            self.owned = False
+
+        monkeypatch.setattr(wal, "wal_reset_is_safe", lambda: False)
+        with monkeypatch.context() as patched:
+            patched.setattr(CommitLock, "hold", passed_by)
+            assert not wal.checkpoint(store, shrink=True)
+            patched.setattr(wal, "wal_reset_is_safe", lambda: True)
+            assert wal.checkpoint(store, shrink=True)
+        assert wal.checkpoint(store, shrink=True)
+
+
+def test_a_process_stopped_in_the_turnstile_delays_its_siblings_once(holder, path):
+    """Not each of their commits, for as long as it is stopped."""
+    child, lock = holder("turnstile"), CommitLock(path, 1.0)
+    lock._crowded = commitlock.CROWDED
+    waits = []
+    for _ in range(8):
+        began = time.monotonic()
+        lock.hold()
+        waits.append(time.monotonic() - began)
+        assert lock.owned
+        lock.drop()
+        time.sleep(0.005)
+    assert waits[0] > 0.4, "the control: it was in the way"
+    assert max(waits[1:]) < 0.3, waits
+    child.kill()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_killed_checkpoint_leaves_no_mark(holder, path, killed):
+    """Else a stopped commit would be taken for a stopped checkpoint, which is not passed by."""
+    child = holder("checkpoint")
+    if killed:
+        child.kill()
+        child.wait(10)
+        holder("commit")
+    lock = CommitLock(path, 0.2)
+    if killed:
+        lock.hold()
+        assert not lock.owned
+    else:
+        with pytest.raises(JournalBusy):
+            lock.hold()
+
+
+def test_a_checkpoint_of_this_process_is_not_passed_by_either(holder, path):
+    """Its POSIX lock does not keep the process itself out."""
+    first, second = CommitLock(path, 0.2), CommitLock(path, 0.2)
+    first.hold()
+    first.mark_checkpointing(running=True)
+    with pytest.raises(JournalBusy):
+        second.hold()
+    first.mark_checkpointing(running=False)
+    second.hold()
+    assert not second.owned
+    first.drop()

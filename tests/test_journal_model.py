@@ -185,7 +185,7 @@ def test_a_seq_is_never_used_twice(tmp_path):
     journal = Journal(store)
 
     def append():
-        with store.writing() as conn:
+        with store.lock, store.writing() as conn:
             return conn.execute(
                 "INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("x")
             ).lastrowid
@@ -196,7 +196,7 @@ def test_a_seq_is_never_used_twice(tmp_path):
     assert upkeep.prune_slice(store, 0.0) == 2
     assert append() == 4
 
-    with store.writing() as conn:  # the naive version
+    with store.lock, store.writing() as conn:  # the naive version
         conn.execute("DELETE FROM entries")
     assert append() == 1
 
@@ -207,7 +207,7 @@ def test_an_epoch_begins_with_another_file_or_boot(tmp_path, monkeypatch):
 
     def first_new_id(path):
         store = Store(str(path))
-        with store.writing() as conn:
+        with store.lock, store.writing() as conn:
             seq = conn.execute(
                 "INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("x")
             ).lastrowid
@@ -265,7 +265,7 @@ def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_pat
 def test_the_view_is_readable_with_plain_sqlite3(tmp_path):
     """id, time, level name, logger, message and state, without this package."""
     store = Store(str(tmp_path / "j.db"))
-    with store.writing() as conn:
+    with store.lock, store.writing() as conn:
         conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("hello"))
     ids = [r.id for r in Journal(store).read(0, 10)]
     store.close()

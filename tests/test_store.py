@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from lastwords import Journal, JournalError, place
+from lastwords.codes import wal_reset_is_safe
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
-from lastwords.store import FORMAT, Store, wal_reset_is_safe
+from lastwords.store import FORMAT, Store
 
 
 def fingerprint(folder):
@@ -97,7 +98,7 @@ def test_a_foreign_owner_is_refused_and_root_is_not(tmp_path):
         os.chown(p, 1234, 1234)
     (tmp_path / "j.db.commit").unlink()
     store = Store(str(path))
-    with store.writing():
+    with store.lock, store.writing():
         pass
     for name in ("j.db.commit", "j.db-wal"):
         status = (tmp_path / name).stat()

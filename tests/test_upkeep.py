@@ -16,7 +16,7 @@ def fill(store, count, level=20, size=200, start=0):
     rows = []
     for i in range(start, start + count):
         rows.append(record.encode(logging.LogRecord("x", level, "/x.py", 1, f"m{i} " + "x" * size, (), None, "f")))
-    with store.transaction() as conn:
+    with store.lock, store.transaction() as conn:
         conn.executemany("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", rows)
 
 
@@ -239,3 +239,79 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
     (tmp_path / "d").mkdir()
     out, _, _ = children.run(code, tmp_path / "d" / "j.db", how)
     assert int(out) == (12 if how == "removed" else 2)
+
+
+def test_a_long_wal_is_no_reason_to_drop_what_is_pending(tmp_path, poll):
+    """A reader keeps it from being cut; dropping entries would only make it longer."""
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05, max_bytes=4 * 2**20)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.info("first")
+    reader = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM entries").fetchall()
+    for i in range(2_000):
+        log.info("m%d %s", i, "x" * 400)
+    store = handler._engine.store
+    assert poll(lambda: not handler._engine.committer.dirty)
+    for _ in range(3):
+        handler._engine.keeper.tick()
+    assert wal.file_size(store) > 4 * 2**20, "the control: it is beyond max_bytes"
+    assert handler.stats().pending == 2_001
+    assert handler.stats().dropped == 0
+    reader.close()
+    handler.close()
+
+
+@pytest.mark.parametrize("created", [4e9, 1e18, "soon", ""])
+def test_an_entry_of_another_time_does_not_stop_pruning(tmp_path, created):
+    """The clock was set back, or the row is damaged: what lies behind it is pruned all the same."""
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 200)
+    with store.lock, store.transaction() as conn:
+        conn.execute("UPDATE entries SET created = ? WHERE seq = 1", (created,))
+    journal.settle(journal.cursor(), 200, 200)
+    while upkeep.prune_slice(store, 0.0):
+        pass
+    with store.lock, store.reading() as conn:
+        assert conn.execute("SELECT count(*), max(seq) FROM entries").fetchone() == (1, 200)
+
+
+def test_the_keeper_survives_whatever_a_journal_holds(tmp_path, poll, capfd, monkeypatch):
+    """Nobody else syncs, retries or checkpoints."""
+    handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+
+    def unforeseen(store):
+        raise TypeError("not an error of SQLite")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upkeep.rescue, "rescue_if_replaced", unforeseen)
+        log.info("a")
+        said = []
+        assert poll(lambda: said.append(capfd.readouterr().err) or "not an error of SQLite" in "".join(said), 5), said
+    log.info("b")
+    assert poll(lambda: not handler._engine.committer.dirty, 5)
+    handler.close()
+
+
+def test_what_is_shed_in_the_couriers_hands_is_counted_once(tmp_path):
+    """Else pending would be too low, and what is left would wait for the next record."""
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 1_500, level=10)
+    journal.mark(journal.cursor(), upto=0, delivered=1, ahead=[1_400])  # a probe, accepted
+    cursor = journal.cursor()
+    with store.lock, store.transaction() as conn:
+        conn.execute("DELETE FROM entries WHERE seq = 1450")  # what shed() does, to an entry that is being probed
+        conn.execute("UPDATE cursor SET consumed = consumed + 1")
+    journal.mark(cursor, upto=0, delivered=1, ahead=[1_450])
+    with store.lock, store.reading() as conn:
+        left = conn.execute("SELECT count(*) FROM entries WHERE seq NOT IN (SELECT seq FROM ahead)").fetchone()[0]
+    assert journal.stats().pending == left == 1_498
+    # And a count that is off, for whatever reason, hides nothing.
+    with store.lock, store.transaction() as conn:
+        conn.execute("UPDATE cursor SET consumed = 99999")
+    assert journal.has_pending()

@@ -163,7 +163,7 @@ def line_of(tmp_path, count):
     from lastwords.store import Store
 
     store = Store(str(tmp_path / "j.db"))
-    with store.transaction() as conn:
+    with store.lock, store.transaction() as conn:
         for i in range(count):
             row = record.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i}", (), None))
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)

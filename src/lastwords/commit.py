@@ -32,11 +32,11 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
-from . import process
+from . import process, rescue
+from .codes import is_damage
 from .errors import JournalError
 from .interrupt import pass_on
 from .memory import MemoryBuffer
-from .store import is_damage
 from .ticket import Ticket
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .memory import Row
     from .store import Store
 
-MAX_BATCH = 500  # rows in one statement; 4 variables each, SQLite takes 32,766
+MAX_BATCH = 240  # rows in one statement; 4 variables each, SQLite takes 999 (32,766 from 3.32 on)
 TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
@@ -122,11 +122,14 @@ class Committer:
         if self._leader or store.lock._is_owned():  # type: ignore[attr-defined]
             self._append_queued(row)
             return
-        # Nobody leads: commit without a ticket. No thread switch falls between this test and this claim.
+        # Nobody leads: commit without a ticket. If two threads claim it at once, the lock decides.
         self._leader = get_ident()
         try:
             with store.lock:
                 self._append_first(store, row)
+        except BaseException:
+            self._on_trouble()  # the keeper is to look: an interrupt may have left the commit lock held
+            raise
         finally:
             self._leader = 0
         if self._arrived:
@@ -168,7 +171,7 @@ class Committer:
                 self._enter_trouble(error)
             return False
         self._committed(1, full=full)
-        if not full:
+        if not full and store.commit_lock.owned:
             store.snapshot.committed(conn)
         return True
 
@@ -301,6 +304,8 @@ class Committer:
         self.committed += rows
         if full:
             self.dirty = False
+            if rescue.is_replaced(self._store):  # a stat, beside a sync: else nobody would look while all are synced
+                self._on_trouble()
             self._synced += rows
             if self._synced >= TELL_SYNCED:
                 self._synced = 0
@@ -336,11 +341,16 @@ class Committer:
         self.committed += 1
 
     def _commit_left_behind(self) -> None:
-        """Before the lock is let go: what nested calls left on the line."""
-        self._left_behind = False
-        if self._arrived and self._store._conn is not None and not self._store._conn.in_transaction:
-            while self._waiting():
-                self._lead()
+        """Before the lock is let go: what nested calls left on the line, and not all that arrives meanwhile."""
+        conn = self._store._conn
+        if self._left_behind and conn is not None and not conn.in_transaction:
+            self._left_behind = False
+            try:
+                for ticket in self._snapshot_of_arrived():
+                    self._lead_until(ticket)
+            except BaseException:
+                self._left_behind = True  # the next to let go of the lock does the rest
+                raise
 
     # --- trouble ------------------------------------------------------------------------------------------
 
@@ -371,17 +381,23 @@ class Committer:
             return True
         before = self._memory.count
         while True:
-            # The store's lock too: the leader that found the trouble holds it until its records are in memory.
-            with self._store.lock, self._memory_lock:
-                rows = self._memory.oldest(self._retry_rows)
-                if not rows:
-                    self.trouble = None
-                    lost = self.overflowed
-                    break
-            if not self._retry_batch(rows, patience):
-                self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
-                return False
-            self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
+            # All in one hold of the store's lock: the leader that found the trouble holds it until its records are in
+            # memory, and another thread's retry must not commit the same rows.
+            with self._store.lock:
+                if not self._memory_lock.acquire(timeout=1):
+                    return False  # its holder may be a signal handler's outer frame, and wait for the store
+                try:
+                    rows = self._memory.oldest(self._retry_rows)
+                    if not rows:
+                        self.trouble = None
+                        lost = self.overflowed
+                        break
+                finally:
+                    self._memory_lock.release()
+                if not self._retry_batch(rows, patience):
+                    self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
+                    return False
+                self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
         process.say(
             f"journal {self._store.path} takes records again; {before:,} waited in memory"
             + (f", {lost:,} did not fit and are lost" if lost else ", none is lost")
@@ -389,26 +405,26 @@ class Committer:
         return True
 
     def _retry_batch(self, rows: list[Row], patience: float) -> bool:
-        with self._store.lock:
+        try:
+            conn = self._store.connection()
+            conn.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
             try:
-                conn = self._store.connection()
-                conn.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
-                try:
-                    self._store.hold_commit_lock()
-                    full = max(row[1] for row in rows) >= self._sync_level
-                    self._insert(conn, rows, full=full)
-                    self._committed(len(rows), full=full)
-                finally:
-                    conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
-            except (sqlite3.Error, JournalError, OSError) as error:
-                self.trouble = str(error)
-                if is_damage(error):
-                    self._store.damaged = str(error)
-                return False
+                self._store.hold_commit_lock()
+                full = max(row[1] for row in rows) >= self._sync_level
+                self._insert(conn, rows, full=full)
+                self._committed(len(rows), full=full)
             finally:
-                self._store.drop_commit_lock()
-            with self._memory_lock:
-                self._memory.remove(rows)
+                conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
+            self.trouble = str(error)
+            if is_damage(error):
+                self._store.damaged = str(error)
+            return False
+        finally:
+            self._store.drop_commit_lock()
+        with self._memory_lock:
+            self._memory.remove(rows)
         return True
 
     def take_overflow(self) -> dict[int, int]:

@@ -10,7 +10,7 @@ on one byte of the same file, and keeps it until the lock is its own. There is o
 
 A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
 its siblings. A stopped *commit* is passed by: SQLite's own lock still guards the file. A stopped *checkpoint* is not,
-because of that bug; which of the two it is, the first byte of the lock file says.
+because of that bug; which of the two it is, a lock on another byte says, which a killed process takes along.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import fcntl
 import os
 import random
 import time
-from contextlib import suppress
 
 from . import place
 from .errors import JournalBusy
 
 SUFFIX = ".commit"
-CHECKPOINTING = b"C"
 PASS_BY_SECONDS = 10.0  # between two waits for a holder that does not move
-TURNSTILE = 1  # the byte
+TURNSTILE = 1  # the byte that whoever goes next has locked
+CHECKPOINT = 2  # the byte that a checkpoint has locked
+_own_checkpoints: set[str] = set()  # the journals of this process: its own POSIX locks do not keep it out
 CROWDED = 20  # turns without waiting, after which the turnstile is not used any more
 TURN_SECONDS = 0.001  # for which who has had the lock may come back without
 NEXT_SECONDS = 0.0001  # between two tries of the one in the turnstile
@@ -45,7 +45,9 @@ class CommitLock:
         self._pass_by_until = 0.0
         self._crowded = 0
         self._turn_ends = 0.0
-        self.held = False
+        self._blocked_until = 0.0  # the turnstile, by one who is stopped in it
+        self.held = False  # go on: it is ours, or was passed by
+        self.owned = False  # it is ours
 
     @property
     def is_open(self) -> bool:
@@ -58,9 +60,9 @@ class CommitLock:
             return
         if self._fd < 0:
             self._fd = place.open_side_file(self._journal, SUFFIX)
-            self._reserve()
-        if (self._crowded and time.monotonic() > self._turn_ends) or not self._try():
-            self._queue()
+        self.owned = not (self._crowded and time.monotonic() > self._turn_ends) and self._try()
+        if not self.owned:
+            self.owned = self._queue()
             self._turn_ends = time.monotonic() + TURN_SECONDS
         self.held = True
 
@@ -69,69 +71,77 @@ class CommitLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        self._pass_by_until = 0.0
         return True
 
-    def _try_turnstile(self) -> bool:
+    def _try_byte(self, byte: int) -> bool:
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, TURNSTILE)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
         except OSError as error:
             if error.errno in {errno.EAGAIN, errno.EACCES}:
                 return False
             raise
         return True
 
-    def _reserve(self) -> None:
-        """The byte must be there before the disk is full: a checkpoint may be what makes room."""
-        with suppress(OSError):
-            if os.fstat(self._fd).st_size == 0:
-                os.pwrite(self._fd, b"-", 0)
-
-    def _queue(self) -> None:
-        if time.monotonic() < self._pass_by_until:
-            return  # found stopped a moment ago: wait for it once, not for each record
-        turn = self._try_turnstile()
+    def _queue(self) -> bool:
+        """True if the lock is ours, False if its holder is passed by."""
+        now = time.monotonic()
+        if now < self._pass_by_until:  # found stopped a moment ago: wait for it once, not for each record
+            return self._try()
+        turn = now < self._blocked_until or self._try_byte(TURNSTILE)
         try:
             if turn and self._try():
                 self._crowded = max(0, self._crowded - 1)
-                return
+                return True
             self._crowded = CROWDED
-            self._wait(turn=turn)
+            return self._wait(turn=turn)
         finally:  # not ours, perhaps: then it does nothing
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, TURNSTILE)
+            self._give_byte(TURNSTILE)
 
-    def _wait(self, *, turn: bool) -> None:
+    def _give_byte(self, byte: int) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
+
+    def _wait(self, *, turn: bool) -> bool:
         began = time.monotonic()
         while True:
             pause = NEXT_SECONDS if turn else QUEUE_SECONDS
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             waited = time.monotonic() - began
-            turn = turn or self._try_turnstile()
+            turn = turn or self._try_byte(TURNSTILE)
             # Whoever is in the turnstile may be stopped, too.
             if (turn or waited > self._timeout / 2) and self._try():
-                return
+                if not turn:
+                    self._blocked_until = time.monotonic() + PASS_BY_SECONDS
+                    self._crowded = 0
+                return True
             if waited > self._timeout:
                 self._give_up()
-                return
+                return False
 
     def _give_up(self) -> None:
-        if os.pread(self._fd, 1, 0) == CHECKPOINTING:
+        if self._journal in _own_checkpoints or not self._try_byte(CHECKPOINT):
             raise JournalBusy(self._journal, "another process is stopped inside a checkpoint", "see `ps` for state T")
+        self._give_byte(CHECKPOINT)
         self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
 
     def drop(self) -> None:
         """Let the next one in."""
         if self.held:
-            self.held = False
+            self.held = self.owned = False
             if self._fd >= 0:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def mark_checkpointing(self, *, running: bool) -> None:
         """Tell those who wait what they wait for."""
-        with suppress(OSError):  # a full disk, and no byte reserved: a stopped checkpoint is then passed by
-            os.pwrite(self._fd, CHECKPOINTING if running else b"-", 0)
+        if running:
+            _own_checkpoints.add(self._journal)
+            self._try_byte(CHECKPOINT)
+        else:
+            self._give_byte(CHECKPOINT)
+            _own_checkpoints.discard(self._journal)
 
     def close(self) -> None:
         """Give up the descriptor, and the lock with it."""
-        fd, self._fd, self.held = self._fd, -1, False
+        fd, self._fd, self.held, self.owned = self._fd, -1, False, False
         if fd >= 0:
             os.close(fd)

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 
 from . import process
 from .bell import Bell
+from .codes import is_damage
 from .delivery import Delivery, Outcome, describe
 from .errors import JournalError
 from .journal import Fenced
 from .lease import Lease
-from .store import is_damage
 from .worker import Worker
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from . import place, process, salvage
+from . import place, process, rescue, salvage
 from .commit import Committer
 from .courier import Courier
 from .errors import JournalDamaged, JournalError
@@ -170,8 +170,9 @@ class Engine:
         return self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
 
     def sync(self) -> None:
-        """What is journaled is on the medium; trouble is the keeper's to report."""
+        """What is journaled is on the medium, in the file at the path; trouble is the keeper's to report."""
         try:
+            rescue.rescue_if_replaced(self.store)
             if self.committer.trouble is not None:
                 self.committer.retry()
             if self.committer.dirty:
@@ -189,8 +190,13 @@ class Engine:
         """See :meth:`lastwords.DurableHandler.drain`."""
         if process.is_delivering():
             return False
-        newest = self.journal.newest_seq()
         deadline = float("inf") if timeout is None else process.deadline_within(timeout)
+        while self.committer.buffered:  # logged before, so it is to be settled, too
+            if time.monotonic() >= deadline:
+                return False
+            self.keeper.nudge()
+            time.sleep(0.05)
+        newest = self.journal.newest_seq()
 
         def done() -> bool:
             return not self.journal.has_pending_up_to(newest)
@@ -231,9 +237,9 @@ class Engine:
         if process.is_delivering():
             deadline = time.monotonic()  # closed by the target's own code: do not wait for oneself
         self.finish(deadline)
+        self.committer.sync_all()  # before the last sync: what comes after it is synced by its caller
         self.join(deadline)
         self.keeper.stop()
-        self.committer.sync_all()
         idle = self.courier is None or self.courier.thread is None
         if idle and self.keeper.join(0.5):
             self._close_store()  # a record that is logged later opens it again

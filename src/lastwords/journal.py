@@ -52,6 +52,11 @@ READ_ROWS = 50  # in one hold of the lock: some 50 us
 _ROW = "seq, created, level, CAST(payload AS BLOB), checksum, id"
 
 
+def _count_gone(conn: sqlite3.Connection, seqs: list[int]) -> int:
+    there = "SELECT 1 FROM entries WHERE seq = ?"
+    return sum(conn.execute(there, (seq,)).fetchone() is None for seq in seqs)
+
+
 class Journal:
     """An existing journal, opened to look at it or to work on it. Thread-safe and fork-safe.
 
@@ -95,7 +100,7 @@ class Journal:
 
     def cursor(self) -> Cursor:
         """The cursor row."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             row = conn.execute("SELECT settled, fence, attempts, probe, failed_at FROM cursor").fetchone()
         if row is None:
             raise JournalError(self.path, "has no cursor row", "see `lastwords doctor`")
@@ -103,7 +108,7 @@ class Journal:
 
     def newest_seq(self) -> int:
         """The seq of the newest row, 0 if there is none."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             newest: int = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         return newest
 
@@ -125,7 +130,7 @@ class Journal:
         return rows
 
     def _fetch(self, after: int, most: int, beyond: int) -> list[tuple[int, float, int, bytes, int, str | None]]:
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             return conn.execute(
                 f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
                 " ORDER BY seq LIMIT ? OFFSET ?",
@@ -134,7 +139,7 @@ class Journal:
 
     def newest_pending(self, after: int) -> StoredRow | None:
         """The last pending row, or None."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             rows = conn.execute(
                 f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
                 " ORDER BY seq DESC LIMIT 1",
@@ -144,15 +149,16 @@ class Journal:
 
     def has_pending(self) -> bool:
         """True if anything waits for delivery."""
-        with self.store.reading() as conn:
-            pending: int = conn.execute(
-                "SELECT coalesce((SELECT max(seq) FROM entries), 0) > (SELECT consumed FROM cursor)"
-            ).fetchone()[0]
-        return bool(pending)
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT 1 FROM entries WHERE seq > (SELECT settled FROM cursor)"
+                " AND seq NOT IN (SELECT seq FROM ahead) LIMIT 1"
+            ).fetchone()
+        return row is not None
 
     def oldest_settled(self) -> float | None:
         """When the oldest entry that a prune may delete was logged (unix seconds), or None."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             row = conn.execute(
                 "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
                 " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
@@ -163,7 +169,7 @@ class Journal:
 
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             row = conn.execute(
                 "SELECT 1 FROM entries WHERE seq > (SELECT settled FROM cursor) AND seq <= ?"
                 " AND seq NOT IN (SELECT seq FROM ahead) LIMIT 1",
@@ -175,7 +181,7 @@ class Journal:
 
     def stats(self, *, buffered: int = 0, overflowed: int = 0) -> Stats:
         """The journal in numbers; a few microseconds, whatever its size."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             row = conn.execute(
                 "SELECT (SELECT coalesce(max(seq), 0) FROM entries) - consumed, delivered,"
                 " dead, dropped, retries, (SELECT created FROM entries"
@@ -238,7 +244,7 @@ class Journal:
         span: int = 1000,
     ) -> tuple[list[StoredRow], int]:
         """The wanted rows among the next ``span``, and where to go on (-1: the end)."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             cursor = conn.execute("SELECT settled FROM cursor").fetchone()[0]
             fetched = conn.execute(
                 f"SELECT {_ROW}, seq IN (SELECT seq FROM ahead) FROM entries WHERE seq > ?"  # noqa: S608
@@ -262,7 +268,7 @@ class Journal:
 
     def settle(self, cursor: Cursor, upto: int, delivered: int) -> Cursor:
         """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`."""
-        with self.store.writing() as conn:
+        with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             done = conn.execute(
                 "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, attempts = 0,"
@@ -289,14 +295,16 @@ class Journal:
         ``ahead`` are seqs beyond the cursor that were accepted; ``buried`` may lie on either side of it.
         """
         now = time.time()
-        with self.store.transaction() as conn:
+        with self.store.lock, self.store.transaction() as conn:
+            # One that was shed in our hands has been counted.
+            counted = len(buried) + delivered - _count_gone(conn, [*ahead, *(b.seq for b in buried)])
             done = conn.execute(
                 "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, dead = dead + ?,"
                 " attempts = ?, probe = ?, failed_at = CASE WHEN ? THEN failed_at END,"
                 " last_delivery_at = CASE WHEN ? THEN ? ELSE last_delivery_at END WHERE fence = ? AND settled = ?",
                 (
                     upto,
-                    delivered + len(buried),
+                    counted,
                     delivered,
                     len(buried),
                     attempts,
@@ -343,7 +351,7 @@ class Journal:
         attempts = cursor.attempts + 1 if counts else cursor.attempts
         failed_at = (cursor.failed_at or time.time()) if attempts else None
         probe = cursor.probe if probe is None else probe
-        with self.store.writing() as conn:
+        with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             done = conn.execute(
                 "UPDATE cursor SET retries = retries + 1, last_error = ?, last_error_at = ?, attempts = ?, probe = ?,"
@@ -356,7 +364,7 @@ class Journal:
 
     def raise_fence(self) -> None:
         """Shut the former holder of the lease out (a takeover; the new lock file is held)."""
-        with self.store.writing() as conn:
+        with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             conn.execute("UPDATE cursor SET fence = fence + 1")
 
@@ -364,7 +372,7 @@ class Journal:
 
     def dead_letters(self, ids: Sequence[str] | None = None) -> list[DeadLetter]:
         """All dead letters, or those named, oldest first."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             rows = conn.execute(
                 "SELECT id, seq, created, level, payload, error, traceback, attempts, first_failed_at, buried_at"
                 " FROM dead_letters ORDER BY seq"
@@ -377,7 +385,7 @@ class Journal:
 
     def dead_keys(self) -> list[tuple[int, str]]:
         """Seq and id of all dead letters, oldest first."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             return conn.execute("SELECT seq, id FROM dead_letters ORDER BY seq").fetchall()
 
     def retry_dead(self, ids: Sequence[str] | None = None) -> int:
@@ -394,7 +402,7 @@ class Journal:
 
     def _redrive(self, ids: Sequence[str] | None, statement: str | None) -> int:
         count = 0
-        with self.store.transaction() as conn:
+        with self.store.lock, self.store.transaction() as conn:
             if ids is None:
                 ids = [row[0] for row in conn.execute("SELECT id FROM dead_letters ORDER BY seq")]
             for id_ in ids:
@@ -408,7 +416,7 @@ class Journal:
 
     def untold_drops(self) -> list[Drop]:
         """What was dropped and no record has told the target of, the most severe first."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             rows = conn.execute(
                 "SELECT level, count - told, first_at, last_at FROM drops WHERE count > told ORDER BY level DESC"
             ).fetchall()
@@ -416,7 +424,7 @@ class Journal:
 
     def tell_drops(self, row: tuple[float, int, str, int], drops: Sequence[Drop]) -> None:
         """Append the record that tells of ``drops``, and note that they were told, in one transaction."""
-        with self.store.transaction() as conn:
+        with self.store.lock, self.store.transaction() as conn:
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
             conn.executemany(
                 "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.records, drop.level) for drop in drops]
@@ -426,12 +434,12 @@ class Journal:
 
     def get_meta(self, key: str) -> str | None:
         """A value of the ``meta`` table."""
-        with self.store.reading() as conn:
+        with self.store.lock, self.store.reading() as conn:
             row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
     def set_meta(self, key: str, value: str) -> None:
         """Set a value of the ``meta`` table."""
-        with self.store.writing() as conn:
+        with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

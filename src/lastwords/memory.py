@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TypeAlias
 
 Row: TypeAlias = tuple[float, int, str, int]  # created, level, payload, checksum
 
 ROW_OVERHEAD = 150  # bytes of Python objects around a buffered payload
+
+
+def _first(rows: deque[tuple[int, Row]], most: int) -> list[tuple[int, Row]]:
+    while True:
+        try:
+            return list(islice(rows, most))
+        except RuntimeError:  # a signal handler or a finalizer that ran here logged: "deque mutated during iteration"
+            continue
 
 
 class MemoryBuffer:
@@ -35,8 +44,8 @@ class MemoryBuffer:
     def oldest(self, most: int) -> list[Row]:
         """Up to ``most`` rows in the order they came; they stay until :meth:`remove`."""
         heads: list[tuple[int, Row]] = []
-        for rows in self._levels.values():
-            heads.extend(rows[i] for i in range(min(most, len(rows))))
+        for rows in list(self._levels.values()):
+            heads.extend(_first(rows, most))
         heads.sort(key=lambda item: item[0])
         return [row for _, row in heads[:most]]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 from .errors import JournalDenied, JournalError, JournalMissing
@@ -43,7 +44,10 @@ def absolute(path: str | os.PathLike[str]) -> str:
         raise TypeError(f"journal must be a str or an os.PathLike of str, not {type(text).__name__}")
     if not text or "\0" in text:
         raise ValueError(f"journal must be the path of a file, not {text!r}")
-    return os.path.abspath(os.path.expanduser(text))
+    try:
+        return os.path.abspath(os.path.expanduser(text))
+    except FileNotFoundError as error:
+        raise JournalError(text, "the current folder no longer exists", "give an absolute path") from error
 
 
 def _printed_by(*command: str) -> str:
@@ -166,6 +170,21 @@ def create_file(path: str, mode: int) -> None:
     finally:
         os.close(fd)
     sync_folder(path)
+
+
+SIDE_FILES = ("-wal", "-shm")
+
+
+def has_side_files(path: str) -> bool:
+    """True if there is what SQLite keeps beside an open file."""
+    return any(os.path.lexists(path + suffix) for suffix in SIDE_FILES)
+
+
+def remove_side_files(path: str) -> None:
+    """Remove what SQLite kept beside a file that is gone."""
+    for suffix in SIDE_FILES:
+        with suppress(FileNotFoundError):
+            os.unlink(path + suffix)
 
 
 def sync_folder(path: str) -> None:

@@ -194,7 +194,6 @@ def exit_pass() -> None:
 # --- fork ---------------------------------------------------------------------------------------
 
 _forkables: weakref.WeakSet[Any] = weakref.WeakSet()
-_held: list[Any] = []
 _inherited_fds: set[int] = set()
 _fd_lock = threading.RLock()
 
@@ -223,58 +222,70 @@ def _snapshot(members: weakref.WeakSet[Any]) -> list[Any]:
             continue
 
 
-def _try_to_hold() -> bool:
-    members = _snapshot(_forkables)
-    for lock in [_fd_lock, *(m.fork_lock for m in members)]:
-        if not lock.acquire(timeout=0.05):
-            return False
-        _held.append(lock)
-    for member in members:
-        try:
-            member.before_fork()
-        except Exception as error:  # a hook that raises leaves the locks to nobody
-            say(f"while preparing a fork: {error!r}")
-    _held.append(members)
-    return True
+class _Fork:
+    """One fork under way: what it holds. A signal handler may fork amid another fork of its thread."""
+
+    def __init__(self) -> None:
+        self.locks: list[Any] = []
+        self.members: list[Any] = []
+
+    def hold(self) -> bool:
+        logging_lock = logging._lock  # type: ignore[attr-defined]
+        logging_lock.acquire()
+        self.locks.append(logging_lock)
+        members = _snapshot(_forkables)
+        for lock in [_fd_lock, *(m.fork_lock for m in members)]:
+            if not lock.acquire(timeout=0.05):
+                return False
+            self.locks.append(lock)
+        self.members = members
+        for member in members:
+            try:
+                member.before_fork()
+            except Exception as error:  # a hook that raises leaves the locks to nobody
+                say(f"while preparing a fork: {error!r}")
+        return True
+
+    def let_go(self) -> None:
+        while self.locks:
+            self.locks.pop().release()
+
+
+class _Forks(threading.local):
+    def __init__(self) -> None:
+        self.under_way: list[_Fork] = []
+
+
+_forks = _Forks()
 
 
 def _before_fork() -> None:
-    logging_lock = logging._lock  # type: ignore[attr-defined]
-    while True:
-        logging_lock.acquire()
-        del _held[:]
-        if _try_to_hold():
-            return
-        while _held:
-            _held.pop().release()
-        logging_lock.release()
+    fork = _Fork()
+    _forks.under_way.append(fork)
+    while not fork.hold():
+        fork.let_go()
         time.sleep(0.001)
 
 
-def _let_go() -> None:
-    while _held:
-        _held.pop().release()
-
-
 def _after_fork_in_parent() -> None:
-    _held.pop()
-    _let_go()
-    logging._lock.release()  # type: ignore[attr-defined]
+    _forks.under_way.pop().let_go()
 
 
 def _after_fork_in_child() -> None:
     global _armed_pid, _exit_deadline  # noqa: PLW0603
-    members = _held.pop()
+    # logging's own hook, registered before ours, has already made its lock anew: nothing to release.
+    for fork in _forks.under_way:
+        fork.locks = [lock for lock in fork.locks if lock is not logging._lock]  # type: ignore[attr-defined]
+    fork = _forks.under_way.pop()
     _armed_pid = 0
     _exit_deadline = None
     _finishers.clear()
     for fd in _inherited_fds:
         os.close(fd)
     _inherited_fds.clear()
-    for member in members:
+    for member in fork.members:
         member.after_fork_in_child()
-    _let_go()
-    # logging's own hook, registered before ours, has already made its lock anew: nothing to release.
+    fork.let_go()
 
 
 os.register_at_fork(

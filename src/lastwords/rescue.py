@@ -8,14 +8,14 @@ least every ``sync_interval`` while records arrive, and a fork looks before it c
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 from . import place, process
-from .errors import JournalError
 from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from .store import Store
 
 
@@ -31,14 +31,13 @@ def rescue_if_replaced(store: Store) -> bool:
     with store.lock:
         if not is_replaced(store):  # another thread was faster
             return False
-        old, epochs = store.swap_out()
+        old = store.swap_out()
         try:
-            new = store.connection()
-        except (JournalError, sqlite3.Error, OSError):
-            store.swap_back(old, epochs)  # nothing lost while this process lives; the keeper tries again
+            count = _copy(store, old.conn, old.epochs, store.connection())
+        except BaseException:
+            store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
             raise
-        count = _copy(store, old, epochs, new)
-        old.close()
+        old.conn.close()
     process.say(
         f"journal {store.path} was removed or replaced while it was open; {count:,} pending records were copied"
         " into the file that is there now"

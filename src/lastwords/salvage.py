@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import place, process
 from .commitlock import SUFFIX as COMMIT_SUFFIX
+from .errors import JournalBusy
 from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 from .store import Store
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .errors import JournalDamaged
 
 SPAN = 512  # rows in one read
+LOCK_SECONDS = 1.0  # to wait for the commit lock
 _ROW = "seq, created, level, payload, checksum, id"
 
 
@@ -156,11 +158,25 @@ def repair_open(store: Store) -> None:
             _adopt(store, aside, reason)
 
 
+def _lock_soon(fd: int, path: str) -> None:
+    """Its holder may be stopped, and callers wait for us."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _set_aside_once(path: str, identity: place.Identity | None) -> str | None:
     """Set aside the file that was found damaged; None if another process has done it meanwhile."""
     fd = place.open_side_file(path, COMMIT_SUFFIX)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock_soon(fd, path)
         if identity is None or place.identify(path) != identity:
             return None
         return set_aside(path)

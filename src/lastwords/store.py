@@ -26,37 +26,21 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import place, process
+from .codes import is_busy, is_damage, primary_code, text_of
+from .commitlock import SUFFIX as COMMIT_SUFFIX
 from .commitlock import CommitLock
 from .errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
+from .look import APPLICATION_ID, look_at, refuse_foreign
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-APPLICATION_ID = 0x4C617374  # "Last"
 FORMAT = 1  # the number of migrations
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
-
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def primary_code(error: BaseException) -> int:
-    """SQLite's primary result code of an exception, 0 if it has none."""
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-
-
-def is_busy(error: BaseException) -> bool:
-    """True if another process holds the lock: worth another try."""
-    return isinstance(error, sqlite3.Error) and primary_code(error) in _BUSY
-
-
-def is_damage(error: BaseException) -> bool:
-    """True if the file's content is to blame."""
-    return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
 
 
 def _sync_for_real(conn: sqlite3.Connection) -> None:
@@ -65,16 +49,12 @@ def _sync_for_real(conn: sqlite3.Connection) -> None:
         conn.execute("PRAGMA checkpoint_fullfsync=ON")
 
 
-def text_of(raw: bytes) -> str:
-    """Text from the file. A flipped bit may make it no UTF-8: that row is damaged, the others must be readable."""
-    return raw.decode("utf-8", "surrogateescape")
+class Swapped(NamedTuple):
+    """What belongs to a file that is no longer the journal."""
 
-
-def wal_reset_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
-    """False for the SQLite versions in which a commit may race a checkpoint (fixed in 3.51.3, 3.50.7, 3.44.6)."""
-    if version >= (3, 51, 3):
-        return True
-    return (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+    conn: sqlite3.Connection
+    epochs: list[tuple[int, str]]
+    identity: place.Identity | None
 
 
 class Store:
@@ -105,9 +85,9 @@ class Store:
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
             place.must_exist(path)
+        process.follow_forks(self)  # first: a fork in another thread must find the connection, and close it
         with self.lock:
             self.connection(create=create)
-        process.follow_forks(self)
 
     # --- the lock and the connection ---------------------------------------------------------------
 
@@ -116,33 +96,34 @@ class Store:
         """See :class:`lastwords.process.Forkable`."""
         return self.lock
 
+    # All three are used as ``with store.lock, store.reading() as conn``: the statement itself takes the lock, and gives
+    # it back whatever a signal handler raises. A generator would keep it, as long as somebody keeps the traceback.
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for SELECTs of a few microseconds."""
-        nested = self.lock._is_owned()  # type: ignore[attr-defined]
-        with self.lock:
-            try:
-                yield self.connection()
-            finally:
-                if not nested:
-                    self._release()
+        """The connection, for SELECTs of a few microseconds (lock held)."""
+        outermost = self._is_outermost()
+        try:
+            yield self.connection()
+        finally:
+            if outermost:
+                self._release()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one autocommit statement, with the commit lock."""
-        nested = self.lock._is_owned()  # type: ignore[attr-defined]
-        with self.lock:
-            try:
-                conn = self.connection()
-                self.hold_commit_lock()
-                yield conn
-            finally:
-                if not nested:  # the outer frame is not done with it
-                    self._release()
+        """The connection, for one autocommit statement, with the commit lock (lock held)."""
+        outermost = self._is_outermost()
+        try:
+            conn = self.connection()
+            self.hold_commit_lock()
+            yield conn
+        finally:
+            if outermost:
+                self._release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """BEGIN IMMEDIATE ... COMMIT, for rare, cold work: an interrupt between the two rolls back."""
+        """BEGIN IMMEDIATE ... COMMIT, for rare, cold work: an interrupt between the two rolls back (lock held)."""
         with self.writing() as conn:
             self.set_synchronous(conn, full=False)
             try:
@@ -153,7 +134,14 @@ class Store:
                 if conn.in_transaction:  # an error, or KeyboardInterrupt, which Python may raise anywhere
                     conn.execute("ROLLBACK")
 
+    def _is_outermost(self) -> bool:
+        """False inside another use, by a signal handler or the like: that one is not done with the commit lock."""
+        count: int = self.lock._recursion_count()  # type: ignore[attr-defined]
+        return count == 1
+
     def _release(self) -> None:
+        if not self._is_outermost():
+            return  # an interrupt cut this short, and it is only the garbage collector that comes by
         try:
             if self.before_release is not None:
                 self.before_release()
@@ -206,8 +194,10 @@ class Store:
     def close(self) -> None:
         """Give the connection up. A later use opens it again, but does not make a missing file anew."""
         with self.lock:
-            self._closed_for_good = True
-            self._close()
+            try:
+                self._close()
+            finally:
+                self._closed_for_good = True  # last: a rescue may have to make the file anew
 
     def give_up(self) -> None:
         """Drop the connection of a damaged file, without a last look (lock held)."""
@@ -218,28 +208,31 @@ class Store:
             with suppress(sqlite3.Error):
                 conn.close()
 
-    def swap_out(self) -> tuple[sqlite3.Connection, list[tuple[int, str]]]:
-        """Hand over the connection of a file that is no longer the journal, with its epochs (lock held, open)."""
+    def swap_out(self) -> Swapped:
+        """Hand over the connection of a file that is no longer the journal (lock held, open)."""
         self.snapshot.forget()
-        old, epochs = self._conn, self.epochs
-        assert old is not None
+        assert self._conn is not None
+        old = Swapped(self._conn, self.epochs, self.identity)
         self._conn = None
         self._close()
-        return old, epochs
+        return old
 
-    def swap_back(self, old: sqlite3.Connection, epochs: list[tuple[int, str]]) -> None:
+    def swap_back(self, old: Swapped) -> None:
         """Undo :meth:`swap_out` (lock held)."""
         self._close()
-        self._conn, self.epochs, self._full = old, epochs, None
+        self._conn, self.epochs, self.identity = old
+        self._full = None
 
     def _close(self) -> None:
-        if self._conn is not None and self.before_close is not None:
-            self.before_close()
-        self.snapshot.forget()
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            conn.close()
-        self.commit_lock.close()
+        try:
+            if self._conn is not None and self.before_close is not None:
+                self.before_close()
+        finally:  # a fork must find nothing open
+            self.snapshot.forget()
+            conn, self._conn = self._conn, None
+            if conn is not None:
+                conn.close()
+            self.commit_lock.close()
 
     def before_fork(self) -> None:
         """See :class:`lastwords.process.Forkable`."""
@@ -317,9 +310,9 @@ class Store:
             if not create:
                 raise place.missing(self.path)
             place.check_filesystem(self.path)
-            place.create_file(self.path, self.mode)
+            self._create()
         identity = place.identify(self.path)
-        self._look()
+        look_at(self.path)
         conn = sqlite3.connect(
             self.path,
             timeout=self.lock_timeout / 2,  # the other half is for the commit lock
@@ -336,53 +329,19 @@ class Store:
             raise
         return conn
 
+    def _create(self) -> None:
+        """Make the file, without the -wal and -shm of one that was removed: who has that open still reads them."""
+        if place.has_side_files(self.path):
+            if os.path.exists(self.path + COMMIT_SUFFIX):
+                self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
+            if place.check_file(self.path) is None:
+                place.remove_side_files(self.path)
+        place.create_file(self.path, self.mode)
+
     def _same_file(self, identity: place.Identity | None) -> place.Identity:
         if identity is None or place.identify(self.path) != identity:
             raise JournalError(self.path, "was replaced while it was opened", "try again")
         return identity
-
-    def _look(self) -> None:
-        """Refuse a foreign or damaged file before anything is written, not even a -shm beside it.
-
-        The look takes no lock, so it may see a journal that another process is just making: torn, without its
-        application_id. What it says counts only once the file has been left alone for a moment.
-        """
-        deadline = time.monotonic() + 0.5
-        while True:
-            try:
-                self._look_once()
-            except (JournalForeign, sqlite3.DatabaseError) as error:
-                if primary_code(error) == sqlite3.SQLITE_CORRUPT and os.path.exists(self.path + "-wal"):
-                    return  # a crash amid a checkpoint: the header is ahead of the file, the WAL mends it
-                if self._is_settled():
-                    raise
-                if time.monotonic() > deadline:
-                    if os.path.exists(self.path + "-journal"):
-                        raise JournalBusy(self.path, "is being made by another process", "see `lsof`") from None
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    def _is_settled(self) -> bool:
-        if os.path.exists(self.path + "-journal"):
-            return False  # the schema is made in one rollback-journal transaction
-        # Coarser than any file system's time stamps.
-        return abs(time.time() - os.stat(self.path).st_mtime) > 0.05
-
-    def _look_once(self) -> None:
-        uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        conn = sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True, isolation_level=None)
-        try:
-            application = conn.execute("PRAGMA application_id").fetchone()[0]
-            pages = conn.execute("PRAGMA page_count").fetchone()[0]
-        finally:
-            conn.close()
-        self._refuse_foreign(application, pages)
-
-    def _refuse_foreign(self, application: int, pages: int) -> None:
-        if pages and application != APPLICATION_ID:
-            raise JournalForeign(self.path, "is a database of another program", "choose another path for the journal")
 
     def _prepare(self, conn: sqlite3.Connection) -> None:
         conn.text_factory = text_of
@@ -396,7 +355,7 @@ class Store:
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         if version:  # else it is empty, or another process is making it
             application = conn.execute("PRAGMA application_id").fetchone()[0]
-            self._refuse_foreign(application, 1)
+            refuse_foreign(self.path, application, 1)
         if version < FORMAT:
             self._migrate(conn)
         else:

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 
 from . import process, rescue, salvage, wal
 from .bell import Bell
+from .codes import is_damage
 from .errors import JournalError
 from .journal import Journal
-from .store import is_damage
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ TIDY_SECONDS = 1.0  # between two rounds of pruning
 
 def used_bytes(store: Store) -> int:
     """Bytes in use: pages that are not free, and the WAL."""
-    with store.reading() as conn:
+    with store.lock, store.reading() as conn:
         pages = conn.execute("PRAGMA page_count").fetchone()[0] - conn.execute("PRAGMA freelist_count").fetchone()[0]
         size: int = pages * conn.execute("PRAGMA page_size").fetchone()[0]
     return size + wal.file_size(store)
@@ -64,22 +64,25 @@ def used_bytes(store: Store) -> int:
 
 def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
     """Delete up to ``rows`` of the oldest settled entries; how many it were."""
-    with store.writing() as conn:
+    now = time.time()
+    with store.lock, store.writing() as conn:
         store.set_synchronous(conn, full=False)
         first = conn.execute("SELECT min(seq) FROM entries").fetchone()[0]
         if first is None:
             return 0
         deleted: int = conn.execute(
             "DELETE FROM entries WHERE seq BETWEEN ? AND ? AND seq < (SELECT max(seq) FROM entries)"
-            " AND (seq <= (SELECT settled FROM cursor)) AND created <= ?",
-            (first, first + rows - 1, time.time() - keep_seconds),
+            " AND (seq <= (SELECT settled FROM cursor))"
+            # Of another time than this (the clock was set back), or no time at all: its age is unknown, and it goes.
+            " AND NOT (coalesce(created, 0) > ? AND coalesce(created, 0) <= ?)",
+            (first, first + rows - 1, now - keep_seconds, now),
         ).rowcount
     return deleted
 
 
 def vacuum_slice(store: Store, spare: int = VACUUM_FROM) -> bool:
     """Give some free pages back to the file system, but for ``spare``; True if there is more to give."""
-    with store.writing() as conn:
+    with store.lock, store.writing() as conn:
         free: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
         if free <= spare:
             return False
@@ -107,10 +110,10 @@ def shed(store: Store, max_bytes: int) -> int:
 def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
     """The levels there are among pending entries, least severe first; scanned in slices."""
     levels: set[int] = set()
-    with store.reading() as conn:
+    with store.lock, store.reading() as conn:
         at = conn.execute("SELECT settled FROM cursor").fetchone()[0]
     while True:
-        with store.reading() as conn:
+        with store.lock, store.reading() as conn:
             end = conn.execute(
                 "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)", (at, span)
             )
@@ -118,13 +121,13 @@ def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
             if last is None:
                 return sorted(levels)
             found = conn.execute("SELECT DISTINCT level FROM entries WHERE seq > ? AND seq <= ?", (at, last)).fetchall()
-        levels.update(row[0] for row in found)
+        levels.update(row[0] for row in found if isinstance(row[0], int))  # else it is damaged
         at = last
 
 
 def _shed_slice(store: Store, level: int) -> tuple[int, int]:
     now = time.time()
-    with store.transaction() as conn:
+    with store.lock, store.transaction() as conn:
         spared = conn.execute(
             "SELECT seq FROM entries WHERE seq > (SELECT settled FROM cursor) ORDER BY seq LIMIT 1 OFFSET ?",
             (SHED_SPARES,),
@@ -255,12 +258,13 @@ class Keeper:
         """Do what is due; seconds until the next look."""
         try:
             pause = self._tick()
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except Exception as error:  # whatever it is, the thread must go on: nobody else syncs
             if is_damage(error):
                 self._store.damaged = str(error)  # the repair will say so
-            elif str(error) != self._last_error:  # once, not every time
-                self._last_error = str(error)
-                process.say(f"journal {self._store.path}: the keeper cannot work: {error}")
+            elif repr(error) != self._last_error:  # once, not every time
+                self._last_error = repr(error)
+                known = isinstance(error, sqlite3.Error | JournalError | OSError)
+                process.say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
             return TROUBLE_SECONDS
         self._last_error = ""
         return pause
@@ -391,7 +395,8 @@ class Keeper:
         while used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
             self._keep_up()
         wal.checkpoint(self._store, shrink=True)
-        if used_bytes(self._store) > self._max_bytes:
+        # Not counting the WAL: a reader may keep it, and dropping entries makes it longer.
+        if used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes:
             shed(self._store, self._max_bytes)
 
     def _count_overflow(self) -> None:
@@ -400,7 +405,7 @@ class Keeper:
         drops = committer.take_overflow()
         if drops:
             try:
-                with self._store.transaction() as conn:
+                with self._store.lock, self._store.transaction() as conn:
                     _count_drops(conn, drops, time.time())
             except BaseException:
                 committer.give_back_overflow(drops)

@@ -29,6 +29,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from . import place, process
+from .codes import wal_reset_is_safe
 
 if TYPE_CHECKING:
     import sqlite3
@@ -103,7 +104,7 @@ class Backfill:
     def run(self) -> None:
         """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
         with ExitStack() as held:
-            with self._store.writing() as conn:
+            with self._store.lock, self._store.writing() as conn:
                 # Inside the store's lock: who holds this one must not wait for that, or a signal handler that forks
                 # amid a commit would never get both.
                 held.enter_context(self.fork_lock)
@@ -123,7 +124,9 @@ def checkpoint(store: Store, *, shrink: bool) -> bool:
     silently become PASSIVE when a writer is busy. The frames are synced before it is taken, which is most of the work.
     """
     sync(store)
-    with store.writing() as conn:
+    with store.lock, store.writing() as conn:
+        if not (store.commit_lock.owned or wal_reset_is_safe()):
+            return False  # it was passed by: another process may be amid a commit
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
         # It would wait for readers with the busy timeout, and every caller with it: next time, then.

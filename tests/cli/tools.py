@@ -21,7 +21,7 @@ def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, k
     ``at``: when the first was logged; the others follow a second apart.
     """
     store = Store(str(path), mode=mode)
-    with store.transaction() as conn:
+    with store.lock, store.transaction() as conn:
         for i in range(count):
             record = logging.LogRecord(logger, 10 * (1 + i % 5), "app.py", i, text, (i,), None, "function")
             if at is not None:

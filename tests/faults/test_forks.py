@@ -169,3 +169,120 @@ def test_a_record_logged_amid_a_fork_is_there_when_the_call_returns(children, tm
     assert seen[:1] == ["before"]
     assert seen.count("info") == seen.count("amid the fork") == 1
     assert seen.count("after") == {"parent": 0, "child": 1, "parent goes on": 2}[where]
+
+
+NESTED = """
+import logging, os, signal, sys, threading, time
+from lastwords import DurableHandler, process
+handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
+forks = 0
+def fork(*_):
+    global forks
+    if os.fork() == 0:
+        os._exit(0)
+    forks += 1
+    os.wait()
+if sys.argv[2] == "nested":
+    # Registered after ours, so it runs before: and what it starts is over before ours goes on. Then amid ours.
+    real = handler._engine.store.before_fork
+    def before_fork():
+        type(handler._engine.store).before_fork = lambda self: real()
+        fork()
+        real()
+    type(handler._engine.store).before_fork = lambda self: before_fork()
+fork()
+def free(lock):
+    got = []
+    thread = threading.Thread(target=lambda: got.append(lock.acquire(timeout=2)))
+    thread.start(); thread.join(5)
+    return got == [True]
+print(forks, free(handler._engine.store.lock), free(logging._lock), free(process._fd_lock), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("how", "forks"), [("nested", 2), ("plain", 1)])
+def test_a_signal_handler_that_forks_amid_a_fork(children, tmp_path, how, forks):
+    """A prefork master that starts a worker anew on SIGCHLD: no lock stays behind."""
+    out, err, _ = children.run(NESTED, tmp_path / "j.db", how)
+    assert out.split() == [str(forks), "True", "True", "True"], err
+
+
+def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tmp_path):
+    """The child would believe in locks that it does not have: 111 records were acknowledged and 11 survived."""
+    code = """
+    import os, sys, threading, time
+    from lastwords import DurableHandler
+    from lastwords.store import Store
+    opened, go = threading.Event(), threading.Event()
+    real = Store._begin_epoch
+    def slow(self, *args):
+        real(self, *args)
+        opened.set(); go.wait(0.5)
+    Store._begin_epoch = slow
+    made = []
+    maker = threading.Thread(target=lambda: made.append(DurableHandler(None, sys.argv[1])))
+    maker.start(); opened.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(sum("/j.db" in os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd")
+                     if os.path.lexists("/proc/self/fd/" + fd)))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    maker.join(10)
+    os._exit(0)
+    """
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("lists descriptors in Linux's /proc")
+    out, err, _ = children.run(code, tmp_path / "j.db")
+    assert out == "0\n", err
+
+
+def test_a_rescue_that_fails_at_a_fork_leaves_nothing_open(children, tmp_path):
+    """The journal was replaced by something that cannot be opened: the child must not get the old connection."""
+    code = """
+    import logging, os, sys
+    from lastwords import DurableHandler
+    handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
+    log.error("x")
+    os.unlink(sys.argv[1]); os.mkdir(sys.argv[1])
+    child = os.fork()
+    if child == 0:
+        os._exit(handler._engine.store._conn is not None)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)
+    """
+    out, err, _ = children.run(code, tmp_path / "j.db")
+    assert out == "0\n", err
+
+
+def test_an_interrupted_read_does_not_keep_the_store_locked(children, tmp_path):
+    """Ctrl-C in drain() or stats(), and somebody keeps the traceback: other threads go on logging."""
+    code = """
+    import logging, os, random, signal, sys, threading, time
+    from lastwords import DurableHandler
+    handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
+    log.error("x")
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    kept, hits, end = [], 0, time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, 2e-4))
+            while True:
+                handler.stats()
+        except KeyboardInterrupt as error:
+            kept.append(error)
+            del kept[:-50]
+            hits += 1
+        if handler._engine.store.lock._is_owned():
+            print("locked after", hits); break
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    done = []
+    thread = threading.Thread(target=lambda: done.append(log.error("y")), daemon=True)
+    thread.start(); thread.join(10)
+    print(hits > 100, len(done), flush=True)
+    os._exit(0)
+    """
+    out, err, _ = children.run(code, tmp_path / "j.db")
+    assert out == "True 1\n", err

@@ -229,7 +229,7 @@ def written(path, page_size, per_second, warm, seconds):
     """Bytes that this process wrote for one record, while records come steadily and are delivered and pruned."""
     import lastwords
     from lastwords import record
-    from lastwords.store import APPLICATION_ID
+    from lastwords.look import APPLICATION_ID
 
     with sqlite3.connect(path) as conn:  # an empty file that is a journal: the package makes the schema in it
         conn.executescript("PRAGMA page_size=%d; PRAGMA auto_vacuum=INCREMENTAL;" % page_size)

@@ -53,14 +53,14 @@ def _fill_lastwords(path, count):
     rows = [record.encode(made(number)) for number in range(min(count, TEXTS))]
     left = count
     while left:
-        with store.transaction() as conn:
+        with store.lock, store.transaction() as conn:
             for _ in range(100):
                 slice_ = rows[:left]
                 conn.executemany("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", slice_)
                 left -= len(slice_)
                 if not left:
                     break
-        with store.writing() as conn:
+        with store.lock, store.writing() as conn:
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     store.close()
 

@@ -31,7 +31,7 @@ def reuse_seqs():
     from lastwords import upkeep
 
     def prune_slice(store, keep_seconds, rows=0):
-        with store.writing() as conn:
+        with store.lock, store.writing() as conn:
             return conn.execute("DELETE FROM entries WHERE seq <= (SELECT settled FROM cursor)").rowcount
 
     _replace(upkeep, "prune_slice", prune_slice)

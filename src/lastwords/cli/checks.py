@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords import lease as lease_
 from lastwords import place, upkeep
+from lastwords.codes import wal_reset_is_safe
 from lastwords.errors import JournalError
 from lastwords.record import Entry
-from lastwords.store import wal_reset_is_safe
 
 from . import output, readonly
 
@@ -40,8 +40,14 @@ class Finding(NamedTuple):
 
 def examine(path: str, *, quick: bool) -> list[Finding]:
     """All checks. Raises JournalError if the journal cannot even be opened."""
+    readonly.check_file(path)  # first: the folder may not be there either
     findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
-    with readonly.explained(path), readonly.look(path) as journal, journal.store.reading() as conn:
+    with (
+        readonly.explained(path),
+        readonly.look(path) as journal,
+        journal.store.lock,
+        journal.store.reading() as conn,
+    ):
         conn.execute("BEGIN")
         try:
             findings += _safely("format", _format(journal))

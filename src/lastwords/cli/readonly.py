@@ -16,6 +16,8 @@ for, and reading a journal runs nothing of it. Symbolic links are refused as for
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import sqlite3
 import stat
@@ -23,15 +25,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lastwords import place
+from lastwords.codes import is_busy, is_damage, primary_code, text_of
 from lastwords.errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalMissing
 from lastwords.journal import Journal
-from lastwords.store import FORMAT, Store, is_busy, is_damage, primary_code, text_of
+from lastwords.look import look_at
+from lastwords.store import FORMAT, Store
+
+from . import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import _GeneratorContextManager
 
 SIDE_FILES = ("-wal", "-shm", ".lock", ".commit")
+
+
+_SHM_SIZE = 4874  # SQLITE_IOERR_SHMSIZE: no room for the shared memory; the module has no name for it in Python 3.11
+
+
+class JournalFull(JournalError):  # noqa: N818 - reads as the condition it names
+    """There is no room on the disk. What is pending stays so, and another run may find room."""
+
+    exit_code = 75  # EX_TEMPFAIL
 
 
 class ReadonlyStore(Store):
@@ -71,7 +86,7 @@ class ReadonlyStore(Store):
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         check_file(self.path)
         self.identity = place.identify(self.path)
-        self._look()
+        look_at(self.path)
         self._at_rest = self._mark() if self._is_at_rest() else None
         uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
         conn = sqlite3.connect(
@@ -115,6 +130,8 @@ class ReadonlyStore(Store):
 
 def explain(path: str, error: Exception) -> JournalError:
     """Whatever a look or a drain raised, as an error with a path, a hint and an exit code."""
+    if _is_full(error) or (isinstance(error, JournalError) and _is_full(error.__cause__)):
+        return JournalFull(path, "the disk is full", "free some space, and run this again")
     if isinstance(error, JournalError):
         return error
     if isinstance(error, PermissionError):
@@ -124,6 +141,14 @@ def explain(path: str, error: Exception) -> JournalError:
     if isinstance(error, sqlite3.Error):
         return _explain_sqlite(path, error)
     return JournalError(path, f"{type(error).__name__}: {error}", "check the disk and the folder")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, sqlite3.Error) and (
+        primary_code(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == _SHM_SIZE
+    )
 
 
 def _explain_sqlite(path: str, error: sqlite3.Error) -> JournalError:
@@ -140,8 +165,6 @@ def _explain_sqlite(path: str, error: sqlite3.Error) -> JournalError:
         return JournalBusy(path, f"another program keeps it locked: {error}", "see `lsof` for who has it open")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         return JournalDenied(path, f"cannot be written: {error}", "check mode and owner of file and folder")
-    if code == sqlite3.SQLITE_FULL:
-        return JournalError(path, "the disk is full", "free some space")
     if code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}:  # no such table, no such column
         return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
     return JournalError(path, f"cannot be used: {error}", "check the disk, the folder and their modes")
@@ -154,8 +177,11 @@ def explained(path: str) -> Iterator[None]:
         yield
     except BrokenPipeError:  # whoever read our output went away
         raise
-    except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-        raise explain(path, error) from error
+    except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
+        found = explain(path, error)
+        if found is error:
+            raise
+        raise found from error
 
 
 def check_file(path: str) -> os.stat_result:
@@ -163,6 +189,11 @@ def check_file(path: str) -> os.stat_result:
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
+        folder = options.unreadable_folder(path) if glob.has_magic(path) else None
+        if folder is not None:
+            raise JournalDenied(
+                path, f"the folder {folder} cannot be read by this user", "run as its owner or as root"
+            ) from error
         raise place.missing(path) from error
     except OSError as error:
         raise JournalDenied(path, f"cannot be reached: {error.strerror}", "check the folders above it") from error

@@ -1,0 +1,108 @@
+"""The journal is removed, renamed or replaced under a live handler: what is pending moves into the file at the path."""
+
+import logging
+import os
+import sqlite3
+
+import pytest
+
+from lastwords import DurableHandler, Journal, rescue
+from lastwords.store import Store
+
+GONE = {
+    "all files": lambda path: [os.unlink(path + s) for s in ("", "-wal", "-shm", ".commit")],
+    "the main file only": os.unlink,
+    "renamed, as by a rotation": lambda path: os.rename(path, path + ".1"),
+    "the main file and the lock": lambda path: [os.unlink(path + s) for s in ("", ".commit")],
+}
+
+
+def messages(path):
+    with Journal(path) as journal:
+        return [entry.message for entry in journal.entries()]
+
+
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
+@pytest.mark.parametrize("how", GONE)
+def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, capfd, how, level):
+    """SQLite's -wal and -shm may stay: a new file must not be opened over them, the old one is read through them.
+
+    And records that are synced by their callers give the keeper nothing to sync: they must make it look all the same.
+    """
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(None, path, sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    number = getattr(logging, level)
+    for i in range(30):
+        log.log(number, "m%d", i)
+    with Journal(path) as journal:
+        ids = [row.id for row in journal.read(0, 100)]
+    GONE[how](path)
+    log.log(number, "m30")
+    said = []
+    assert poll(lambda: said.append(capfd.readouterr().err) or "31 pending records were copied" in "".join(said), 10), (
+        said
+    )
+    log.log(number, "m31")
+    assert messages(path) == [f"m{i}" for i in range(32)]
+    with Journal(path) as journal:
+        assert [row.id for row in journal.read(0, 100)][:30] == ids
+    handler.close()
+    assert messages(path) == [f"m{i}" for i in range(32)]
+
+
+@pytest.mark.parametrize("end", ["close", "exit", "flush"])
+def test_it_is_noticed_at_the_latest_at_the_end(tmp_path, children, end):
+    """Nobody logged since, and the keeper had nothing to do."""
+    code = """
+    import logging, os, sys
+    from lastwords import DurableHandler
+    handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("x"); log.addHandler(handler)
+    for i in range(10): log.error("m%d", i)
+    os.unlink(sys.argv[1])
+    if sys.argv[2] == "close": handler.close()
+    if sys.argv[2] == "flush": handler.flush(); os._exit(0)
+    """
+    children.run(code, tmp_path / "j.db", end)
+    assert messages(tmp_path / "j.db") == [f"m{i}" for i in range(10)]
+
+
+def test_a_copy_that_fails_is_tried_again(tmp_path, monkeypatch):
+    """The new file may be locked, or the disk full: the old connection is all that still has the records."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(None, path, sync_interval=100)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(10):
+        log.info("m%d", i)
+    store = handler._engine.store
+    handler._engine.keeper.stop()  # or it is faster
+    assert handler._engine.keeper.join(10)
+    GONE["all files"](path)
+    Store(path).close()  # another service is faster
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        rescue.rescue_if_replaced(store)
+    assert handler.stats().pending == 10
+    other.execute("ROLLBACK")
+    assert rescue.rescue_if_replaced(store)
+    assert handler.stats().pending == 10
+    assert messages(path) == [f"m{i}" for i in range(10)]
+    handler.close()
+
+
+def test_side_files_of_a_file_that_is_there_are_left_alone(tmp_path):
+    """The control: they hold what was committed."""
+    path = str(tmp_path / "j.db")
+    first = DurableHandler(None, path)
+    log = logging.Logger("x")
+    log.addHandler(first)
+    log.info("m")
+    assert os.path.getsize(path + "-wal") > 0
+    second = Store(path)
+    assert os.path.getsize(path + "-wal") > 0
+    second.close()
+    assert messages(path) == ["m"]
+    first.close()
