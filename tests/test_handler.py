@@ -3,6 +3,7 @@
 import logging
 import logging.config
 import os
+import signal
 import stat
 import threading
 import time
@@ -426,3 +427,69 @@ def test_dict_config_builds_it(tmp_path):
     handler.close()
     log.handlers.clear()
     assert out.read_text() == "INFO:yes\n"
+
+
+def test_a_warning_that_is_an_error_leaves_nothing_open(tmp_path):
+    """`-W error` makes a failure of what the constructor only warns of."""
+    target = logging.handlers.SysLogHandler(("127.0.0.1", 9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="UDP"):
+            DurableHandler(target, tmp_path / "j.db")
+    with pytest.warns(RuntimeWarning, match="UDP"):  # else: already has an open DurableHandler
+        DurableHandler(target, tmp_path / "j.db").close()
+
+
+LOCKED = """
+import logging, os, sqlite3, subprocess, sys
+from lastwords import DurableHandler
+handler = DurableHandler(None, sys.argv[1], drain_timeout=2.0); log = logging.Logger("t"); log.addHandler(handler)
+log.error("first")
+code = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE');"
+code += "print(1, flush=True); time.sleep(float(sys.argv[2]))"
+locker = subprocess.Popen([sys.executable, "-c", code, sys.argv[1], sys.argv[2]], stdout=subprocess.PIPE)
+locker.stdout.readline()
+log.error("second")
+log.error("third")
+assert handler.stats().buffered == 2
+if sys.argv[2] == "30":
+    import atexit
+    atexit._run_exitfuncs()
+    locker.kill()
+locker.stdout.close()
+"""
+
+
+@pytest.mark.parametrize("seconds", ["2.5", "30"])
+def test_the_exit_waits_for_a_locked_journal_and_says_once_what_is_lost(children, tmp_path, seconds):
+    """What is only in memory dies with the process, and the lock may go within drain_timeout."""
+    _, err, took = children.run(LOCKED, tmp_path / "j.db", seconds)
+    with Journal(tmp_path / "j.db") as journal:
+        seen = [entry.message for entry in journal.entries()]
+    if seconds == "2.5":
+        assert seen == ["first", "second", "third"]
+        assert "lost with" not in err
+        assert "none is lost" in err
+    else:
+        assert seen == ["first"], "the control: that long nobody waits"
+        assert err.count("2 records are only in memory, and lost with this process") == 1
+        assert took < 10
+
+
+def test_ctrl_c_at_the_exit_is_no_traceback(children, tmp_path):
+    """Somebody does not want to wait for a hanging target."""
+    code = """
+    import logging, os, signal, sys, threading, time
+    from lastwords import DurableHandler
+    handler = DurableHandler(lambda entries: time.sleep(60), sys.argv[1], drain_timeout=30)
+    log = logging.Logger("t"); log.addHandler(handler)
+    log.error("x")
+    print("ends", flush=True)
+    """
+    process = children.start(code, tmp_path / "j.db")
+    assert process.stdout.readline() == b"ends\n"
+    time.sleep(1.0)  # it waits for the target now, or nothing would be said
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert b"interrupted: what is not delivered stays in the journal" in err
+    assert b"Traceback" not in err

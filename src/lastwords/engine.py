@@ -77,6 +77,7 @@ class Engine:
         self.drain_timeout = drain_timeout
         self.closed = False
         self._armed = False
+        self._told_loss = False
         self.fork_lock = threading.RLock()
         _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
         self.store = _open_store(path, mode)
@@ -221,12 +222,21 @@ class Engine:
 
     def join(self, deadline: float) -> None:
         """See :class:`lastwords.process.Finisher`. The journal stays open: later records still commit."""
+        self._empty_memory(deadline)
         if self.courier is not None:
             self.courier.join(deadline)
         self.sync()
         left = self.committer.buffered
-        if left and process.exit_deadline() is not None:
-            process.say(f"journal {self.store.path}: {left:,} records are only in memory and are lost now")
+        if left and process.exit_deadline() is not None and not self._told_loss:
+            self._told_loss = True  # logging.shutdown() closes what the exit pass has been through
+            what = "1 record is" if left == 1 else f"{left:,} records are"
+            process.say(f"journal {self.store.path}: {what} only in memory, and lost with this process")
+
+    def _empty_memory(self, deadline: float) -> None:
+        """What waits in memory dies with the process: the disk may have room again, the lock may go, until then."""
+        while self.committer.buffered and not self.committer.retry() and time.monotonic() < deadline:
+            self.keeper.nudge()  # it makes room
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Drain within the deadline, leave the rest; idempotent."""

@@ -102,7 +102,11 @@ class DurableHandler(logging.Handler):
         super().__init__(threshold)
         # No atexit: the exit pass is there for that. The callback must not refer to the handler.
         weakref.finalize(self, self._engine.retire).atexit = False
-        self._introduce()
+        try:
+            self._introduce()
+        except BaseException:  # a warning that is to be an error
+            self._engine.close()
+            raise
 
     def _introduce(self) -> None:
         """Say what the user should know of this target and this journal."""

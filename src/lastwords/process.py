@@ -187,8 +187,12 @@ def exit_pass() -> None:
         _exit_deadline = time.monotonic() + max(f.drain_timeout for f in finishers)
     for finisher in finishers:
         finisher.finish(_exit_deadline)
-    for finisher in finishers:
-        finisher.join(_exit_deadline)
+    try:
+        for finisher in finishers:
+            finisher.join(_exit_deadline)
+    except KeyboardInterrupt:  # somebody does not want to wait: no reason for a traceback
+        _exit_deadline = time.monotonic()
+        say("interrupted: what is not delivered stays in the journal")
 
 
 # --- fork ---------------------------------------------------------------------------------------
