@@ -443,3 +443,33 @@ def test_drain_waits_for_what_is_only_in_memory(tmp_path, capsys, poll):
     assert handler.drain(10)
     assert got == ["first", "in memory"]
     handler.close()
+
+
+def test_a_fork_amid_a_commit_leaves_the_rows_to_the_parent(children, tmp_path):
+    """A signal handler forks while its thread commits for others: the child must not commit their rows as well."""
+    code = """
+    import logging, os, sys
+    from lastwords import DurableHandler, record
+    from lastwords.commit import Committer
+    from lastwords.ticket import Ticket
+    handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
+    log.error("first")
+    committer, child = handler._engine.committer, []
+    others = Ticket(record.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
+    committer._arrived.append(others)
+    real = Committer._insert
+    def forking(self, conn, rows, *, full):
+        if not child:
+            child.append(os.fork())
+        real(self, conn, rows, full=full)
+    Committer._insert = forking
+    log.error("own")
+    assert others.done
+    if child[0] == 0:
+        log.error("of the child")
+        os._exit(0)
+    os.wait()
+    os._exit(0)
+    """
+    children.run(code, tmp_path / "j.db")
+    assert sorted(messages(tmp_path / "j.db")) == ["first", "of another thread", "of the child", "own"]

@@ -218,3 +218,20 @@ def test_a_checkpoint_of_this_process_is_not_passed_by_either(holder, path):
     second.hold()
     assert not second.owned
     first.drop()
+
+
+def test_a_lock_file_that_was_removed_is_opened_anew(path):
+    """By itself, while the journal stays: else those who open it now would have another lock."""
+    lock = CommitLock(path, 0.2)
+    lock.hold()
+    os.unlink(path + ".commit")
+    lock.close_if_replaced()
+    assert lock.is_open, "not while it is held"
+    lock.drop()
+    lock.close_if_replaced()
+    assert not lock.is_open
+    lock.hold()
+    assert os.path.exists(path + ".commit")
+    lock.drop()
+    lock.close_if_replaced()
+    assert lock.is_open, "the control: nothing was replaced"

@@ -37,7 +37,7 @@ from .codes import is_damage
 from .errors import JournalError
 from .interrupt import pass_on
 from .memory import MemoryBuffer
-from .ticket import Ticket
+from .ticket import INSERT_ONE, Ticket, insert_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,19 +48,6 @@ if TYPE_CHECKING:
 MAX_BATCH = 240  # rows in one statement; 4 variables each, SQLite takes 999 (32,766 from 3.32 on)
 TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
-
-
-_VALUES = "(?, ?, ?, ?)"
-_INSERT = "INSERT INTO entries (created, level, payload, checksum) VALUES "
-_INSERT_ONE = _INSERT + _VALUES
-_statements: dict[int, str] = {}
-
-
-def _insert_statement(rows: int) -> str:
-    text = _statements.get(rows)
-    if text is None:
-        text = _statements[rows] = _INSERT + ", ".join([_VALUES] * rows)
-    return text
 
 
 class Committer:
@@ -91,6 +78,7 @@ class Committer:
         self._arrived: deque[Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
         self._left_behind = False  # a nested call could not commit its row
+        self._generation = 0  # of processes
         self._nested = 0  # rows that nested calls committed, or tried to
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
@@ -140,7 +128,7 @@ class Committer:
             insert = store.snapshot.insert
             if insert is not None and row[1] < self._sync_level and not self._arrived:
                 # Alone in the journal, too: this is all there is to it.
-                insert(_INSERT_ONE, row)
+                insert(INSERT_ONE, row)
                 self.committed += 1
                 if not self.dirty:
                     self._committed(0, full=False)
@@ -164,7 +152,7 @@ class Committer:
         try:
             store.hold_commit_lock()
             store.set_synchronous(conn, full=full)
-            conn.execute(_INSERT_ONE, row)
+            conn.execute(INSERT_ONE, row)
         except (sqlite3.Error, JournalError, OSError) as error:
             pass_on(error)
             if conn is store._conn:  # else a nested fork closed it
@@ -271,15 +259,18 @@ class Committer:
             self._enter_trouble(error)
             return False
         full = max(row[1] for row in rows) >= self._sync_level
-        before = conn.total_changes - self._nested
+        before, generation = conn.total_changes - self._nested, self._generation
         done = False
         try:
             self._insert(conn, rows, full=full)
             done = True
         except (sqlite3.Error, OSError) as error:
             pass_on(error)
-            if conn is not self._store._conn:
-                return False if self.trouble else self._commit(rows, batch)  # a nested fork closed it: once more
+            if conn is not self._store._conn:  # a nested fork closed it
+                if self._generation != generation:  # and this is the child: the rows are the parent's
+                    done = True
+                    return True
+                return False if self.trouble else self._commit(rows, batch)
             self._enter_trouble(error)
             return False
         finally:
@@ -296,9 +287,9 @@ class Committer:
     def _insert(self, conn: sqlite3.Connection, rows: list[Row], *, full: bool) -> None:
         self._store.set_synchronous(conn, full=full)
         if len(rows) == 1:
-            conn.execute(_INSERT_ONE, rows[0])
+            conn.execute(INSERT_ONE, rows[0])
         else:
-            conn.execute(_insert_statement(len(rows)), [value for row in rows for value in row])
+            conn.execute(insert_statement(len(rows)), [value for row in rows for value in row])
 
     def _committed(self, rows: int, *, full: bool) -> None:
         self.committed += rows
@@ -327,12 +318,12 @@ class Committer:
             return
         try:
             if conn is None:
-                self._store.commit_apart(_INSERT_ONE, ticket.row)
+                self._store.commit_apart(INSERT_ONE, ticket.row)
             else:
                 self._store.hold_commit_lock()  # the outer frame lets go of it
                 self._store.set_synchronous(conn, full=True)
                 self._nested += 1
-                conn.execute(_INSERT_ONE, ticket.row)
+                conn.execute(INSERT_ONE, ticket.row)
         except (sqlite3.Error, JournalError, OSError) as error:
             pass_on(error)
             self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays
@@ -440,6 +431,7 @@ class Committer:
 
     def after_fork_in_child(self) -> None:
         """The parent's callers and buffered records are the parent's."""
+        self._generation += 1
         self._arrived.clear()
         self._leader = 0
         self._left_behind = False

@@ -140,6 +140,17 @@ class CommitLock:
             self._give_byte(CHECKPOINT)
             _own_checkpoints.discard(self._journal)
 
+    def close_if_replaced(self) -> None:
+        """Let the next use open the file that is at the path now: two locks would be none."""
+        if self._fd < 0 or self.held:
+            return
+        try:
+            if os.path.samestat(os.fstat(self._fd), os.stat(self._journal + SUFFIX)):
+                return
+        except FileNotFoundError:
+            pass
+        self.close()
+
     def close(self) -> None:
         """Give up the descriptor, and the lock with it."""
         fd, self._fd, self.held, self.owned = self._fd, -1, False, False

@@ -1,4 +1,4 @@
-"""A row on its way, and its caller asleep: what commit.py puts on the line."""
+"""A row on its way, its caller asleep, and the statements that take it: what commit.py puts on the line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from .memory import Row
 
 FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
+
+
+_VALUES = "(?, ?, ?, ?)"
+_INSERT = "INSERT INTO entries (created, level, payload, checksum) VALUES "
+INSERT_ONE = _INSERT + _VALUES
+_statements: dict[int, str] = {}
+
+
+def insert_statement(rows: int) -> str:
+    """One statement for that many rows."""
+    text = _statements.get(rows)
+    if text is None:
+        text = _statements[rows] = _INSERT + ", ".join([_VALUES] * rows)
+    return text
 
 
 class Ticket:

@@ -273,6 +273,8 @@ class Keeper:
         committer = self.committer
         assert committer is not None
         rescue.rescue_if_replaced(self._store)
+        with self._store.lock:
+            self._store.commit_lock.close_if_replaced()
         if self._store.damaged is not None:
             salvage.repair_open(self._store)
         if committer.trouble is not None and not self._leave_trouble(committer):
