@@ -1,6 +1,8 @@
 """`lastwords flush`: cron's verb. Many journals, one deadline, silence, and no fight with a live service."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -327,3 +329,23 @@ def test_a_directory_of_journals_logged_meanwhile(journal, sink, tmp_path):
     log_to(tmp_path / "b.db", 1)
     assert run("flush", "--to", f"{sink.name}:deliver", str(tmp_path / "*.db"), str(tmp_path / "b.db")).code == 0
     assert len(sink.lines()) == 10
+
+
+def test_the_time_that_a_hung_target_took_is_told(journal, sink):
+    """What is left behind inside the target had its time too; the control is a target that answers at once."""
+    path = journal(count=1)
+    hung = spawn("flush", "--json", "--to", f"{sink.name}:hang", "--timeout", "1", path)
+    assert hung.code == 75
+    assert 2.5 < json.loads(hung.out)[0]["seconds"] < 10
+    text = spawn("replay", "--level", "debug", "--to", f"{sink.name}:hang", "--timeout", "1", path).out
+    assert re.search(r"in [3-9](\.\d)? s; last error: the target did not return in time", text), text
+    quick = spawn("flush", "--json", "--to", f"{sink.name}:deliver", path)
+    assert 0 < json.loads(quick.out)[0]["seconds"] < 1.5
+
+
+def test_one_entry_remains_and_two_remain(journal, sink):
+    """Grammar: a verb has a number too."""
+    for count, says in ((1, ", 1 remains in"), (2, ", 2 remain in")):
+        path = journal(f"{count}.db", count=count)
+        assert says in run("flush", "--to", f"{sink.name}:down", "--timeout", "0.5", path).out
+    assert "1 entry and 0 dead letters" in run("doctor", "1.db").out

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import stat
 import time
 
 import pytest
 
-from cli.tools import log_to, run, run_json, sql, start
+from cli.tools import finish, log_to, run, run_json, spawn, sql, start
 
 NEEDED = {
     "journal", "pending", "delivered", "dead", "dropped", "oldest_age_seconds", "last_error", "lease_pid", "bytes",
@@ -177,6 +178,70 @@ def test_output_replaces_the_file_at_once(tmp_path, journal):
     assert target.stat().st_mode & 0o777 == 0o644
     assert "lastwords_up" in target.read_text()
     assert os.listdir(target.parent) == ["lastwords.prom"]
+
+
+def test_output_through_a_symbolic_link_replaces_the_file_that_it_leads_to(tmp_path, journal):
+    """The link stays, also one that leads to a link in another folder; one that leads nowhere yet makes the file."""
+    (tmp_path / "out").mkdir()
+    real = tmp_path / "out" / "real.prom"
+    (tmp_path / "out" / "near").symlink_to("real.prom")
+    (tmp_path / "far").symlink_to("out/near")
+    path = journal()
+    for content in (None, "old"):
+        if content is not None:
+            real.write_text(content)
+        assert run("status", "--format", "prometheus", "--output", tmp_path / "far", path).code == 0
+        assert "lastwords_up" in real.read_text()
+    assert (tmp_path / "far").is_symlink() and (tmp_path / "out" / "near").is_symlink()
+    assert sorted(os.listdir(tmp_path / "out")) == ["near", "real.prom"]
+
+
+def test_output_to_a_fifo_is_written_to_it(tmp_path, journal):
+    """A FIFO stays one, and whoever reads it gets the text."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = start("status", "--format", "prometheus", "--output", fifo, journal())
+    with open(fifo) as reader:
+        text = reader.read()
+    assert finish(process).code == 0
+    assert "lastwords_up" in text
+    assert fifo.is_fifo()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+
+
+def test_output_to_a_device_is_written_to_it(tmp_path, journal):
+    """A terminal stays one."""
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    device = os.stat(name).st_rdev
+    (tmp_path / "link").symlink_to(name)
+    assert run("status", "--format", "prometheus", "--output", tmp_path / "link", journal(count=0)).code == 0
+    assert b"lastwords_up" in os.read(master, 65536)
+    assert stat.S_ISCHR(os.stat(name).st_mode) and os.stat(name).st_rdev == device
+    assert (tmp_path / "link").is_symlink()
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")
+def test_output_to_dev_stdout_goes_where_stdout_goes(tmp_path, journal):
+    """The file that the shell redirected to is appended to; another one in its place would leave the shell's behind."""
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+    target = tmp_path / "out.txt"
+    with open(target, "a") as file:
+        file.write("before\n")
+        file.flush()
+        inode = target.stat().st_ino
+        assert spawn("status", "--json", "--output", tmp_path / "stdout", journal(), stdout=file).code == 0
+    assert target.stat().st_ino == inode
+    assert target.read_text().startswith("before\n[")
+
+
+def test_output_to_a_folder_is_one_line(tmp_path, journal):
+    """A folder is neither replaced nor written to."""
+    result = run("status", "--json", "--output", tmp_path, journal())
+    assert result.code == 78
+    assert len(result.err.splitlines()) == 1 and "directory" in result.err
 
 
 def test_output_into_a_folder_that_is_not_there_is_78(tmp_path, journal):

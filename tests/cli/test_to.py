@@ -5,6 +5,34 @@ import os
 import pytest
 
 from cli.tools import counts, run, snapshot, spawn
+from targets.leaky import LEAKY
+
+ASYNC = """
+    async def deliver(entries):
+        pass
+    def generate(entries):
+        yield
+    class Called:
+        async def __call__(self, entries):
+            pass
+"""
+
+
+RAISES = """
+    import logging
+    class Handler(logging.Handler):
+        def __init__(self):
+            try:
+                raise ConnectionRefusedError("db.example:5432")
+            except OSError as error:
+                raise RuntimeError("cannot start") from error
+    class Exits(logging.Handler):
+        def __init__(self):
+            raise SystemExit(3)
+    class Empty(logging.Handler):
+        def __init__(self):
+            raise KeyError
+"""
 
 
 @pytest.mark.parametrize("target", ["deliver", "handler", "Handler", "Callable"])
@@ -100,6 +128,13 @@ def test_importing_the_application_starts_no_courier(journal, sink, module):
         ("BROKEN:x", "ZeroDivisionError: division by zero"),
         ("EXITS:x", "SystemExit"),
         ("gopher://somewhere", "gopher"),
+        ("http://u:s3cret@127.0.0.1:99999/", "the port is out of range"),
+        ("RAISES:Handler", "RuntimeError: cannot start, from ConnectionRefusedError: db.example:5432 ("),
+        ("RAISES:Exits", "SystemExit: 3 ("),
+        ("RAISES:Empty", "making one raised KeyError ("),
+        ("ASYNC:deliver", "deliver is an async function"),
+        ("ASYNC:generate", "generate is a generator function"),
+        ("ASYNC:Called", "Called is an async function"),
     ],
 )
 def test_what_cannot_be_used_is_78_with_the_reason_and_nothing_is_touched(
@@ -111,6 +146,8 @@ def test_what_cannot_be_used_is_78_with_the_reason_and_nothing_is_touched(
         target.replace("SINK", sink.name)
         .replace("BROKEN", module("1 / 0"))
         .replace("EXITS", module("raise SystemExit('bye')"))
+        .replace("ASYNC", module(ASYNC))
+        .replace("RAISES", module(RAISES))
     )
     before = snapshot(tmp_path)[os.path.basename(path)]
     for verb in ("flush", "replay"):
@@ -145,3 +182,38 @@ def test_credentials_of_a_wrong_url_are_not_printed(journal, to):
     result = run("flush", "--to", to, journal())
     assert result.code == 78, result
     assert "geheim" not in result.err + result.out
+
+
+@pytest.mark.parametrize("to", LEAKY)
+def test_whatever_is_mistyped_in_to_the_password_is_not_printed(journal, to, monkeypatch):
+    """Neither of --to nor of $LASTWORDS_TO: cron mails what we say."""
+    path = journal(count=1)
+    given = run("replay", "--to", to, path)
+    monkeypatch.setenv("LASTWORDS_TO", to)
+    for result in (given, run("replay", path), run("flush", path)):
+        assert result.code in (2, 78), result
+        assert "s3cret" not in result.err + result.out
+        assert "***" in result.err or result.code == 2
+    assert counts(path)[0] == 1
+
+
+def test_of_a_wrong_url_scheme_host_and_knobs_are_shown(journal):
+    """Negative control: one sees which of several targets is meant, and what is wrong with it."""
+    err = run("flush", "--to", "https://ann:s3cret@logs.example.com:8443/in?gzip=perhaps", journal()).err
+    assert "https://***@logs.example.com:8443/in?gzip=perhaps" in err
+    assert "gzip must be 1 or 0" in err
+
+
+@pytest.mark.parametrize("to", [" file:got.txt", "FILE:got.txt"])
+def test_a_url_may_have_spaces_around_it_and_its_scheme_any_case(journal, to, tmp_path):
+    """A crontab's quoting leaves such a space; the scheme of a URL has no case."""
+    assert run("flush", "--to", to, journal()).code == 0
+    assert len((tmp_path / "got.txt").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize("target", ["logging:NullHandler", "logging:lastResort"])
+def test_handlers_of_the_standard_library_are_targets_as_they_are(journal, target):
+    """A class is made, an instance is used: `logging:NullHandler` throws a journal's entries away."""
+    path = journal()
+    assert run("flush", "--to", target, path).code == 0
+    assert counts(path) == (0, 10, 0)

@@ -58,7 +58,7 @@ def test_closing_delivers_what_was_buffered_before_or_says_that_it_is_lost(memor
     handler, inner = memory
     inner.down = True
     resolve(handler).close()
-    assert "1 records from before it was wrapped are lost" in capsys.readouterr().err
+    assert "1 record from before it was wrapped is lost" in capsys.readouterr().err
     inner.down = False
     resolve(handler).close()
     assert inner.got == ["early"]

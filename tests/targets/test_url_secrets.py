@@ -8,8 +8,10 @@ import warnings
 import pytest
 
 from lastwords import DurableHandler, record
-from lastwords.targets import resolve
+from lastwords.targets import _secret, digest, files, http, resolve, syslog
 from lastwords.targets._secret import Credentials, Secret
+from lastwords.targets._secret import shown as shown_target
+from targets.leaky import LEAKY, WELL_FORMED
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, MailServer, WebServer, free_port
 
 pytest.importorskip("urllib3")
@@ -76,6 +78,29 @@ def test_a_url_that_is_refused_is_not_quoted_with_its_password(url):
         resolve(url)
     text = "".join(traceback.format_exception(caught.value))
     assert "hush" not in text and "hunterhunter" not in text
+
+
+@pytest.mark.parametrize("text", LEAKY)
+def test_whatever_is_mistyped_no_error_shows_the_password(text, tmp_path):
+    """In the error's own text and in its causes; where the password is in such a text can only be guessed."""
+    for wrong in (text, f"ext://{text}", f"cfg://{text}"):
+        with pytest.raises((ValueError, ImportError)) as caught:
+            DurableHandler(wrong, tmp_path / "j.db")
+        assert "s3cret" not in "".join(traceback.format_exception_only(caught.value))
+        assert "s3cret" not in "".join(map(str, (caught.value.__cause__, caught.value.__context__)))
+    assert "s3cret" in text and "s3cret" not in shown_target(text)
+
+
+@pytest.mark.parametrize(("text", "as_shown"), WELL_FORMED)
+def test_of_a_well_formed_target_all_but_the_credentials_is_shown(text, as_shown):
+    """Negative control: scheme, host, path and knobs are there, so that one sees which target is meant."""
+    assert shown_target(text) == as_shown
+
+
+def test_the_knobs_whose_values_are_shown_are_all_known_ones():
+    """A knob that is added is not shown before somebody has thought about it; those that may hold a key never are."""
+    known = {*digest.KNOBS, *http.KNOBS, *files._FORMAT, "mode"}.union(*syslog.KNOBS.values())
+    assert known - {"auth", "query", "credentials"} == _secret.HARMLESS
 
 
 def test_an_smtp_server_that_quotes_the_password_in_its_refusal(tmp_path, entry):

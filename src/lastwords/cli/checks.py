@@ -195,7 +195,7 @@ def _line(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(
             "line",
             "warning",
-            f"{text}; the first failed {cursor.attempts} times since {since}: {stats.last_error}",
+            f"{text}; the first failed {output.many(cursor.attempts, 'time')} since {since}: {stats.last_error}",
             "see what the target says; `lastwords list --limit 1` shows the entry",
         )
     elif stats.oldest_age is not None and stats.oldest_age > STALE_DAYS * 86400:
@@ -230,7 +230,8 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
     if len(bad) > 20:
         yield Finding("checksums", "damage", f"{len(bad) - 20:,} more")
     if not bad:
-        seen = f"{counts['entries']:,} entries and {counts['dead letters']:,} dead letters"
+        entries = output.many(counts["entries"], "entry", "entries")
+        seen = f"{entries} and {output.many(counts['dead letters'], 'dead letter')}"
         yield Finding("checksums", "ok", f"{seen}, in {output.age(time.monotonic() - began)}")
 
 

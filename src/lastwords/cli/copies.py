@@ -46,7 +46,7 @@ class Copies:
     def deliver(self, want: Filter) -> None:
         """All that ``want`` chooses, up to the job's limit. What happens is written into the job."""
         job = self._job
-        began = time.monotonic()
+        job.begin()
         try:
             with readonly.explained(job.path), readonly.look(job.path) as journal:
                 for batch in self._batches(entries.chosen(journal, want, limit=job.limit)):
@@ -57,7 +57,8 @@ class Copies:
             job.error = error
         else:
             job.outcome = Outcome.DONE
-        job.seconds = time.monotonic() - began
+        finally:
+            job.end()
 
     def _batches(self, found: Iterator[object]) -> Iterator[list[Entry]]:
         batch: list[Entry] = []

@@ -70,15 +70,15 @@ def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool)
     for letter in letters:
         where = f"{letter['journal']}: " if several else ""
         head = f"{where}{letter['seq']!s:>8}  {output.moment(letter['_created'])}  {letter['levelname']!s:<8}"
-        click.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
+        output.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
         first, buried = letter["_times"]
         tries = f"after {output.many(letter['attempts'], 'attempt')}" + (
             f" since {output.moment(first)}" if first else ""
         )
-        click.echo(output.plain(f"          buried {output.moment(buried)} {tries}: {letter['error']}"))
+        output.echo(output.plain(f"          buried {output.moment(buried)} {tries}: {letter['error']}"))
         if traceback and letter["traceback"]:
             for line in str(letter["traceback"]).rstrip("\n").split("\n"):
-                click.echo("          " + output.plain(line, keep="\t"))
+                output.echo("          " + output.plain(line, keep="\t"))
 
 
 @command.command("list", epilog=output.examples(EXAMPLES_LIST))
@@ -103,7 +103,7 @@ def list_(*, journals: tuple[str, ...], limit: int | None, traceback: bool, as_j
             codes.append(error.exit_code)
     if as_json:
         shown = [{key: value for key, value in letter.items() if not key.startswith("_")} for letter in letters]
-        click.echo(output.as_json(shown))
+        output.echo(output.as_json(shown))
     else:
         _print(letters, traceback=traceback, several=len(paths) > 1)
     output.leave(output.worst(codes))
@@ -152,7 +152,7 @@ class NoLetter(click.ClickException):
     exit_code = 66
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"lastwords: {output.plain(self.message)}", file=file, err=file is None)
+        output.complain(self.message)
 
 
 def _which(letters: tuple[str, ...], *, everything: bool) -> None:
@@ -172,7 +172,7 @@ def retry(*, journal: str, letters: tuple[str, ...], everything: bool, as_json: 
     """
     _which(letters, everything=everything)
     count = _change(journal, letters, lambda opened, ids: opened.retry_dead(ids))
-    click.echo(output.as_json({"requeued": count}) if as_json else f"requeued {count:,}")
+    output.echo(output.as_json({"requeued": count}) if as_json else f"requeued {count:,}")
     output.leave(0)
 
 
@@ -186,9 +186,9 @@ def drop(*, journal: str, letters: tuple[str, ...], everything: bool, yes: bool,
     """Delete dead letters for good."""
     _which(letters, everything=everything)
     if everything and not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError("--all deletes for good: add --yes", click.get_current_context())
         click.confirm(f"Delete all dead letters of {output.plain(journal)} for good?", abort=True, err=True)
     count = _change(journal, letters, lambda opened, ids: opened.drop_dead(ids))
-    click.echo(output.as_json({"deleted": count}) if as_json else f"deleted {count:,}")
+    output.echo(output.as_json({"deleted": count}) if as_json else f"deleted {count:,}")
     output.leave(0)

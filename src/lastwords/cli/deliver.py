@@ -77,6 +77,7 @@ class Job:
     last_error: str | None = None
     lease_pid: int | None = None
     seconds: float = 0.0
+    began: float | None = None  # monotonic, while somebody works on it
     bell: Bell = field(default_factory=Bell)
     stopping: bool = False
     delivery: Delivery | None = None
@@ -91,6 +92,19 @@ class Job:
         """Entries dealt with so far; another thread may look."""
         delivery = self.delivery
         return self.delivered if delivery is None else delivery.delivered + delivery.buried
+
+    def begin(self) -> None:
+        """The clock runs."""
+        self.began = time.monotonic()
+
+    def end(self) -> None:
+        """The clock stops."""
+        self.seconds, self.began = self.elapsed, None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work on it, also while that goes on: a target that hangs is left behind in the midst of it."""
+        return self.seconds + (0.0 if self.began is None else time.monotonic() - self.began)
 
     @property
     def exit_code(self) -> int:
@@ -113,7 +127,7 @@ class Job:
             "refused": self.refused,
             "damaged": self.damaged,
             "remaining": self.remaining,
-            "seconds": round(self.seconds, 3),
+            "seconds": round(self.elapsed, 3),
             "error": str(self.error) if self.error else None,
             "last_error": self.last_error,
             "lease_pid": self.lease_pid,
@@ -151,7 +165,7 @@ def kept(journal: Journal) -> float:
 def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> None:
     """Deliver and settle what is pending, then tidy. Everything that happens is written into ``job``."""
     assert job.way is not None
-    began = time.monotonic()
+    job.begin()
     journal = None
     try:
         journal = job.way.journal or Journal(Store(job.path, create=False))
@@ -171,7 +185,7 @@ def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> 
             job.last_error = job.delivery.last_error
         if journal is not None:
             journal.close()
-        job.seconds += time.monotonic() - began
+        job.end()
 
 
 def _delivery(job: Job, journal: Journal) -> Delivery:
@@ -375,8 +389,8 @@ def summary(job: Job, *, copies: bool = False) -> str:
     if job.damaged:
         parts.append(f"{job.damaged:,} damaged")
     if job.remaining and not copies:
-        parts.append(f"{job.remaining:,} remain")
-    text = f"{job.path}: {', '.join(parts)} in {output.age(job.seconds)}"
+        parts.append(output.many(job.remaining, "remains", "remain"))
+    text = f"{job.path}: {', '.join(parts)} in {output.age(job.elapsed)}"
     if job.outcome is Outcome.REMAIN and job.last_error:
         text += f"; last error: {job.last_error}"
     if job.outcome is Outcome.BUSY:

@@ -19,10 +19,13 @@ import os
 import re
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastwords import targets
+from lastwords.delivery import describe
 from lastwords.handler import DurableHandler
+from lastwords.targets import _secret as secret
 from lastwords.targets.contract import Target
 
 from . import output
@@ -31,18 +34,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAME = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<object>[^\W\d]\w*(\.[^\W\d]\w*)*)")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(stdout|file):", re.ASCII)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(stdout|stderr|file):", re.ASCII | re.IGNORECASE)
 
 
-def is_stdout(to: str) -> bool:
-    """True for ``stdout:``, whose reader is somebody at a terminal: nothing is settled for having been shown."""
-    return to.strip().lower().startswith("stdout:")
+def stream_of(to: str) -> str:
+    """``stdout`` or ``stderr``, if it is one: its reader is at a terminal, and nothing is settled for being shown."""
+    name = to.strip().partition(":")[0].lower()
+    return name if name in ("stdout", "stderr") and ":" in to else ""
 
 
-def resolve(to: str) -> Target:
+def resolve(given: str) -> Target:
     """The target that ``--to`` names. Raises Misconfigured."""
+    to = given.strip()
     spec: object = to if _URL.match(to) else _target_of(find(to, "--to"), to)
-    shown = _without_credentials(to)
+    shown = secret.shown(to)  # cron mails what we say, and mail is read by others
     try:
         target = targets.resolve(spec)
     except Exception as error:  # a URL target reads what the user typed, a Target subclass is the user's
@@ -50,13 +55,6 @@ def resolve(to: str) -> Target:
     if target is None:
         raise output.Misconfigured(f"--to {shown} is None: nothing can be delivered to it")
     return target
-
-
-def _without_credentials(to: str) -> str:
-    """A URL as it may be printed: cron mails what we say, and mail is read by others."""
-    head, slashes, rest = to.partition("://")
-    authority, slash, path = rest.partition("/")
-    return head + slashes + authority.rpartition("@")[2] + slash + path
 
 
 def say(error: BaseException) -> str:
@@ -68,23 +66,36 @@ def say(error: BaseException) -> str:
 
 def current_folder_first() -> None:
     """Put the current folder on the import path, as ``python -m`` and gunicorn do."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    with suppress(FileNotFoundError):  # it was deleted; what is installed is found all the same
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.insert(0, os.getcwd())
 
 
 def find(name: str, option: str) -> Any:
     """Import the ``module:object`` that ``option`` names. Raises Misconfigured with the import error."""
     match = _NAME.fullmatch(name.strip())
     if match is None:
-        raise output.Misconfigured(f"{option} {name}: is neither a URL nor module:object")
+        raise output.Misconfigured(f"{option} {secret.shown(name)}: is neither a URL nor module:object")
     current_folder_first()
     try:
         found: Any = importlib.import_module(match["module"])
         for part in match["object"].split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # whatever the module does at import
-        raise output.Misconfigured(f"{option} {name}: {type(error).__name__}: {error}{_where(error)}") from error
+        raise output.Misconfigured(f"{option} {name}: {_with_causes(error)}{_where(error)}") from error
     return found
+
+
+def _with_causes(error: BaseException) -> str:
+    """An error with what it was raised from: a wrapper often says no more than that something failed."""
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(said) < 5:
+        text = describe(cause)
+        if not any(text in before for before in said):
+            said.append(text)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return ", from ".join(said)
 
 
 def _where(error: BaseException) -> str:
@@ -94,7 +105,17 @@ def _where(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if "importlib" not in frame.filename and frame.filename != __file__
     ]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    if frames:
+        return f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return "" if _has_current_folder() else " (the current folder no longer exists)"
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _target_of(found: object, to: str) -> object:
@@ -103,8 +124,8 @@ def _target_of(found: object, to: str) -> object:
             raise output.Misconfigured(f"--to {to}: is a class whose instances cannot be called with entries")
         try:
             found = found()
-        except Exception as error:  # the user's constructor
-            raise output.Misconfigured(f"--to {to}: making one raised {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:  # the user's constructor
+            raise output.Misconfigured(f"--to {to}: making one raised {_with_causes(error)}{_where(error)}") from error
     if isinstance(found, DurableHandler):
         if found._target is None:
             raise output.Misconfigured(f"--to {to}: is a DurableHandler without a target")

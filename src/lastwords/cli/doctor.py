@@ -22,11 +22,11 @@ MARKS = {"ok": "ok  ", "warning": "WARN", "damage": "FAIL"}
 
 
 def _print(path: str, findings: Sequence[Finding]) -> None:
-    click.echo(output.plain(path))
+    output.echo(output.plain(path))
     for finding in findings:
-        click.echo(output.plain(f"  {MARKS[finding.verdict]}  {finding.check}: {finding.text}"))
+        output.echo(output.plain(f"  {MARKS[finding.verdict]}  {finding.check}: {finding.text}"))
         if finding.hint and finding.verdict != "ok":
-            click.echo(output.plain(f"        {finding.hint}"))
+            output.echo(output.plain(f"        {finding.hint}"))
 
 
 @click.command(epilog=output.examples(EXAMPLES))
@@ -60,5 +60,5 @@ def command(*, journals: tuple[str, ...], quick: bool, as_json: bool) -> None:
         if not as_json:
             _print(path, findings)
     if as_json:
-        click.echo(output.as_json(said))
+        output.echo(output.as_json(said))
     output.leave(output.worst(codes))

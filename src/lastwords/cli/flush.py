@@ -31,14 +31,14 @@ def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> N
     from . import deliver
 
     if as_json:
-        click.echo(output.as_json([job.as_dict() for job in jobs]))
+        output.echo(output.as_json([job.as_dict() for job in jobs]))
     for job in jobs:
         if job.error is not None:
             output.complain(job.error)
             continue
         stuck = job.exit_code != 0
         if not as_json and (verbose or stuck or (job.done and not quiet)):
-            click.echo(deliver.summary(job))
+            output.echo(deliver.summary(job))
         for note in job.notes if verbose else ():
             output.complain(f"{job.path}: {note}")
 
@@ -83,8 +83,10 @@ def command(
     if timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")
     began = time.monotonic()
-    if to is not None and config is None and destination.is_stdout(to):
-        raise click.UsageError("flush settles, and stdout: is for looking: `lastwords replay --to stdout: [--settle]`")
+    if to is not None and config is None and (stream := destination.stream_of(to)):
+        raise click.UsageError(
+            f"flush settles, and {stream}: is for looking: `lastwords replay --to {stream}: [--settle]`"
+        )
     source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
     looked = sources.look(source, named=bool(journals))
     to_do = [job for job, wanted in looked if wanted and sources.equip(source, job)]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -82,7 +81,7 @@ def show(
     count, last, damaged = 0, journal.newest_seq() if limit is None else 0, False
     for item in entries.chosen(journal, want, limit=limit):
         damaged = damaged or not isinstance(item, Entry)
-        click.echo(print_(item))
+        output.echo(print_(item))
         last = max(last, item.seq if isinstance(item, Entry) else item.row.seq)
         count += 1
     return count, last, damaged
@@ -97,7 +96,6 @@ def follow(
 
     inode = journal.store.identity
     while limit is None or limit > 0:
-        sys.stdout.flush()
         time.sleep(LOOK_SECONDS)
         newest = journal.newest_seq()
         if journal.store.identity != inode:  # replaced: another journal, with seqs of its own
@@ -106,7 +104,7 @@ def follow(
             continue
         arrived = want._replace(delivered=False, seqs=Seqs(max(after + 1, _first(want)), _last(want, newest)))
         for item in entries.chosen(journal, arrived, limit=limit, everything=True):
-            click.echo(print_(item))
+            output.echo(print_(item))
             if limit is not None:
                 limit -= 1
         after = newest

@@ -5,7 +5,7 @@ Rules
 * Verbs are imported when they are used, and import what is heavy when they run: ``--help`` answers at once.
 * Every verb ends through ``output.leave(code)``. What it raises becomes one line on stderr, never a traceback:
   JournalError and Misconfigured carry their exit code, KeyboardInterrupt is 130, a reader that went away (``| head``)
-  is silence and 141, as it is for other tools.
+  is silence and 141, as it is for other tools. An output that cannot be written is 74; a stdout that is closed is none.
 * ``process.passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
   DurableHandlers, and none of them may start a courier that competes with ours, or deliver when this process ends.
 """
@@ -16,6 +16,7 @@ import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +59,8 @@ class Verbs(click.Group):
         try:
             with process.passive():
                 code = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
-            sys.stdout.flush()
+            if sys.stdout is not None:  # `>&-`
+                sys.stdout.flush()
         except Exception as error:
             code = _code_of(error)
             if code is None:
@@ -85,11 +87,17 @@ def _code_of(error: Exception) -> int | None:
     if isinstance(error, click.exceptions.Abort):
         return 130  # Ctrl-C, or end of file at a question
     if isinstance(error, click.ClickException):
-        error.show()
+        try:
+            error.show()
+        except OSError:  # click's own words, and a stderr that nobody can write to
+            output.silence("stderr")
         return error.exit_code
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         output.silence()
         return 128 + 13
+    if isinstance(error, OSError) and error.errno in output.UNWRITABLE and error.filename is None:  # click's --help
+        output.silence()
+        return _code_of(output.unwritable("stdout", error))
     return None
 
 
@@ -103,6 +111,7 @@ def _code_of(error: Exception) -> int | None:
   75  entries remain
   65  this run buried an entry or met damage
   66  no such journal (a pattern that matches nothing is 0)
+  74  what was to be printed cannot be written
   77  no permission
   78  bad configuration
   2   wrong usage
@@ -119,14 +128,31 @@ def cli() -> None:
     """
 
 
+def _fill_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, the next file would be opened as that: a lock, into which somebody then prints.
+
+    ``sys.stdout`` stays None, so that ``--to stdout:`` does not take entries for written.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
 def main() -> None:
     """The console script."""
+    _fill_standard_descriptors()
     try:
         cli.main(prog_name="lastwords")
     except SystemExit as ending:
         if output.threads_left_behind():
             # A target hangs. Its daemon thread may hold locks that the interpreter's end would wait for.
             for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+                with suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
             os._exit(ending.code if isinstance(ending.code, int) else 1)
         raise

@@ -6,11 +6,14 @@ import glob
 import logging
 import os
 import re
+import stat
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+
+from lastwords.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,21 +151,57 @@ class Named(NamedTuple):
 
 
 def expand(names: tuple[str, ...]) -> Named:
-    """Absolute paths, patterns expanded (quoted ones, as in a crontab), each journal once, no side files."""
+    """Absolute paths, patterns expanded (quoted ones, as in a crontab), each journal once, no side files.
+
+    A pattern that matches nothing because a folder cannot be read stands for itself: whoever looks at it says so.
+    """
     found: dict[str, None] = {}
     patterns = False
     for name in names:
-        path = os.path.abspath(os.path.expanduser(name)) if name else ""
+        path = _absolute(name) if name else ""
         if not path or "\0" in path:
             raise click.BadParameter(f"{name!r} is not the path of a journal", param_hint="JOURNAL")
         if not glob.has_magic(name) or os.path.lexists(path):
             found[path] = None
             continue
         patterns = True
-        for match in sorted(glob.glob(path, recursive=True)):
-            if os.path.isfile(match) and not _SIDE_FILE.search(match):
-                found[match] = None
+        matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_journal(match)]
+        if not matches and unreadable_folder(path) is not None:
+            matches = [path]
+        found |= dict.fromkeys(matches)
     return Named(list(found), patterns)
+
+
+def _is_journal(path: str) -> bool:
+    return os.path.isfile(path) and not _SIDE_FILE.search(path)
+
+
+def _absolute(name: str) -> str:
+    try:
+        return os.path.abspath(os.path.expanduser(name))
+    except FileNotFoundError as error:
+        raise JournalError(name, "the current folder no longer exists", "give an absolute path") from error
+
+
+def unreadable_folder(pattern: str) -> str | None:
+    """A folder in which ``pattern`` may match something that this user may not know of; None if there is none."""
+    folder, name = os.path.split(pattern)
+    if not name:
+        return None
+    if glob.has_magic(folder) and (found := unreadable_folder(folder)) is not None:
+        return found
+    needed = os.R_OK | os.X_OK if glob.has_magic(name) else os.X_OK
+    for one in glob.glob(folder, recursive=True) if glob.has_magic(folder) else [folder]:
+        try:
+            if not stat.S_ISDIR(os.stat(one).st_mode):
+                continue
+        except PermissionError:  # a folder above it
+            return one
+        except OSError:
+            continue
+        if not os.access(one, needed, effective_ids=os.access in os.supports_effective_ids):
+            return one
+    return None
 
 
 def required(names: tuple[str, ...]) -> list[str]:

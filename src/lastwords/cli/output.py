@@ -6,6 +6,7 @@ cannot move the cursor, rewrite a line or colour the terminal of whoever looks a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,13 +26,28 @@ if TYPE_CHECKING:
 RANKED = (130, 143, 78, 77, 66, 65, 75)  # which exit code wins, of several journals
 
 
+# What writing says of the medium and of its reader, and never of the journal or the configuration.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.EPIPE, errno.EBADF})
+
+
 class Misconfigured(click.ClickException):
     """``--to`` or ``--config`` cannot be used."""
 
     exit_code = 78
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"lastwords: {plain(self.message)}", file=file, err=file is None)
+        complain(self.message)
+
+
+class Unwritable(Misconfigured):
+    """What was to be printed cannot be written. The work is done all the same, if there was any."""
+
+    exit_code = 74  # EX_IOERR
+
+
+def unwritable(where: str, error: OSError) -> Unwritable:
+    """The complaint that what we print does not get to ``where``."""
+    return Unwritable(f"the output cannot be written to {where}: {error.strerror or error}")
 
 
 def leave(code: int) -> NoReturn:
@@ -45,16 +61,33 @@ def worst(codes: Iterable[int]) -> int:
     return next((code for code in RANKED if code in found), max(found, default=0))
 
 
-def complain(error: JournalError | str) -> None:
-    """One line on stderr."""
-    click.echo(f"lastwords: {plain(str(error))}", err=True)
-
-
-def silence() -> None:
-    """Nobody reads stdout any more: let the interpreter's last flush go nowhere."""
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print ``text``. A stdout that is closed swallows it; raises BrokenPipeError, and Unwritable for a full device."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is not a file: under a test runner
+        click.echo(text, nl=nl, err=err)
+    except BrokenPipeError:
+        if not err:
+            raise
+        silence("stderr")
+    except OSError as error:
+        silence("stderr" if err else "stdout")  # what is left in its buffer would fail once more at the very end
+        if not err:
+            raise unwritable("stdout", error) from error
+
+
+def complain(error: JournalError | str) -> None:
+    """One line on stderr. If that cannot be written to, the exit code has to do."""
+    echo(f"lastwords: {plain(str(error))}", err=True)
+
+
+def silence(name: str = "stdout") -> None:
+    """Nobody reads this stream any more: let the interpreter's last flush go nowhere."""
+    stream = getattr(sys, name)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):  # it is not a file: under a test runner; or closed
         return
 
 

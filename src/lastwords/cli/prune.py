@@ -68,10 +68,10 @@ def command(*, journals: tuple[str, ...], keep: float | None, dead: float | None
             output.complain(error)
             codes.append(error.exit_code)
     if as_json:
-        click.echo(output.as_json(done))
+        output.echo(output.as_json(done))
     for one in done if not as_json else ():
         text = f"{one['journal']}: pruned {output.many(one['pruned'], 'entry', 'entries')}"
         if one["dead_dropped"]:
             text += f" and {output.many(one['dead_dropped'], 'dead letter')}"
-        click.echo(output.plain(f"{text}; {output.size(one['bytes_before'])} before, {output.size(one['bytes'])} now"))
+        output.echo(output.plain(f"{text}; {output.size(one['bytes_before'])} before, {output.size(one['bytes'])} now"))
     output.leave(output.worst(codes))

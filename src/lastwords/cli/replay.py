@@ -84,7 +84,7 @@ def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) 
             levels = ", ".join(f"{count:,} {name}" for name, count in tally["levels"].items())
             span = f", from {output.moment(first)} to {output.moment(last)}" if first else ""
             verb = "deliver copies of" if copies else "deliver and settle"
-            click.echo(
+            output.echo(
                 output.plain(
                     f"{tally['journal']}: would {verb} {output.many(tally['entries'], 'entry', 'entries')}"
                     + (f" ({levels})" if levels else "")
@@ -92,7 +92,7 @@ def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) 
                 )
             )
     if as_json:
-        click.echo(output.as_json(tallies))
+        output.echo(output.as_json(tallies))
     codes = [job.error.exit_code for job in jobs if job.error]
     return output.worst([*codes, *(65 for tally in tallies if tally["damaged"])])
 
@@ -100,14 +100,14 @@ def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) 
 class _Watch:
     """Looks at the jobs ten times a second: moves the bar, and stops what makes no progress."""
 
-    def __init__(self, jobs: Sequence[Job], bar: Any, patience: float | None, *, to_stdout: bool) -> None:
+    def __init__(self, jobs: Sequence[Job], bar: Any, patience: float | None, *, stream: str) -> None:
         self._jobs = jobs
         self._bar = bar
         self._patience = patience
-        self._to_stdout = to_stdout
+        self._stream = stream
         self._shown = 0
         self._moved_at = time.monotonic()
-        self.reader_left = False
+        self.broken: str | None = None  # why nothing more can be shown
 
     def __call__(self) -> None:
         done = sum(job.done for job in self._jobs)
@@ -117,9 +117,10 @@ class _Watch:
             self._shown, self._moved_at = done, time.monotonic()
         elif self._patience is not None and time.monotonic() - self._moved_at > self._patience:
             self._stop()
-        if self._to_stdout and any((_error(job) or "").startswith("BrokenPipeError") for job in self._jobs):
-            self.reader_left = True  # `replay --to stdout: | head`
-            self._stop()
+        for error in map(_error, self._jobs) if self._stream else ():
+            if error is not None and error.startswith(("BrokenPipeError", "OSError")):  # `| head`; a full disk
+                self.broken = error
+                self._stop()
 
     def _stop(self) -> None:
         for job in self._jobs:
@@ -130,15 +131,16 @@ def _error(job: Job) -> str | None:
     return job.last_error or (job.delivery.last_error if job.delivery is not None else None)
 
 
-def _bar(jobs: Sequence[Job], *, copies: bool, to_stdout: bool) -> AbstractContextManager[Any]:
-    if copies or not sys.stderr.isatty() or (to_stdout and sys.stdout.isatty()):
+def _bar(jobs: Sequence[Job], *, copies: bool, stream: str) -> AbstractContextManager[Any]:
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if copies or not on_terminal or (stream and getattr(sys, stream).isatty()):
         return nullcontext()
     length = sum(min(job.pending, job.limit or job.pending) for job in jobs)
     return click.progressbar(length=length, label="Delivering", file=sys.stderr, show_pos=True)
 
 
 def _deliver(
-    jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, to_stdout: bool
+    jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, stream: str
 ) -> int | None:
     from . import deliver
     from .copies import Copies
@@ -151,11 +153,13 @@ def _deliver(
             Copies(job, deadline).deliver(want)
 
     work: Callable[[list[Job], float | None], None] = copy if copies else settle
-    with _bar(jobs, copies=copies, to_stdout=to_stdout) as bar:
-        watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, to_stdout=to_stdout)
+    with _bar(jobs, copies=copies, stream=stream) as bar:
+        watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, stream=stream)
         interrupted = deliver.run(jobs, work, timeout=timeout, watch=watch)
-    if watch.reader_left:
-        output.silence()
+    if watch.broken is not None:
+        output.silence(stream)
+        if not watch.broken.startswith("BrokenPipeError"):
+            raise output.Unwritable(f"the output cannot be written to {stream}: {watch.broken}")
         output.leave(128 + 13)
     return interrupted
 
@@ -164,14 +168,14 @@ def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None
     from . import deliver
 
     if as_json:
-        click.echo(output.as_json([job.as_dict() | {"copies": copies} for job in jobs]), err=err)
+        output.echo(output.as_json([job.as_dict() | {"copies": copies} for job in jobs]), err=err)
     for job in jobs:
         for note in job.notes:
             output.complain(f"{job.path}: {note}")
         if job.error is not None:
             output.complain(job.error)
         elif not as_json:
-            click.echo(deliver.summary(job, copies=copies), err=err)
+            output.echo(deliver.summary(job, copies=copies), err=err)
 
 
 @click.command(epilog=output.examples(EXAMPLES))
@@ -186,7 +190,9 @@ def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None
 @options.seq
 @options.delivered
 @options.limit
-@click.option("--settle", is_flag=True, help="With --to stdout:, settle what was shown; otherwise it stays pending.")
+@click.option(
+    "--settle", is_flag=True, help="With --to stdout: or stderr:, settle what was shown; otherwise it stays pending."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be delivered.")
 @click.option(
     "--timeout",
@@ -219,7 +225,7 @@ def command(
 
     Without filters, what is delivered is settled, in order; --limit stops after so many. With --level, --since,
     --until, --logger, --seq or --delivered, copies of the chosen entries are delivered, with their ids, and the cursor
-    stays. stdout: shows, and settles nothing unless --settle is given.
+    stays. stdout: and stderr: show, and settle nothing unless --settle is given.
     """
     from . import destination, sources
     from .entries import Filter
@@ -230,8 +236,10 @@ def command(
     if settle and want.given:
         raise click.UsageError("--settle and filters exclude each other: the cursor passes nothing by")
     source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
-    to_stdout = to is not None and config is None and destination.is_stdout(to)
-    copies = want.given or (to_stdout and not settle)
+    stream = destination.stream_of(to) if to is not None and config is None else ""
+    if stream and getattr(sys, stream) is None and not dry_run:
+        raise output.Unwritable(f"the output cannot be written to {stream}: it is closed")
+    copies = want.given or (bool(stream) and not settle)
     looked = sources.look(source, named=bool(journals))
     jobs = [job for job, _ in looked]
     for job in jobs:
@@ -240,6 +248,6 @@ def command(
         output.leave(_dry_run(jobs, want, copies=copies, as_json=as_json))
     wanted = [job for job in jobs if job.error is None and (copies or job.pending)]
     to_do = [job for job in wanted if sources.equip(source, job)]
-    interrupted = _deliver(to_do, want, copies=copies, timeout=timeout, takeover=takeover, to_stdout=to_stdout)
-    _say(jobs, copies=copies, as_json=as_json, err=to_stdout)
+    interrupted = _deliver(to_do, want, copies=copies, timeout=timeout, takeover=takeover, stream=stream)
+    _say(jobs, copies=copies, as_json=as_json, err=stream == "stdout")
     output.leave(interrupted or output.worst(job.exit_code for job in jobs))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -109,18 +110,19 @@ def _table(states: Sequence[dict[str, Any]]) -> None:
             ]
             for state in fine
         ]
-        click.echo(output.table(head, rows, right="PENDING OLDEST DELIVERED DEAD DROPPED SIZE"))
+        output.echo(output.table(head, rows, right="PENDING OLDEST DELIVERED DEAD DROPPED SIZE"))
     for state in fine:
         for aside in state["set_aside"]:
-            click.echo(
+            salvaged = output.many(state["salvaged"] or 0, "entry was", "entries were")
+            output.echo(
                 output.plain(
-                    f"{state['journal']}: was damaged and set aside as {aside}; {state['salvaged'] or 0:,} entries were"
-                    f" salvaged, {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
+                    f"{state['journal']}: was damaged and set aside as {aside}; {salvaged} salvaged,"
+                    f" {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
                 )
             )
         if state["pending"] and state["last_error"]:
             ago = output.age(max(0.0, time.time() - (state["last_error_at"] or 0.0)))
-            click.echo(output.plain(f"{state['journal']}: last error, {ago} ago: {state['last_error']}"))
+            output.echo(output.plain(f"{state['journal']}: last error, {ago} ago: {state['last_error']}"))
 
 
 # --- for Prometheus ---------------------------------------------------------------------------------------
@@ -157,7 +159,16 @@ def _sample(state: dict[str, Any], field: str) -> float | int | None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Replace ``path`` at once, readable by all: a collector never sees half a file. Raises OSError."""
+    """Replace ``path`` at once, readable by all: a collector never sees half a file. Raises OSError.
+
+    A symbolic link stays one, and so does what is no regular file: a device, a FIFO, or what the shell calls
+    ``/dev/stdout`` or ``>(command)``. These are written to.
+    """
+    if _is_written_to(path):
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY), "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    path = os.path.realpath(path)
     temporary = f"{path}.{os.getpid()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     try:
@@ -168,6 +179,21 @@ def write_whole(path: str, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _is_written_to(path: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return True
+    except FileNotFoundError:
+        return False
+    for _ in range(40):  # /dev/stdout is a link to one in /proc, which leads to the file that stdout is open on
+        if not os.path.islink(path):
+            return False
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+        if os.path.realpath(os.path.dirname(path)).startswith("/proc/"):
+            return True
+    return False
 
 
 # --- for monitors -----------------------------------------------------------------------------------------
@@ -259,14 +285,15 @@ thresholds = options.named(
     "--output",
     "file",
     metavar="FILE",
-    help="Write to FILE instead, as a whole: a temporary file beside it is renamed over it.",
+    help="Write to FILE instead, as a whole: a temporary file beside it is renamed over it. A device or a FIFO is"
+    " written to.",
 )
 @click.option(
     "--check",
     "checking",
     is_flag=True,
     help="Be a check for Nagios and its kin: one line with performance data; exit code 0 OK, 1 WARNING, 2 CRITICAL,"
-    " 3 UNKNOWN.",
+    " 3 UNKNOWN (also if no journal matches).",
 )
 @thresholds
 def command(
@@ -296,8 +323,12 @@ def command(
                 "dropped": "dropped",
             }.items()
         }
-        code, line = check(states, limits)
-        click.echo(line)
+        code, line = check(states, limits) if states else (3, "LASTWORDS UNKNOWN - no journal matches")
+        try:
+            output.echo(line)
+        except output.Unwritable as error:
+            error.show()
+            code = 3  # a monitor knows four codes
         output.leave(code)
     if as_json:
         form = "json"
@@ -309,7 +340,7 @@ def command(
     if file is not None:
         _write(file, text or output.as_json(states) + "\n")
     elif text:
-        click.echo(text, nl=False)
+        output.echo(text, nl=False)
     else:
         _table(states)
     output.leave(output.worst(state["exit_code"] for state in states))
@@ -319,4 +350,6 @@ def _write(file: str, text: str) -> None:
     try:
         write_whole(file, text)
     except OSError as error:
+        if error.errno in output.UNWRITABLE:
+            raise output.unwritable(file, error) from error
         raise output.Misconfigured(f"--output {file}: {error.strerror}") from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from .contract import CallableTarget, Target
+from .contract import CallableTarget, Target, refuse_suspended
 
 __all__ = ["SMTPDigest", "Target", "resolve"]
+
+_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
 def resolve(spec: object) -> Target | None:
@@ -16,7 +19,10 @@ def resolve(spec: object) -> Target | None:
 
     Raises TypeError for what can be no target, ValueError for what is one but wrongly written.
     """
-    if spec is None or isinstance(spec, Target):
+    if spec is None:
+        return None
+    if isinstance(spec, Target):
+        refuse_suspended(spec.deliver)
         return spec
     if isinstance(spec, logging.Handler):
         from .handlers import wrap  # noqa: PLC0415 - lazily: each kind of target imports what it needs
@@ -38,26 +44,36 @@ def resolve(spec: object) -> Target | None:
     )
 
 
-def _from_text(text: str) -> Target | None:
+def _from_text(given: str) -> Target | None:
+    text = given.strip()
     if text.startswith("ext://"):
         return resolve(_external(text.removeprefix("ext://")))
     if text.startswith("cfg://"):
-        raise ValueError(f"target {text!r} works inside dictConfig only: nest the handler's mapping instead")
-    if "://" in text or text.startswith(("file:", "stdout:", "stderr:")):
+        raise ValueError(f"target {_shown(text)!r} works inside dictConfig only: nest the handler's mapping instead")
+    if "://" in text or text.lower().startswith(("file:", "stdout:", "stderr:")):
         from .urls import from_url  # noqa: PLC0415
 
         target: Target = from_url(text)
         return target
+    named = _DOTTED.fullmatch(text) is not None
     raise ValueError(
-        f"target {text!r} is not a URL; for a handler of the same dictConfig write cfg://handlers.{text}, "
-        "or nest its mapping"
+        f"target {_shown(text)!r} is not a URL"
+        + (f"; for a handler of the same dictConfig write cfg://handlers.{text}, or nest its mapping" if named else "")
     )
 
 
 def _external(name: str) -> Any:
     import logging.config  # noqa: PLC0415
 
+    if not _DOTTED.fullmatch(name):
+        raise ValueError(f"target {_shown(f'ext://{name}')!r} is no ext://module.object")
     return logging.config.BaseConfigurator({}).resolve(name)
+
+
+def _shown(text: str) -> str:
+    from ._secret import shown  # noqa: PLC0415
+
+    return shown(text)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from ._secret import DEFAULT_PREFIX, Credentials, from_environment
+from ._secret import DEFAULT_PREFIX, HARMLESS, Credentials, from_environment, may_hold_more, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PORT = re.compile(r"[^:/?#]+://(?:[^/?#@]*@)?(?:[^/?#@:\[\]]+|\[[^\]/?#@]*\]):([0-9]+)(?:[/?]|$)")
 
 
 class Address:
@@ -57,10 +59,11 @@ class Address:
             name, text = unquote(name), unquote(raw)
             if name not in known:
                 allowed = ", ".join(sorted(known)) or "none"
-                raise ValueError(f"target: {self.scheme}: has no knob {name[:40]!r}; there are {allowed}")
+                what = repr(name[:40]) if name.isidentifier() else "of that name"  # half a password, after its ?
+                raise ValueError(f"target: {self.scheme}: has no knob {what}; there are {allowed}")
             if name in values:
                 raise ValueError(f"target: the knob {name} is given twice")
-            values[name] = known[name](name, text)
+            values[name] = _checked(known[name], name, text)
         return values
 
     def credentials(self, source: str | None) -> Credentials | None:
@@ -77,6 +80,17 @@ class Address:
         if found is not None:
             _printable(found)
         return found
+
+
+def _checked(check: Check, name: str, text: str) -> Any:
+    wrong = ""
+    try:
+        return check(name, text)
+    except ValueError as error:
+        if name not in HARMLESS or not may_hold_more(text):
+            raise
+        wrong = str(error).partition(", not ")[0]  # where all of them quote the value
+    raise ValueError(wrong)  # here, so that the other one is not its context
 
 
 def _printable(found: Credentials) -> None:
@@ -98,7 +112,7 @@ def _split_local(url: str, scheme: str, shape: str) -> Address:
     if rest.startswith("//"):  # file:///path, as browsers write it; file://host/path is another computer's
         authority, slash, path = rest[2:].partition("/")
         if authority not in ("", "localhost"):
-            raise ValueError(f"target: file://{authority[:80]}/... is on another computer; write {shape}")
+            raise ValueError(f"target: {shown(f'{scheme}:{rest}')[:80]} is on another computer; write {shape}")
         rest = slash + path
     return Address(scheme, shape, host="", port=None, path=unquote(rest), userinfo="", query=query)
 
@@ -111,7 +125,10 @@ def _split_remote(url: str, scheme: str, shape: str) -> Address:
         port, host = parts.port, parts.hostname
     except ValueError:  # its text may quote a password: an unencoded / ? or : in one ends up where a port is expected
         parts, port, host = urlsplit(""), None, None
-    if not host or port == 0 or "@" in parts.path or not url[len(scheme) + 1 :].startswith("//"):
+    given = _PORT.match(url)
+    if given is not None and not 0 < int(given[1][:9]) <= 65535:
+        raise ValueError("target: the port is out of range: it must be from 1 to 65535")
+    if not host or "@" in parts.path or not url[len(scheme) + 1 :].startswith("//"):
         raise ValueError(
             f"target: this is no {scheme} URL; write {shape}. In a user name or password, / ? # : @ are written %XX"
         )
@@ -170,11 +187,17 @@ def words(name: str, text: str) -> str:
     return text
 
 
+def absolute(path: str, name: str) -> str:
+    """``~`` expanded and made absolute: a daemon changes its folder later."""
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        raise ValueError(f"target: {name} is relative, and the current folder no longer exists") from error
+
+
 def file_name(name: str, text: str) -> str:
     """A file that is there: it is read when connecting, and a missing one should be noticed before that."""
-    import os  # noqa: PLC0415
-
-    path = os.path.abspath(os.path.expanduser(text))
+    path = absolute(text, name)
     if not os.path.isfile(path):
         raise ValueError(f"target: {name} must be the path of a file that exists, not {text[:200]!r}")
     return path
@@ -184,8 +207,8 @@ def credential_source(name: str, text: str) -> str:
     """What names the environment variables with the credentials."""
     if not _PREFIX.fullmatch(text):
         raise ValueError(
-            f"target: {name} must be the NAME of NAME_USERNAME and NAME_PASSWORD in the environment, or none, "
-            f"not {text[:80]!r}"
+            f"target: {name} must be the NAME of NAME_USERNAME and NAME_PASSWORD in the environment, or none; a name "
+            "has letters, digits and _"  # what was written is not quoted: it may be the password itself
         )
     return text
 

@@ -57,9 +57,13 @@ class MemoryTarget(HandlerTarget):
         try:
             self._deliver_early()
         except Exception as error:
-            process.say(
-                f"{self.label}: {len(self.handler.buffer)} records from before it was wrapped are lost: {error}"
+            count = len(self.handler.buffer)
+            what = (
+                "1 record from before it was wrapped is"
+                if count == 1
+                else f"{count} records from before it was wrapped are"
             )
+            process.say(f"{self.label}: {what} lost: {error}")
         finally:
             self._inner.close()
 

@@ -16,12 +16,16 @@ it raises anything else                none was accepted, try again with backoff
 A target must not return before it knows: an entry that it only keeps in memory is lost with the process. It may see an
 entry twice (a kill between its acceptance and our mark), always with the same ``Entry.id``: send the id along. What it
 logs while delivering enters no journal. No lock of lastwords or of logging is held during the call.
+
+An ``async def`` or a generator function does nothing when it is called: it is refused, and one that a function returns
+is a failure, never an acceptance.
 """
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,15 +71,49 @@ class Target(ABC):
         """Drop connections that are shared with the parent, without using them."""
 
 
+_SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+# By the flags of its code object (inspect.CO_*): importing inspect takes longer than the rest of us.
+_KINDS = {
+    0x080: "an async function: nothing of it runs when it is called. Write a plain one, which may call asyncio.run()",
+    0x200: "an async generator function: nothing of it runs when it is called. Write a plain one, without yield",
+    0x020: "a generator function: nothing of it runs when it is called. Write a plain one, without yield",
+}
+
+
+def refuse_suspended(function: Any) -> None:
+    """TypeError for a function whose call runs nothing of it: all entries would be taken for accepted."""
+    code = getattr(_innermost(function), "__code__", None)
+    if code is None:
+        call = getattr(type(_innermost(function)), "__call__", None)  # noqa: B004 - it is looked at, not looked for
+        code = getattr(_innermost(call), "__code__", None)
+    flags = getattr(code, "co_flags", 0)
+    for flag, what in _KINDS.items() if isinstance(flags, int) else ():
+        if flags & flag:
+            raise TypeError(f"target {_name(function)} is {what}")
+
+
+def _innermost(function: Any) -> Any:
+    """Without the partials and methods around it; ``__wrapped__`` is not followed: a wrapper may run what it wraps."""
+    while isinstance(function, functools.partial | MethodType):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function
+
+
 class CallableTarget(Target):
     """A plain function or object: ``deliver(entries)``, with an optional ``close()``."""
 
     def __init__(self, deliver: Callable[[Sequence[Entry]], None]) -> None:
-        self._deliver = deliver
+        refuse_suspended(deliver)
+        self._deliver: Callable[[Sequence[Entry]], object] = deliver
         self.label = _name(deliver)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        self._deliver(entries)
+        result = self._deliver(entries)
+        if isinstance(result, _SUSPENDED):
+            if not isinstance(result, AsyncGeneratorType):
+                result.close()  # or Python warns that it was never awaited
+            kind = type(result).__name__.replace("_", " ")
+            raise TypeError(f"target {self.label} returned a {kind}, of which nothing has run: nothing was delivered")
 
     def close(self) -> None:
         close = getattr(self._deliver, "close", None)

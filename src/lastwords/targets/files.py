@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import place
 from ._text import TEXT_FORMAT, as_json
-from ._url import choice
+from ._url import absolute, choice
 from .contract import Target
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class File(Lines):
         super().__init__(format)
         if not path or "\0" in path:
             raise ValueError("target: file: needs a PATH, as in file:/var/log/app.log")
-        self._path = os.path.abspath(os.path.expanduser(path))
+        self._path = absolute(path, "file: PATH")
         self._mode = mode
         self._fd = -1
         self._pid = 0

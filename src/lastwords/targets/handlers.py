@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Rejected
-from .contract import Target
+from .contract import Target, refuse_suspended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -227,12 +227,14 @@ def _names(handler: logging.Handler) -> list[str]:
 
 
 def _refuse(handler: logging.Handler, prefix: str = "") -> None:
-    """ValueError for what can never be a target."""
+    """ValueError or TypeError for what can never be a target."""
     names = _names(handler)
     if "lastwords.handler.DurableHandler" in names:  # the recursion guard would drop every record on its way there
         raise ValueError(f"{prefix}target must not be a DurableHandler itself: give it the inner handler")
     if "logging.handlers.NTEventLogHandler" in names:
         raise ValueError(f"{prefix}target must not be an NTEventLogHandler: lastwords runs on POSIX only")
+    refuse_suspended(handler.emit)
+    refuse_suspended(handler.handle)
 
 
 def wrap(handler: logging.Handler) -> HandlerTarget:

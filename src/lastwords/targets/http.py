@@ -54,12 +54,14 @@ TOO_LARGE = 413
 MOST_OF_AN_ANSWER = 2048  # bytes: enough to say what is wrong, and to use the connection again
 
 _AUTH = re.compile(r"basic|bearer|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OTHER_AUTH = ("apikey", "aws", "digest", "hawk", "header", "key", "negotiate", "none", "ntlm", "oauth", "token")
 _MISSING = "{}:// needs an HTTP client: pip install 'lastwords[http]'"
 
 
 def _auth(name: str, text: str) -> str:
     if not _AUTH.fullmatch(text):
-        raise ValueError(f"target: {name} must be basic, bearer or header:NAME, not {text[:80]!r}")
+        what = repr(text) if text in _OTHER_AUTH else "what it says"  # which may be the token itself
+        raise ValueError(f"target: {name} must be basic, bearer or header:NAME, not {what}")
     return text
 
 

@@ -13,6 +13,7 @@ Query parameters are knobs. ``%XX`` is decoded, ``+`` stands for itself (it is c
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 
 from ._url import Address, split
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from .contract import Target
 
+_WORD = re.compile(r"[a-z][a-z0-9+.-]*")
 _SCHEMES = {
     "smtp": ("digest", "smtp://HOST[:PORT]/?to=ADDRESS"),
     "smtps": ("digest", "smtps://HOST[:PORT]/?to=ADDRESS"),
@@ -46,7 +48,8 @@ def from_url(url: str) -> Target:
     scheme = scheme.lower()
     if not colon or scheme not in _SCHEMES:
         known = ", ".join(shape for _, shape in _SCHEMES.values())
-        raise ValueError(f"target: no URL scheme {scheme[:40]!r}; there are {known}")
+        what = repr(scheme[:40]) if _WORD.fullmatch(scheme) else "in front of its :"  # what is there may be a password
+        raise ValueError(f"target: no URL scheme {what}; there are {known}")
     module, shape = _SCHEMES[scheme]
     address = split(url, scheme, shape)
     build: Callable[[Address], Target] = importlib.import_module(f".{module}", __package__).from_address
