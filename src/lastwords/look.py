@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 
+from . import place
 from .codes import primary_code
 from .errors import JournalBusy, JournalForeign
 
@@ -51,8 +52,7 @@ def _is_settled(path: str) -> bool:
 
 
 def _look_once(path: str) -> None:
-    uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    conn = sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True, isolation_level=None)
+    conn = sqlite3.connect(place.uri(path, "mode=ro&immutable=1"), uri=True, isolation_level=None)
     try:
         application = conn.execute("PRAGMA application_id").fetchone()[0]
         pages = conn.execute("PRAGMA page_count").fetchone()[0]

@@ -119,6 +119,11 @@ def _darwin_filesystem(path: str) -> str:
     return kind
 
 
+def uri(path: str, query: str) -> str:
+    """``path`` as SQLite's URI (sqlite.org/uri.html). Never open a journal without ``mode=``: it would be made."""
+    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?" + query
+
+
 def check_filesystem(path: str) -> None:
     """Refuse a network file system: WAL does not work there."""
     kind = filesystem_of(os.path.realpath(os.path.dirname(path)))

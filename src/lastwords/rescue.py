@@ -55,11 +55,16 @@ def _copy(store: Store, old: sqlite3.Connection, epochs: list[tuple[int, str]], 
     try:
         store.set_synchronous(new, full=True)
         new.execute("BEGIN IMMEDIATE")
+        # Every process that had the old file open copies it.
+        there = {row[0] for row in new.execute("SELECT id FROM entries WHERE id IS NOT NULL")}
         for created, level, payload, checksum, seq, own in pending:
+            id_ = entry_id(epochs, seq, own)
+            if id_ in there:
+                continue
             new.execute(
                 "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)",
                 # As bytes: a damaged payload need not be UTF-8. Its checksum tells later.
-                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, entry_id(epochs, seq, own)),
+                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, id_),
             )
             count += 1
         dead = 0

@@ -162,7 +162,9 @@ class Store:
 
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
         """Another connection to the same file; closed by who asked for it, and before any fork."""
-        conn = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        conn = sqlite3.connect(
+            place.uri(self.path, "mode=rw"), uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
         conn.execute("PRAGMA wal_autocheckpoint=0")
         _sync_for_real(conn)
         if place.identify(self.path) != self.identity:
@@ -306,7 +308,7 @@ class Store:
         return JournalError(self.path, f"cannot be opened: {error}", "check the disk, the folder and their modes")
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
-        if place.check_file(self.path) is None:
+        if self._is_void():
             if not create:
                 raise place.missing(self.path)
             place.check_filesystem(self.path)
@@ -314,7 +316,8 @@ class Store:
         identity = place.identify(self.path)
         look_at(self.path)
         conn = sqlite3.connect(
-            self.path,
+            place.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
+            uri=True,
             timeout=self.lock_timeout / 2,  # the other half is for the commit lock
             isolation_level=None,
             check_same_thread=False,
@@ -329,12 +332,17 @@ class Store:
             raise
         return conn
 
+    def _is_void(self) -> bool:
+        """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in."""
+        status = place.check_file(self.path)
+        return status is None or (status.st_size == 0 and place.has_side_files(self.path))
+
     def _create(self) -> None:
         """Make the file, without the -wal and -shm of one that was removed: who has that open still reads them."""
         if place.has_side_files(self.path):
             if os.path.exists(self.path + COMMIT_SUFFIX):
                 self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
-            if place.check_file(self.path) is None:
+            if self._is_void():
                 place.remove_side_files(self.path)
         place.create_file(self.path, self.mode)
 

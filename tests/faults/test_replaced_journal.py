@@ -1,8 +1,10 @@
 """The journal is removed, renamed or replaced under a live handler: what is pending moves into the file at the path."""
 
+import contextlib
 import logging
 import os
 import sqlite3
+import time
 
 import pytest
 
@@ -106,3 +108,51 @@ def test_side_files_of_a_file_that_is_there_are_left_alone(tmp_path):
     second.close()
     assert messages(path) == ["m"]
     first.close()
+
+
+WRITER = """
+import logging, sys, time
+from lastwords import DurableHandler
+path, name, level = sys.argv[1:]
+handler = DurableHandler(None, path, sync_level=level, sync_interval=0.2); log = logging.Logger("t"); log.addHandler(handler)
+print("ready", flush=True)
+end, count = time.monotonic() + 4, 0
+while time.monotonic() < end:
+    log.info("%s %d", name, count); count += 1
+    time.sleep(0.003)
+time.sleep(1.5)  # for the last removal to be noticed
+assert handler.stats().buffered == 0
+handler.close()
+print(count, flush=True)
+"""
+
+
+def rotate(path):
+    """As logrotate's `create` does."""
+    os.rename(path, path + ".1")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+@pytest.mark.parametrize("level", ["NOTSET", "CRITICAL"])
+@pytest.mark.parametrize("how", ["all files", "the main file only", "rotated"])
+def test_processes_that_share_a_journal_which_is_removed_again_and_again(children, tmp_path, how, level):
+    """Each copies what it knows into the file that is there; none opens one over the -wal of the others, nor makes one.
+
+    Nothing lost, and nothing twice: the three copy the same entries, with the same ids.
+    """
+    path = str(tmp_path / "j.db")
+    writers = [children.start(WRITER, path, name, level) for name in "abc"]
+    for writer in writers:
+        assert writer.stdout.readline() == b"ready\n"
+    for pause in (0.5, 0.8, 0.3, 0.9):
+        time.sleep(pause)
+        with contextlib.suppress(FileNotFoundError):  # some of them are not there yet
+            {**GONE, "rotated": rotate}[how](path)
+    expected = []
+    for name, writer in zip("abc", writers, strict=True):
+        out, err = writer.communicate(timeout=60)
+        assert writer.returncode == 0, err.decode()
+        expected += [f"{name} {i}" for i in range(int(out))]
+    seen = messages(path)
+    assert set(expected) <= set(seen)
+    assert len(seen) == len(set(seen))

@@ -88,9 +88,8 @@ class ReadonlyStore(Store):
         self.identity = place.identify(self.path)
         look_at(self.path)
         self._at_rest = self._mark() if self._is_at_rest() else None
-        uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
         conn = sqlite3.connect(
-            uri + "&immutable=1" if self._at_rest else uri,
+            place.uri(self.path, "mode=ro&immutable=1" if self._at_rest else "mode=ro"),
             uri=True,
             timeout=self.lock_timeout,
             isolation_level=None,
