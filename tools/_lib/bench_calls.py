@@ -210,7 +210,7 @@ def kept(name, count):
 def delivering(bench):
     """A call beside a courier at full speed."""
     with children(bench, ("FileHandler", "lastwords, delivering")) as (found, _):
-        times = slices(bench, found, "calls", 2_000 if bench.quick else 10_000)
+        times = slices(bench, found, "calls", 1_500 if bench.quick else 10_000)
         count = found["lastwords, delivering"].ask("count")
     ratio = ratios(times, "lastwords, delivering", 0.5)
     every = joined(times["lastwords, delivering"])
@@ -227,7 +227,7 @@ def faults(count):
 def paced(bench):
     """The tail at 1,000 calls a second."""
     with children(bench, ("FileHandler", "lastwords, delivering")) as (found, _):
-        times = slices(bench, found, "paced", 1_500 if bench.quick else 5_000, per_second=1_000)
+        times = slices(bench, found, "paced", 1_000 if bench.quick else 5_000, per_second=1_000)
         count = found["lastwords, delivering"].ask("count")
     ours, file = (joined(times[name]) for name in ("lastwords, delivering", "FileHandler"))
     ratio = at(ours, 0.999) / at(file, 0.999)
@@ -268,11 +268,11 @@ def threads_synced(bench):
     value = "%.1f x (%.0f/s to %.0f/s)" % (ratio, *(statistics.median(values[name]) for name in (ours, base)))
     return [
         Row("16 threads, every record synced", ">= 5 x FileHandler + fdatasync", value, ratio >= 5, values),
-        syncs_per_record(bench),
+        syncs_per_record(bench, 1_600 if bench.quick else 3_200),
     ]
 
 
-def syncs_per_record(bench, records=3_200):
+def syncs_per_record(bench, records):
     what, goal = "fdatasync per record, 16 threads", "<= 0.15"
     if not shutil.which("strace"):
         return Row(what, goal, "not measured: no strace", None)
@@ -304,7 +304,7 @@ def one_thread_synced(bench):
 def spinning(bench):
     """A thread that computes beside the caller: what every released GIL costs."""
     names = ("FileHandler", "QueueHandler", "bare INSERT", "lastwords")
-    seconds = 0.4 if bench.quick else 2.0
+    seconds = 0.3 if bench.quick else 2.0
     with children(bench, names) as (found, _):
         values = rates(bench, found, "spin", "mean_us", seconds=seconds)
         brief = rates(bench, {"lastwords": found["lastwords"]}, "spin", "mean_us", seconds=seconds, switch=0.0005)
@@ -325,7 +325,7 @@ def spinning(bench):
 def sustained(bench):
     """One producer and one courier, to the last delivery."""
     ours = "lastwords, losing" if bench.broken else "lastwords, delivering"
-    n = 20_000 if bench.quick else 150_000
+    n = 12_000 if bench.quick else 150_000
     results = {"FileHandler": [], ours: []}
     for turn in range(min(bench.rounds, 3)):
         bench.say("sustained: round %d" % (turn + 1))
@@ -357,7 +357,7 @@ def processes(bench):
             with contextlib.ExitStack() as stack:
                 four = [stack.enter_context(Child(bench, name, journal=journal)) for _ in range(4)]
                 for child in four:
-                    child.start("for_seconds", seconds=1.0 if bench.quick else 5.0)
+                    child.start("for_seconds", seconds=0.6 if bench.quick else 5.0)
                 done = [child._answer() for child in four]
             shares.append(min(d["calls"] for d in done) / max(d["calls"] for d in done))
             worst.append(max(d["worst_ms"] for d in done))
