@@ -57,7 +57,7 @@ def test_a_table_and_its_numbers(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["all.json"]
 
 
-@pytest.mark.parametrize(("measure", "lost"), [("calls", "10"), ("sustained", "200, 0 of 20,000")])
+@pytest.mark.parametrize(("measure", "lost"), [("calls", "10"), ("sustained", "120, 0 of 12,000")])
 def test_a_contender_that_loses_is_told(measure, lost):
     """The negative control: every 100th record never gets there."""
     done = run("--only", measure, "--break", "lose")
