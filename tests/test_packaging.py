@@ -49,7 +49,7 @@ def test_modules_import_downwards_only():
 
     order = [
         "errors", "interrupt", "bell", "worker", "process", "_tagged", "_untagged", "_traceback", "_payload", "_replayed", "_describe",
-        "record", "rows", "retrying", "place", "codes", "look", "commitlock", "snapshot", "store", "salvage", "rescue", "memory", "ticket", "commit", "journal", "wal", "upkeep", "lease", "verdict", "targets", "delivery",
+        "record", "rows", "retrying", "place", "codes", "commitlock", "look", "snapshot", "aside", "store", "transfer", "salvage", "rescue", "memory", "ticket", "commit", "mover", "journal", "wal", "upkeep", "lease", "verdict", "targets", "delivery",
         "courier", "engine", "knobs", "handler",
     ]  # fmt: skip
     import lastwords

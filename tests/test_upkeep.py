@@ -221,9 +221,9 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
     """The fork closes the connection, so it copies first; without that the pending entries are gone (the control)."""
     code = """
     import logging, os, sys
-    from lastwords import DurableHandler, Journal, rescue
+    from lastwords import DurableHandler, Journal, mover
     if sys.argv[2] == "control":
-        rescue.rescue_if_replaced = lambda store: False
+        mover.Mover.run = lambda *_: None
     h = DurableHandler(None, sys.argv[1], sync_interval=100); log = logging.Logger("x"); log.addHandler(h)
     for i in range(10): log.info("m%d", i)
     for name in os.listdir(os.path.dirname(sys.argv[1])):
@@ -284,11 +284,11 @@ def test_the_keeper_survives_whatever_a_journal_holds(tmp_path, poll, capfd, mon
     log = logging.Logger("x")
     log.addHandler(handler)
 
-    def unforeseen(store):
+    def unforeseen(*_):
         raise TypeError("not an error of SQLite")
 
     with monkeypatch.context() as patched:
-        patched.setattr(upkeep.rescue, "rescue_if_replaced", unforeseen)
+        patched.setattr(upkeep.Mover, "run", unforeseen)
         log.info("a")
         said = []
         assert poll(lambda: said.append(capfd.readouterr().err) or "not an error of SQLite" in "".join(said), 5), said

@@ -8,7 +8,7 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def primary_code(error: BaseException) -> int:
+def primary_code(error: object) -> int:
     """SQLite's primary result code of an exception, 0 if it has none."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
@@ -18,7 +18,7 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and primary_code(error) in _BUSY
 
 
-def is_damage(error: BaseException) -> bool:
+def is_damage(error: object) -> bool:
     """True if the file's content is to blame."""
     return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
 

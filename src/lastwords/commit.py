@@ -18,7 +18,8 @@ reaches the application (interrupt.py), and whether the rows of others are in is
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
-committed, oldest first. While that lasts no caller waits for the journal: the first one has waited for all.
+committed, oldest first. While that lasts no caller waits for the journal: the first one has waited for all. So it is,
+too, while older records are moved here from a damaged or removed file (mover.py): they are to come first.
 
 What a crash leaves behind: a batch is one statement, so all of it or nothing; a record in the memory buffer is lost
 with the process, which stats().buffered and one line on stderr say while it lasts.
@@ -36,8 +37,8 @@ from . import process, rescue
 from .codes import is_damage
 from .errors import JournalError
 from .interrupt import pass_on
-from .memory import MemoryBuffer
-from .ticket import INSERT_ONE, Ticket, insert_statement
+from .memory import MemoryBuffer, snapshot
+from .ticket import INSERT_ONE, Ticket, insertion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,7 @@ class Committer:
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
+        self._paused = False
         self._retry_rows = MAX_BATCH
         self.dirty = False  # something was committed and not synced
         self.committed = 0  # rows this process committed
@@ -211,26 +213,19 @@ class Committer:
 
         None is forgotten: a follower that saw a leader had its ticket on the line before.
         """
-        for ticket in self._snapshot_of_arrived():
+        for ticket in snapshot(self._arrived):
             if not ticket.done:
                 ticket.wake()
                 return
 
     # --- leader ---------------------------------------------------------------------------------------
 
-    def _snapshot_of_arrived(self) -> list[Ticket]:
-        while True:
-            try:
-                return list(self._arrived)
-            except RuntimeError:  # a finalizer, run by the garbage collector inside list(), logged
-                continue
-
     def _waiting(self) -> list[Ticket]:
         """Undone tickets, oldest first; done ones at the front are let go."""
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
-        return [t for t in self._snapshot_of_arrived()[:MAX_BATCH] if not t.done]
+        return [t for t in snapshot(self._arrived, MAX_BATCH) if not t.done]
 
     def _lead_until(self, ticket: Ticket) -> None:
         while not ticket.done:
@@ -286,10 +281,7 @@ class Committer:
 
     def _insert(self, conn: sqlite3.Connection, rows: list[Row], *, full: bool) -> None:
         self._store.set_synchronous(conn, full=full)
-        if len(rows) == 1:
-            conn.execute(INSERT_ONE, rows[0])
-        else:
-            conn.execute(insert_statement(len(rows)), [value for row in rows for value in row])
+        conn.execute(*insertion(rows))
 
     def _committed(self, rows: int, *, full: bool) -> None:
         self.committed += rows
@@ -337,7 +329,7 @@ class Committer:
         if self._left_behind and conn is not None and not conn.in_transaction:
             self._left_behind = False
             try:
-                for ticket in self._snapshot_of_arrived():
+                for ticket in snapshot(self._arrived):
                     self._lead_until(ticket)
             except BaseException:
                 self._left_behind = True  # the next to let go of the lock does the rest
@@ -352,7 +344,7 @@ class Committer:
             self._memory.add(row)
             return True
 
-    def _enter_trouble(self, error: Exception) -> None:
+    def _enter_trouble(self, error: Exception | str) -> None:
         if is_damage(error):
             self._store.damaged = str(error)
         if self.trouble is None:
@@ -363,13 +355,32 @@ class Committer:
             )
         self._on_trouble()
 
+    def pause(self, why: str) -> None:
+        """Keep what comes in memory until :meth:`resume`: older records are moved into the journal first."""
+        self._paused = True
+        self._enter_trouble(why)
+
+    def resume(self) -> bool:
+        """Undo :meth:`pause`, and :meth:`retry`."""
+        self._paused = False
+        return self.retry()
+
+    def spill(self) -> None:
+        """While paused: commit what waits in memory before it is too much, out of order rather than lost."""
+        while self._memory.is_half_full:
+            with self._store.lock:
+                with self._memory_lock:
+                    rows = self._memory.oldest(MAX_BATCH)
+                if not self._retry_batch(rows, 0.05):
+                    return
+
     def retry(self, *, patience: float = 0.05) -> bool:
         """Commit what waits in memory (the keeper's work, and the exit's); True when nothing is left there.
 
         ``patience``: seconds to wait for a locked journal; callers that arrive meanwhile go to memory at once.
         """
-        if self.trouble is None:
-            return True
+        if self.trouble is None or self._paused:
+            return self.trouble is None
         before = self._memory.count
         while True:
             # All in one hold of the store's lock: the leader that found the trouble holds it until its records are in
@@ -408,9 +419,7 @@ class Committer:
                 conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
         except (sqlite3.Error, JournalError, OSError) as error:
             pass_on(error)
-            self.trouble = str(error)
-            if is_damage(error):
-                self._store.damaged = str(error)
+            self._enter_trouble(error)
             return False
         finally:
             self._store.drop_commit_lock()
@@ -426,8 +435,7 @@ class Committer:
     def give_back_overflow(self, drops: dict[int, int]) -> None:
         """Undo :meth:`take_overflow`: the journal could not count them."""
         with self._memory_lock:
-            for level, count in drops.items():
-                self._memory.dropped[level] = self._memory.dropped.get(level, 0) + count
+            self._memory.give_back_dropped(drops)
 
     def after_fork_in_child(self) -> None:
         """The parent's callers and buffered records are the parent's."""
@@ -438,4 +446,5 @@ class Committer:
         self._memory_lock = threading.RLock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None
+        self._paused = False
         self.dirty = False

@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from . import place, process, rescue, salvage
+from . import place, process, salvage
 from .commit import Committer
 from .courier import Courier
 from .errors import JournalDamaged, JournalError
@@ -44,11 +44,12 @@ def _refuse_second(path: str) -> None:
 
 
 def _open_store(path: str, mode: int) -> Store:
+    if process.is_passive():  # the command line only looks
+        return Store(path, mode=mode)
+    salvage.finish_setting_aside(path)
     try:
         return Store(path, mode=mode)
     except JournalDamaged as error:
-        if process.is_passive():  # the command line only looks
-            raise
         return salvage.open_repaired(path, mode, error)
 
 
@@ -113,6 +114,8 @@ class Engine:
                 max_age=max_age,
             )
         process.follow_forks(self)
+        if not process.is_passive():
+            self._move()
         self.remember("keep_delivered", f"{keep_delivered:g}")
         self._begin()
 
@@ -123,6 +126,13 @@ class Engine:
                 self.journal.set_meta(key, value)
         except (sqlite3.Error, JournalError, OSError) as error:  # a full disk is no reason not to start
             process.say(f"journal {self.store.path} cannot be written: {error}")
+
+    def _move(self) -> None:
+        try:
+            self.keeper.move()
+        except (sqlite3.Error, JournalError, OSError) as error:  # the keeper tries again
+            process.say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
+            self.keeper.nudge()
 
     def _register(self) -> None:
         identity = self.store.identity
@@ -168,12 +178,13 @@ class Engine:
 
     def stats(self) -> Stats:
         """See :meth:`lastwords.DurableHandler.stats`."""
-        return self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
+        stats = self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
+        return stats._replace(pending=stats.pending + self.keeper.moving)
 
     def sync(self) -> None:
         """What is journaled is on the medium, in the file at the path; trouble is the keeper's to report."""
         try:
-            rescue.rescue_if_replaced(self.store)
+            self.keeper.move()
             if self.committer.trouble is not None:
                 self.committer.retry()
             if self.committer.dirty:
@@ -192,15 +203,17 @@ class Engine:
         if process.is_delivering():
             return False
         deadline = float("inf") if timeout is None else process.deadline_within(timeout)
-        while self.committer.buffered:  # logged before, so it is to be settled, too
-            if time.monotonic() >= deadline:
-                return False
-            self.keeper.nudge()
-            time.sleep(0.05)
-        newest = self.journal.newest_seq()
+        newest = None
+        while newest is None or self.keeper.moving:  # this one asked for after that: it may have just begun
+            while self.committer.buffered or self.keeper.moving:  # logged before, so it is to be settled, too
+                if time.monotonic() >= deadline:
+                    return False
+                self.keeper.nudge()
+                time.sleep(0.05)
+            newest = self.journal.newest_seq()
 
         def done() -> bool:
-            return not self.journal.has_pending_up_to(newest)
+            return not (self.keeper.moving or self.journal.has_pending_up_to(newest))
 
         if done():
             return True
@@ -234,6 +247,8 @@ class Engine:
 
     def _empty_memory(self, deadline: float) -> None:
         """What waits in memory dies with the process: the disk may have room again, the lock may go, until then."""
+        self._move()  # first, and all of it: what a removed file has dies with the process, too
+        self.committer.resume()  # if that failed: at least these
         while self.committer.buffered and not self.committer.retry() and time.monotonic() < deadline:
             self.keeper.nudge()  # it makes room
             time.sleep(0.05)

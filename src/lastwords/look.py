@@ -12,6 +12,7 @@ import time
 
 from . import place
 from .codes import primary_code
+from .commitlock import SUFFIX as COMMIT_SUFFIX
 from .errors import JournalBusy, JournalForeign
 
 APPLICATION_ID = 0x4C617374  # "Last"
@@ -31,6 +32,8 @@ def look_at(path: str) -> None:
                 raise
             if time.monotonic() > deadline:
                 if os.path.exists(path + "-journal"):
+                    if os.path.exists(path + COMMIT_SUFFIX):
+                        return  # one of ours was killed while it made the schema: SQLite rolls that back
                     raise JournalBusy(path, "is being made by another process", "see `lsof`") from None
                 raise
             time.sleep(0.01)

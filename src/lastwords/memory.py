@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 Row: TypeAlias = tuple[float, int, str, int]  # created, level, payload, checksum
+
+_T = TypeVar("_T")
 
 ROW_OVERHEAD = 150  # bytes of Python objects around a buffered payload
 
 
-def _first(rows: deque[tuple[int, Row]], most: int) -> list[tuple[int, Row]]:
+def snapshot(items: deque[_T], most: int | None = None) -> list[_T]:
+    """The first ``most`` of ``items`` (None: all), whatever happens to them meanwhile."""
     while True:
         try:
-            return list(islice(rows, most))
+            return list(islice(items, most))
         except RuntimeError:  # a signal handler or a finalizer that ran here logged: "deque mutated during iteration"
             continue
 
@@ -45,7 +48,7 @@ class MemoryBuffer:
         """Up to ``most`` rows in the order they came; they stay until :meth:`remove`."""
         heads: list[tuple[int, Row]] = []
         for rows in list(self._levels.values()):
-            heads.extend(_first(rows, most))
+            heads.extend(snapshot(rows, most))
         heads.sort(key=lambda item: item[0])
         return [row for _, row in heads[:most]]
 
@@ -63,6 +66,16 @@ class MemoryBuffer:
             del self._levels[level]
         self.count -= 1
         self.bytes -= len(row[2]) + ROW_OVERHEAD
+
+    @property
+    def is_half_full(self) -> bool:
+        """True if it is time to do something about it."""
+        return self.bytes > self.limit // 2
+
+    def give_back_dropped(self, drops: dict[int, int]) -> None:
+        """Undo :meth:`take_dropped`."""
+        for level, count in drops.items():
+            self.dropped[level] = self.dropped.get(level, 0) + count
 
     def take_dropped(self) -> dict[int, int]:
         """What was dropped since the last call, by level."""

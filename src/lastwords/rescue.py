@@ -1,8 +1,8 @@
 """A journal that was removed or replaced under a live connection: what is pending moves into the new file.
 
 Inserts into a removed file go on succeeding, into the void. The old connection still sees everything, so the pending
-entries and the dead letters are copied through it, with their ids, into the file that is at the path now (made anew if
-there is none). What was committed to the old file and is not yet copied dies with this process; the keeper looks at
+entries and the dead letters are moved through it (see ``transfer``) into the file that is at the path now, made anew if
+there is none. What was committed to the old file and is not yet moved dies with this process; the keeper looks at
 least every ``sync_interval`` while records arrive, and a fork looks before it closes the connection.
 """
 
@@ -11,12 +11,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import place, process
-from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from .store import Store
+    from .store import Store, Swapped
+
+
+class Rescue(Transfer):
+    """From the old connection, which nobody else has."""
+
+    def __init__(self, old: Swapped) -> None:
+        super().__init__(old.conn)
+        # Of this file and no other: device and inode are used again.
+        self._key = f"rescued {old.epochs[-1][1]}" if old.epochs else None
+
+    def noted(self, conn: sqlite3.Connection) -> int:
+        """See :meth:`Transfer.noted`."""
+        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
+        return int(row[0]) if row is not None and str(row[0]).isdigit() else 0
+
+    def note(self, conn: sqlite3.Connection, at: int, moved: int, unreadable: int) -> None:
+        """See :meth:`Transfer.note`."""
+        if self._key is not None:
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, str(at)))
+
+    def done(self, store: Store) -> None:
+        """See :meth:`Transfer.done`."""
+        self.source.close()
+        process.say(
+            f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
+            " copied into the file that is there now"
+        )
+
+    def why(self) -> str:
+        """See :meth:`Transfer.why`."""
+        return f"what a removed or replaced file holds comes first, {self.left:,} pending records"
 
 
 def is_replaced(store: Store) -> bool:
@@ -24,56 +55,16 @@ def is_replaced(store: Store) -> bool:
     return store.is_open and store.identity is not None and place.identify(store.path) != store.identity
 
 
-def rescue_if_replaced(store: Store) -> bool:
-    """Move to the file at the path if it is another one; True if that was so. Lock held by the caller or free."""
+def begin(store: Store) -> Rescue | None:
+    """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
     if not is_replaced(store):
-        return False
-    with store.lock:
-        if not is_replaced(store):  # another thread was faster
-            return False
-        old = store.swap_out()
-        try:
-            count = _copy(store, old.conn, old.epochs, store.connection())
-        except BaseException:
-            store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
-            raise
-        old.conn.close()
-    process.say(
-        f"journal {store.path} was removed or replaced while it was open; {count:,} pending records were copied"
-        " into the file that is there now"
-    )
-    return True
-
-
-def _copy(store: Store, old: sqlite3.Connection, epochs: list[tuple[int, str]], new: sqlite3.Connection) -> int:
-    pending = old.execute(
-        "SELECT created, level, payload, checksum, seq, id FROM entries WHERE seq > (SELECT settled FROM cursor)"
-        " AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq"
-    )
-    count = 0
-    store.hold_commit_lock()
+        return None
+    old = store.swap_out()
     try:
-        store.set_synchronous(new, full=True)
-        new.execute("BEGIN IMMEDIATE")
-        # Every process that had the old file open copies it.
-        there = {row[0] for row in new.execute("SELECT id FROM entries WHERE id IS NOT NULL")}
-        for created, level, payload, checksum, seq, own in pending:
-            id_ = entry_id(epochs, seq, own)
-            if id_ in there:
-                continue
-            new.execute(
-                "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)",
-                # As bytes: a damaged payload need not be UTF-8. Its checksum tells later.
-                (created, level, str(payload).encode("utf-8", "surrogateescape"), checksum, id_),
-            )
-            count += 1
-        dead = 0
-        for row in old.execute(f"SELECT {DEAD_COLUMNS} FROM dead_letters"):  # noqa: S608 - constant columns
-            dead += new.execute(INSERT_DEAD, row).rowcount
-        new.execute("UPDATE cursor SET dead = dead + ?", (dead,))
-        new.execute("COMMIT")
-    finally:
-        if new.in_transaction:
-            new.execute("ROLLBACK")
-        store.drop_commit_lock()
-    return count
+        store.connection()
+        rescue = Rescue(old)
+        rescue.step(store)
+    except BaseException:
+        store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
+        raise
+    return rescue

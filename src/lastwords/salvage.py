@@ -4,13 +4,15 @@ Rules
 -----
 * Only a handler does this, never a command that looks. And only to a file that has been a journal: a ``.commit`` file
   lies beside it. Whatever else is at the path (a mistyped path!) is refused and left alone.
-* Nothing is deleted: the file and its ``-wal`` are renamed to ``<name>.damaged-<UTC time>``.
-* Rows are read by ranges of seqs, and around a damaged page by halves of halves. What was settled, as far as the
-  cursor can be read, is not delivered again; if it cannot, everything readable is pending: at least once.
+* Nothing is deleted, see ``aside``; and whoever is killed at any point leaves a marker, with which the next handler,
+  or one that has the journal open, goes on where it was.
+* Rows are read around damaged pages, see ``transfer``. What was settled, as far as the cursor can be read, is not
+  delivered again; if it cannot, everything readable is pending: at least once.
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
 
 ``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known
-to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
+to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count), and, until it is
+done, ``salvaged_upto``.
 """
 
 from __future__ import annotations
@@ -19,31 +21,23 @@ import fcntl
 import os
 import sqlite3
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from . import place, process
+from . import aside, place, process
+from .codes import text_of
 from .commitlock import SUFFIX as COMMIT_SUFFIX
-from .errors import JournalBusy
-from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
+from .errors import JournalBusy, JournalError, JournalMissing
 from .store import Store
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .errors import JournalDamaged
 
-SPAN = 512  # rows in one read
 LOCK_SECONDS = 1.0  # to wait for the commit lock
-_ROW = "seq, created, level, payload, checksum, id"
-
-
-class Found(NamedTuple):
-    """What could be read of a damaged journal."""
-
-    rows: list[tuple[float, int, str, int, str | None]]  # created, level, payload, checksum, id
-    dead: list[tuple[Any, ...]]
-    unreadable: int
+_UPTO = "salvaged_upto"
 
 
 def was_a_journal(path: str) -> bool:
@@ -51,97 +45,22 @@ def was_a_journal(path: str) -> bool:
     return os.path.exists(path + COMMIT_SUFFIX)
 
 
-def set_aside(path: str) -> str:
-    """Rename the file and its WAL; the new name. The ``-shm`` is only a cache."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = f"{path}.damaged-{stamp}"
-    number = 1
-    while os.path.lexists(aside):
-        aside = f"{path}.damaged-{stamp}.{number}"
-        number += 1
-    with suppress(FileNotFoundError):
-        os.rename(path + "-wal", aside + "-wal")
-    os.rename(path, aside)
-    with suppress(FileNotFoundError):
-        os.unlink(path + "-shm")
-    place.sync_folder(path)
-    return aside
+# --- setting aside ------------------------------------------------------------------------------------
 
 
-def read_damaged(path: str) -> Found:
-    """Read what can be read; never raises for damage."""
-    conn = sqlite3.connect(path, isolation_level=None)
-    try:
-        conn.execute("PRAGMA trusted_schema=OFF")
-        return _read(conn)
-    except sqlite3.DatabaseError:
-        return Found([], [], 0)
-    finally:
-        conn.close()
-
-
-def _read(conn: sqlite3.Connection) -> Found:
-    settled = _first(conn, "SELECT settled FROM cursor", 0)
-    ahead = {row[0] for row in _all(conn, "SELECT seq FROM ahead")}
-    epochs = _all(conn, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
-    newest = max(_first(conn, "SELECT max(seq) FROM entries", 0), settled)
-    rows: list[tuple[float, int, str, int, str | None]] = []
-    seen = 0
-    for seq, created, level, payload, checksum, own in _ranges(conn, settled + 1, newest):
-        seen += 1
-        if seq in ahead:
-            continue
-        if own is None and epochs:
-            own = entry_id(epochs, seq, own)  # noqa: PLW2901
-        rows.append((created, level, payload, checksum, own))
-    dead = _all(conn, f"SELECT {DEAD_COLUMNS} FROM dead_letters")  # noqa: S608 - constant columns
-    return Found(rows, dead, max(0, newest - settled - seen))
-
-
-def _ranges(conn: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[int, float, int, str, int, str | None]]:
-    """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out."""
-    todo = [(start, min(start + SPAN - 1, last)) for start in range(first, last + 1, SPAN)]
-    todo.reverse()
-    while todo:
-        low, high = todo.pop()
-        try:
-            found = conn.execute(
-                f"SELECT {_ROW} FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq",  # noqa: S608
-                (low, high),
-            ).fetchall()
-        except (sqlite3.DatabaseError, UnicodeDecodeError):
-            if low < high:
-                middle = (low + high) // 2
-                todo += [(middle + 1, high), (low, middle)]
-            continue
-        for row in found:
-            if type(row[1]) is float and type(row[2]) is int and type(row[3]) is str and type(row[4]) is int:
-                yield row
-
-
-def _first(conn: sqlite3.Connection, query: str, default: int) -> int:
-    rows = _all(conn, query)
-    value = rows[0][0] if rows else None
-    return value if isinstance(value, int) else default
-
-
-def _all(conn: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
-    try:
-        return conn.execute(query).fetchall()
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        return []
+def finish_setting_aside(path: str) -> None:
+    """Before the journal is opened: do the renames that a killed process left. Raises OSError and JournalBusy."""
+    if aside.unfinished(path):
+        with _commit_lock(path):
+            aside.finish(path)
 
 
 def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
-    """Open the damaged journal at ``path`` for a handler: set aside, salvaged, new. ``error`` if it is not ours."""
+    """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
     if not was_a_journal(path):
         raise error
-    aside = _set_aside_once(path, place.identify(path))
-    store = Store(path, mode=mode)
-    if aside is not None:
-        with store.lock:
-            _adopt(store, aside, error.problem)
-    return store
+    _set_aside(path, place.identify(path), error.problem)
+    return Store(path, mode=mode)
 
 
 def repair_open(store: Store) -> None:
@@ -151,11 +70,28 @@ def repair_open(store: Store) -> None:
         if reason is None:
             return
         store.give_up()
-        aside = _set_aside_once(store.path, identity)
+        _set_aside(store.path, identity, reason)
         store.damaged = None
         store.connection()
-        if aside is not None:
-            _adopt(store, aside, reason)
+
+
+def _set_aside(path: str, identity: place.Identity | None, reason: str) -> None:
+    with _commit_lock(path):
+        if identity is not None and place.identify(path) == identity:  # else another process has done it meanwhile
+            aside.begin(path, identity.inode, reason)
+
+
+@contextmanager
+def _commit_lock(path: str) -> Iterator[None]:
+    if not was_a_journal(path):  # somebody removed the lock file
+        yield
+        return
+    fd = place.open_side_file(path, COMMIT_SUFFIX)
+    try:
+        _lock_soon(fd, path)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _lock_soon(fd: int, path: str) -> None:
@@ -172,49 +108,74 @@ def _lock_soon(fd: int, path: str) -> None:
             return
 
 
-def _set_aside_once(path: str, identity: place.Identity | None) -> str | None:
-    """Set aside the file that was found damaged; None if another process has done it meanwhile."""
-    fd = place.open_side_file(path, COMMIT_SUFFIX)
-    try:
-        _lock_soon(fd, path)
-        if identity is None or place.identify(path) != identity:
-            return None
-        return set_aside(path)
-    finally:
-        os.close(fd)
+# --- salvage ------------------------------------------------------------------------------------------
 
 
-def _adopt(store: Store, aside: str, reason: str) -> None:
-    found = read_damaged(aside)
-    new = store.connection()
-    store.hold_commit_lock()
-    try:
-        _write(store, new, found, aside)
-    finally:
-        store.drop_commit_lock()
-    process.say(
-        f"journal {store.path} was damaged ({reason}) and is set aside as {aside}; {len(found.rows):,} pending records"
-        f" were salvaged, {found.unreadable:,} could not be read"
-    )
+class Salvage(Transfer):
+    """From a file that was set aside."""
 
+    def __init__(self, conn: sqlite3.Connection, name: str, claim: int, meta: dict[str, str]) -> None:
+        self._name = name
+        self._claim = claim
+        self._reason = getattr(aside.read(name), "reason", "")
+        known = meta if meta.get("damaged_file") == name else {}
+        upto = known.get(_UPTO, "")
+        super().__init__(conn, int(upto) if upto.isdigit() else None)
+        if upto.isdigit():
+            self.moved, self.unreadable = (int(known.get(key) or 0) for key in ("salvaged", "unreadable"))
 
-def _write(store: Store, new: sqlite3.Connection, found: Found, aside: str) -> None:
-    store.set_synchronous(new, full=True)
-    try:
-        new.execute("BEGIN IMMEDIATE")
-        new.executemany(
-            "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, ?, ?, ?)", found.rows
-        )
-        new.executemany(INSERT_DEAD, found.dead)
-        new.execute("UPDATE cursor SET dead = (SELECT count(*) FROM dead_letters)")
+    def note(self, conn: sqlite3.Connection, at: int, moved: int, unreadable: int) -> None:
+        """See :meth:`Transfer.note`."""
         facts = {
             "damaged_at": str(time.time()),
-            "damaged_file": aside,
-            "salvaged": str(len(found.rows)),
-            "unreadable": str(found.unreadable),
+            "damaged_file": self._name,
+            "salvaged": str(moved),
+            "unreadable": str(unreadable),
+            _UPTO: str(at),
         }
-        new.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(facts.items()))
-        new.execute("COMMIT")
-    finally:
-        if new.in_transaction:
-            new.execute("ROLLBACK")
+        conn.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(facts.items()))
+
+    def done(self, store: Store) -> None:
+        """See :meth:`Transfer.done`."""
+        self.source.close()
+        aside.done(self._name)
+        aside.let_go(self._claim)
+        process.say(
+            f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
+            f" pending records were salvaged, {self.unreadable:,} could not be read"
+        )
+
+    def why(self) -> str:
+        """See :meth:`Transfer.why`."""
+        return f"what can be read of a damaged file comes first, up to {self.left:,} pending records"
+
+
+def resume(store: Store) -> list[Transfer]:
+    """What was set aside and not salvaged, by this process or one that was killed (store's lock held)."""
+    found: list[Transfer] = []
+    for name in aside.unfinished(store.path):
+        claim = aside.claim(name)
+        if claim is None:
+            continue
+        try:
+            conn = _open_aside(name)
+            meta = dict(store.connection().execute("SELECT key, value FROM meta").fetchall())
+            found.append(Salvage(conn, name, claim, meta))
+        except JournalError as error:
+            if isinstance(error, JournalMissing):
+                aside.done(name)  # somebody took it away
+            aside.let_go(claim)
+            process.say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
+        except BaseException:
+            aside.let_go(claim)
+            raise
+    return found
+
+
+def _open_aside(name: str) -> sqlite3.Connection:
+    if place.check_file(name) is None:
+        raise place.missing(name)
+    conn = sqlite3.connect(place.uri(name, "mode=rw"), uri=True, isolation_level=None, check_same_thread=False)
+    conn.text_factory = text_of
+    conn.execute("PRAGMA trusted_schema=OFF")
+    return conn

@@ -28,7 +28,7 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import place, process
+from . import aside, place, process
 from .codes import is_busy, is_damage, primary_code, text_of
 from .commitlock import SUFFIX as COMMIT_SUFFIX
 from .commitlock import CommitLock
@@ -202,7 +202,7 @@ class Store:
                 self._closed_for_good = True  # last: a rescue may have to make the file anew
 
     def give_up(self) -> None:
-        """Drop the connection of a damaged file, without a last look (lock held)."""
+        """Drop the connection without a last look (lock held)."""
         self.snapshot.forget()
         conn, self._conn = self._conn, None
         self._close()
@@ -221,7 +221,7 @@ class Store:
 
     def swap_back(self, old: Swapped) -> None:
         """Undo :meth:`swap_out` (lock held)."""
-        self._close()
+        self.give_up()
         self._conn, self.epochs, self.identity = old
         self._full = None
 
@@ -324,9 +324,10 @@ class Store:
             cached_statements=64,
         )
         try:
-            self._prepare(conn)
+            identity = self._same_file(identity)
+            self._prepare(conn, identity)
             self.identity = self._same_file(identity)
-            self._begin_epoch(conn, self.identity)
+            self._begin_epoch(conn, identity)
         except BaseException:
             conn.close()
             raise
@@ -343,6 +344,7 @@ class Store:
             if os.path.exists(self.path + COMMIT_SUFFIX):
                 self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
             if self._is_void():
+                aside.finish(self.path)
                 place.remove_side_files(self.path)
         place.create_file(self.path, self.mode)
 
@@ -351,7 +353,7 @@ class Store:
             raise JournalError(self.path, "was replaced while it was opened", "try again")
         return identity
 
-    def _prepare(self, conn: sqlite3.Connection) -> None:
+    def _prepare(self, conn: sqlite3.Connection, identity: place.Identity) -> None:
         conn.text_factory = text_of
         # A journal is input: no function of this process may run from a forged view or trigger.
         conn.execute("PRAGMA trusted_schema=OFF")
@@ -365,7 +367,7 @@ class Store:
             application = conn.execute("PRAGMA application_id").fetchone()[0]
             refuse_foreign(self.path, application, 1)
         if version < FORMAT:
-            self._migrate(conn)
+            self._migrate(conn, identity)
         else:
             self._check_reader(conn)
         if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
@@ -374,20 +376,22 @@ class Store:
             conn.execute("PRAGMA journal_mode=wal")
         self.set_synchronous(conn, full=False)
 
-    def _migrate(self, conn: sqlite3.Connection) -> None:
+    def _migrate(self, conn: sqlite3.Connection, identity: place.Identity) -> None:
         from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
 
         from lastwords.migrations.migrations import migration  # noqa: PLC0415
 
-        if conn.execute("PRAGMA page_count").fetchone()[0] == 0:
-            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
         self.hold_commit_lock()
         try:
-            conn.execute("BEGIN IMMEDIATE")
+            # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that
+            # writes the first page, and auto_vacuum is set before it or never.
+            conn.execute("BEGIN")
+            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
             if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
                 migration.apply(Database(conn, execute_plugins=False))
                 conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 conn.execute(f"PRAGMA user_version={FORMAT}")
+                self._insert_epoch(conn, identity)
             conn.execute("COMMIT")
         finally:
             if conn.in_transaction:
@@ -410,14 +414,17 @@ class Store:
             try:
                 conn.execute("BEGIN IMMEDIATE")
                 if conn.execute(newest).fetchone() != tuple(identity):
-                    # OR REPLACE: an epoch in which nothing was logged named no entry.
-                    conn.execute(
-                        "INSERT OR REPLACE INTO epochs (first_seq, uuid, boot, device, inode, begun_at)"
-                        " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
-                        (uuid.uuid4().hex, *identity, time.time()),
-                    )
+                    self._insert_epoch(conn, identity)
                 conn.execute("COMMIT")
             finally:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
         self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+
+    def _insert_epoch(self, conn: sqlite3.Connection, identity: place.Identity) -> None:
+        # OR REPLACE: an epoch in which nothing was logged named no entry.
+        conn.execute(
+            "INSERT OR REPLACE INTO epochs (first_seq, uuid, boot, device, inode, begun_at)"
+            " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
+            (uuid.uuid4().hex, *identity, time.time()),
+        )

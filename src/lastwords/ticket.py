@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .memory import Row
 
 FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
@@ -18,12 +20,15 @@ INSERT_ONE = _INSERT + _VALUES
 _statements: dict[int, str] = {}
 
 
-def insert_statement(rows: int) -> str:
-    """One statement for that many rows."""
-    text = _statements.get(rows)
+def insertion(rows: list[Row]) -> tuple[str, Sequence[object]]:
+    """One statement for ``rows``, and its values."""
+    count = len(rows)
+    if count == 1:
+        return INSERT_ONE, rows[0]
+    text = _statements.get(count)
     if text is None:
-        text = _statements[rows] = _INSERT + ", ".join([_VALUES] * rows)
-    return text
+        text = _statements[count] = _INSERT + ", ".join([_VALUES] * count)
+    return text, [value for row in rows for value in row]
 
 
 class Ticket:

@@ -24,11 +24,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from . import process, rescue, salvage, wal
+from . import process, salvage, wal
 from .bell import Bell
 from .codes import is_damage
 from .errors import JournalError
 from .journal import Journal
+from .mover import Mover
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class Keeper:
         self._max_bytes = max_bytes
         self._on_stray = on_stray
         self._backfill = wal.Backfill(store)
+        self._mover = Mover(store)
         self._bell = Bell()
         self._worker = Worker("lastwords-keeper")
         self._resting = True  # it waits, and a record to be synced must wake it
@@ -184,7 +186,7 @@ class Keeper:
         self._looked_at = 0.0  # at the WAL, while tidying
         self._dirty_at = 0.0  # when the oldest record came that is not synced
         self._last_error = ""
-        store.before_close = self._before_close
+        store.before_close = self.move
 
     # --- called by others ---------------------------------------------------------------------------
 
@@ -229,10 +231,19 @@ class Keeper:
         """The thread stayed in the parent."""
         self._bell = Bell()
         self._worker.forget()
+        self._mover.after_fork_in_child()
         self._resting = self._idle = True
 
-    def _before_close(self) -> None:
-        rescue.rescue_if_replaced(self._store)
+    def move(self) -> None:
+        """What a removed or damaged file has goes into the journal, all of it. Raises what SQLite raises."""
+        committer = self.committer
+        assert committer is not None
+        self._mover.run(committer)
+
+    @property
+    def moving(self) -> int:
+        """How many entries are still to be moved, at most."""
+        return self._mover.left
 
     # --- the thread -----------------------------------------------------------------------------------
 
@@ -252,7 +263,8 @@ class Keeper:
         assert committer is not None
         if pause == TROUBLE_SECONDS:
             return False  # it has just been tried
-        return committer.dirty or committer.trouble is not None or (self._tidy and self._idle) or self._many_synced
+        trouble = committer.trouble is not None or self._store.damaged is not None
+        return committer.dirty or trouble or (self._tidy and self._idle) or self._many_synced
 
     def tick(self) -> float:
         """Do what is due; seconds until the next look."""
@@ -272,11 +284,15 @@ class Keeper:
     def _tick(self) -> float:
         committer = self.committer
         assert committer is not None
-        rescue.rescue_if_replaced(self._store)
+        self._mover.run(committer, self._keep_up)
         with self._store.lock:
             self._store.commit_lock.close_if_replaced()
         if self._store.damaged is not None:
-            salvage.repair_open(self._store)
+            with self._store.lock:  # nothing is logged between the opening of a new file and the first slice
+                salvage.repair_open(self._store)
+                self._mover.expect()
+                self._mover.step(committer)
+            self._mover.run(committer, self._keep_up)
         if committer.trouble is not None and not self._leave_trouble(committer):
             return TROUBLE_SECONDS
         self._count_overflow()
@@ -284,7 +300,7 @@ class Keeper:
             self._quiet = False
             self._wait_for_more()
             self.sync()
-            rescue.rescue_if_replaced(self._store)  # what came meanwhile may have gone into a removed file
+            self._mover.run(committer, self._keep_up)  # what came meanwhile may have gone into a removed file
         self._checkpoint_if_full()
         self._many_synced = False
         if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
@@ -357,9 +373,9 @@ class Keeper:
         while not self._bell.is_set() and vacuum_slice(self._store):
             self._keep_up()
 
-    def _keep_up(self) -> None:
+    def _keep_up(self, pause: float = 0.001) -> None:
         """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
-        self._bell.wait(0.001)
+        self._bell.wait(pause)
         committer = self.committer
         assert committer is not None
         if committer.dirty and self._until_sync() <= 0:

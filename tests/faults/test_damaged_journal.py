@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError, salvage
+from lastwords import DurableHandler, Journal, JournalError, transfer
 from lastwords.store import Store
 
 COUNT = 3000
@@ -170,18 +170,9 @@ def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     path = tmp_path / "j.db"
     make(path)
     damage_pages(path, [100, 101])
-    good = len(salvage.read_damaged(str(path)).rows)
+    conn = sqlite3.connect(path)
+    good = len(list(transfer.ranges(conn, 101, COUNT)))
     assert good > COUNT - 100 - 60
-
-    def without_halving(conn, first, last):
-        for start in range(first, last + 1, salvage.SPAN):
-            try:
-                yield from conn.execute(
-                    "SELECT seq, created, level, payload, checksum, id FROM entries WHERE seq BETWEEN ? AND ?",
-                    (start, min(start + salvage.SPAN - 1, last)),
-                ).fetchall()
-            except sqlite3.DatabaseError:
-                continue
-
-    monkeypatch.setattr(salvage, "_ranges", without_halving)
-    assert len(salvage.read_damaged(str(path)).rows) < good - 300
+    monkeypatch.setattr(transfer, "LEAST", transfer.SPAN)
+    assert len(list(transfer.ranges(conn, 101, COUNT))) < good - 300
+    conn.close()

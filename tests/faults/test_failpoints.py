@@ -178,6 +178,43 @@ def test_a_kill_around_any_statement(children, tmp_path, nth):
     check(children, tmp_path)
 
 
+MADE = """
+import os, signal, sqlite3, sys
+from lastwords import DurableHandler
+nth, hits, connect = int(sys.argv[2]), [0], sqlite3.connect
+def hit():
+    hits[0] += 1
+    if hits[0] == nth: os.kill(os.getpid(), signal.SIGKILL)
+class Killing(sqlite3.Connection):
+    def execute(self, *a):
+        hit(); result = super().execute(*a); hit(); return result
+sqlite3.connect = lambda *a, **k: connect(*a, factory=Killing, **k)
+DurableHandler(None, sys.argv[1])
+print(hits[0], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("part", range(24))
+def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(children, tmp_path, part):
+    """Half a schema is no other program's database, nor damage: for those who look, and for the next start."""
+    path = tmp_path / "j.db"
+    out, _, _ = children.run(MADE, tmp_path / "whole.db", -1)
+    nth = 1 + part * (int(out) - 1) // 23
+    children.run(MADE, path, nth, check=-9)
+    status = "from lastwords.cli.main import cli; cli(['status', *__import__('sys').argv[1:]])"
+    _, err, _ = children.run(status, path, check=None)
+    assert not {"damage", "another program", "ids"} & set(err.split())
+    children.run(
+        "import logging, sys; from lastwords import DurableHandler; log = logging.Logger('x');"
+        " log.addHandler(DurableHandler(None, sys.argv[1])); log.info('m')",
+        path,
+    )
+    with sqlite3.connect(path) as conn:
+        assert [json.loads(p)["message"] for (p,) in conn.execute("SELECT payload FROM entries")] == ["m"]
+        assert conn.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
 def test_the_service_reaches_its_end_without_a_kill(children, tmp_path):
     """The control: the points are there to be reached, and the check sees complete work."""
     out, err = run(children, tmp_path, kind="statement", nth=-1, by="kill")

@@ -12,6 +12,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from lastwords import aside as aside_
 from lastwords import lease as lease_
 from lastwords import place, upkeep
 from lastwords.codes import wal_reset_is_safe
@@ -139,7 +140,16 @@ def _lease(path: str) -> Iterator[Finding]:
 
 
 def _set_aside(path: str) -> Iterator[Finding]:
+    unfinished = set(aside_.unfinished(path))
     for aside in readonly.set_aside(path):
+        if aside in unfinished:
+            yield Finding(
+                "set aside",
+                "damage",
+                f"what can be read of {aside} is being salvaged, or was when a process was killed",
+                "keep it: the service goes on with it when it next starts",
+            )
+            continue
         yield Finding(
             "set aside", "damage", f"a damaged predecessor is kept as {aside}", "remove it when you have looked"
         )

@@ -24,7 +24,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lastwords import place
+from lastwords import aside, place
 from lastwords.codes import is_busy, is_damage, primary_code, text_of
 from lastwords.errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalMissing
 from lastwords.journal import Journal
@@ -231,7 +231,7 @@ def set_aside(path: str) -> list[str]:
         found = sorted(other for other in os.listdir(folder) if other.startswith(name + ".damaged-"))
     except OSError:  # a folder that may be entered but not read
         return []
-    return [os.path.join(folder, other) for other in found if not other.endswith(SIDE_FILES)]
+    return [os.path.join(folder, other) for other in found if not other.endswith((*SIDE_FILES, aside.MARKER))]
 
 
 def side_files(path: str) -> Iterator[str]:

@@ -1,0 +1,336 @@
+"""Entries move from a removed or damaged file into the journal: in slices, past any kill, and nobody waits for them."""
+
+import json
+import logging
+import os
+import sqlite3
+import time
+
+import pytest
+
+from lastwords import DurableHandler, Journal, rescue, transfer, upkeep
+from lastwords.commit import Committer
+from lastwords.memory import ROW_OVERHEAD
+from lastwords.store import Store
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Each slice takes a while, and is small: what a gigabyte would take."""
+    real = transfer.Transfer.step
+    took = []
+
+    def step(self, store):
+        time.sleep(0.02)  # with the lock held
+        took.append(1)
+        return real(self, store)
+
+    monkeypatch.setattr(transfer.Transfer, "step", step)
+    monkeypatch.setattr(transfer, "FIRST_ROWS", 50)
+    monkeypatch.setattr(transfer, "MOST_ROWS", 50)
+    return took
+
+
+def begin(path, count=1500, **knobs):
+    handler = DurableHandler(None, path, sync_interval=0.05, **knobs)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(count):
+        log.info("m%d", i)
+    return handler, log
+
+
+def messages(path):
+    with Journal(path) as journal:
+        return [entry.message for entry in journal.entries()]
+
+
+def lose(handler, how):
+    """Remove the file, or say that it is damaged."""
+    path = handler.journal
+    if how == "removed":
+        for suffix in ("", "-wal", "-shm", ".commit"):
+            os.unlink(path + suffix)
+    else:
+        handler._engine.store.damaged = "said by the test"
+    handler._engine.keeper.nudge()
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+@pytest.mark.parametrize("paused", [True, False])
+def test_callers_do_not_wait_and_what_they_log_comes_after(tmp_path, poll, slow, how, paused, monkeypatch, capfd):
+    """Control: without the pause what they log comes in between."""
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path)
+    if not paused:
+        monkeypatch.setattr(Committer, "pause", lambda self, why: None)
+    lose(handler, how)
+    assert poll(lambda: handler._engine.keeper.moving, 10)
+    count, worst, buffered = 1500, 0.0, 0
+    while handler._engine.keeper.moving or handler.stats().buffered:
+        began = time.monotonic()
+        log.info("m%d", count)
+        worst = max(worst, time.monotonic() - began)
+        count += 1
+        buffered = max(buffered, handler.stats().buffered)
+        time.sleep(0.005)
+    log.info("m%d", count)
+    assert poll(lambda: handler.stats().pending == count + 1, 10)
+    assert worst < len(slow) * 0.02
+    found = messages(path)
+    assert sorted(found, key=lambda m: int(m[1:])) == [f"m{i}" for i in range(count + 1)]
+    assert (found == [f"m{i}" for i in range(count + 1)]) is paused
+    assert (buffered > 0) is paused
+    assert ("comes first" in capfd.readouterr().err) is paused
+    handler.close()
+
+
+def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
+    """For stats and for drain, which must not say that all was settled."""
+    handler, _ = begin(str(tmp_path / "j.db"))
+    lose(handler, "removed")
+    assert poll(lambda: handler._engine.keeper.moving, 10)
+    assert handler.stats().pending == 1500
+    assert not handler.drain(0.01)
+    handler.close()
+    assert len(messages(handler.journal)) == 1500
+
+
+def test_a_half_full_memory_buffer_is_committed_in_between(tmp_path, poll, slow):
+    """Out of order is better than lost."""
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path, memory_limit=30 * (ROW_OVERHEAD + 250))
+    lose(handler, "removed")
+    assert poll(lambda: handler._engine.keeper.moving, 10)
+    count = 1500
+    while handler._engine.keeper.moving:
+        log.info("m%d", count)
+        count += 1
+        time.sleep(0.002)
+    assert poll(lambda: handler.stats().pending == count, 10)
+    assert handler.stats().dropped == 0
+    found = messages(path)
+    assert set(found) == {f"m{i}" for i in range(count)}
+    assert len(found) == count > 1600
+    handler.close()
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tmp_path, noted, monkeypatch):
+    """It was pruned meanwhile, so its id is not there to be seen. Control: without the note of how far the first was."""
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path, 200)
+    handler._engine.keeper.stop()
+    assert handler._engine.keeper.join(10)
+    other = Store(path)
+    lose(handler, "removed")
+    handler._engine.keeper.move()
+    journal = handler._engine.journal
+    log.info("after")
+    journal.settle(journal.cursor(), 200, 200)
+    assert upkeep.prune_slice(handler._engine.store, 0.0, 1000) == 200
+    if not noted:
+        monkeypatch.setattr(rescue.Rescue, "noted", lambda *_: 0)
+    with other.lock:
+        assert rescue.begin(other) is not None
+    assert messages(path) == ["after", *([] if noted else [f"m{i}" for i in range(200)])]
+    other.close()
+    handler.close()
+
+
+def test_a_buried_entry_that_is_no_text_is_rescued_too(tmp_path, poll):
+    """A flipped bit made its payload no UTF-8, so it was buried; then somebody removed the journal."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(lambda entries: None, path, sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    handler._engine.courier.delivery.target.deliver = lambda entries: (_ for _ in ()).throw(ConnectionError())
+    log.info("whole")
+    with handler._engine.store.lock, handler._engine.store.writing() as conn:
+        conn.execute("UPDATE entries SET payload = CAST(x'7bff' AS TEXT)")
+    del handler._engine.courier.delivery.target.deliver
+    handler.flush()
+    assert poll(lambda: handler.stats().dead == 1, 10)
+    lose(handler, "removed")
+    assert poll(lambda: os.path.exists(path), 10)
+    assert poll(lambda: handler.stats().dead == 1, 10)
+    log.info("after")
+    assert handler.drain(10)
+    with sqlite3.connect(path) as conn:
+        assert conn.execute("SELECT CAST(payload AS BLOB) FROM dead_letters").fetchall() == [(b"{\xff",)]
+    handler.close()
+
+
+AMID = """
+import logging, os, sys, time
+from lastwords import DurableHandler, Journal, rescue, transfer, upkeep
+path, how = sys.argv[1:]
+transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
+real = transfer.Transfer.step
+def step(self, store):
+    time.sleep(0.02)
+    return real(self, store)
+transfer.Transfer.step = step
+handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
+for i in range(1500): log.info("m%d", i)
+for suffix in ("", "-wal", "-shm", ".commit"): os.unlink(path + suffix)
+handler._engine.keeper.nudge()
+while not handler._engine.keeper.moving: time.sleep(0.001)
+log.info("m1500")
+if how == "exit":
+    sys.exit()
+if how == "close":
+    handler.close(); os._exit(0)
+pid = os.fork()
+log.info("m1502" if pid else "m1501")
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+handler.close()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "close", "fork"])
+def test_an_end_amid_it(tmp_path, children, how):
+    """The old connection dies with the process, or is closed by the fork: all is moved before that."""
+    children.run(AMID, tmp_path / "j.db", how)
+    found = messages(tmp_path / "j.db")
+    last = 1502 if how == "fork" else 1500
+    assert sorted(found, key=lambda m: int(m[1:])) == [f"m{i}" for i in range(last + 1)]
+
+
+# --- kills amid a salvage -----------------------------------------------------------------------------
+
+DAMAGED = """
+import json, logging, os, signal, sqlite3, sys, time
+from lastwords import DurableHandler, Journal, salvage, store, transfer
+path, ids, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
+transfer.FIRST_ROWS = transfer.MOST_ROWS = 40
+hits, armed = [0], [False]
+def hit(*_):
+    if armed[0]:
+        hits[0] += 1
+        if hits[0] == nth: os.kill(os.getpid(), signal.SIGKILL)
+connect = sqlite3.connect
+class Killing(sqlite3.Connection):
+    def execute(self, *a):
+        hit(); result = super().execute(*a); hit(); return result
+    def executemany(self, *a):
+        hit(); result = super().executemany(*a); hit(); return result
+sqlite3.connect = lambda *a, **k: connect(*a, factory=Killing, **k)
+handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
+for i in range(150): log.info("m%d", i)
+engine = handler._engine
+from lastwords import wal; wal.checkpoint(engine.store, shrink=True)
+for i in range(150, 250): log.info("m%d", i)  # these are in the -wal
+engine.journal.settle(engine.journal.cursor(), 20, 20)
+with open(ids, "w") as f:
+    json.dump([[row.id, json.loads(row.payload)["message"]] for row in engine.journal.read(20, 500)], f)
+engine.keeper.stop(); engine.keeper.join(5)
+other = connect(path); other.execute("SELECT * FROM cursor").fetchall()  # else the -wal goes when the file is closed
+changes = {"open", "os.rename", "os.remove", "os.truncate"}
+sys.addaudithook(lambda event, args: hit() if event in changes else None)
+engine.store.damaged = "said by the test"
+armed[0] = True
+engine.keeper.tick()
+armed[0] = False
+assert engine.store.damaged is None and not engine.keeper.moving
+print(hits[0], flush=True)
+os._exit(0)
+"""
+
+GOES_ON = """
+import json, sys
+from lastwords import DurableHandler, aside, salvage, store
+path, received, how = sys.argv[1:]
+if how == "forgetful":  # as if no marker were there
+    aside.unfinished = lambda path: []
+got = []
+handler = DurableHandler(got.extend, path)
+assert handler.drain(20), handler.stats()
+with open(received, "w") as f: json.dump([[e.id, e.message] for e in got], f)
+handler.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def total(tmp_path_factory):
+    """How many points there are."""
+    from conftest import Children
+
+    children = Children(tmp_path_factory.mktemp("total"))
+    out, _, _ = children.run(DAMAGED, children.folder / "j.db", children.folder / "ids", -1)
+    assert int(out) > 60
+    return int(out)
+
+
+def kill_and_go_on(children, tmp_path, nth, how="well"):
+    children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", nth, check=-9)
+    _, err, _ = children.run(GOES_ON, tmp_path / "j.db", tmp_path / "received", how)
+    expected = json.loads((tmp_path / "ids").read_text())
+    assert len(expected) == 230
+    return expected, json.loads((tmp_path / "received").read_text()), err
+
+
+@pytest.mark.parametrize("part", range(40))
+def test_a_kill_anywhere_in_a_salvage_loses_nothing(children, tmp_path, total, part):
+    """Between any two renames, statements, or files opened; nothing twice either, for nothing was delivered yet."""
+    nth = 1 + part * (total - 1) // 39
+    expected, received, _ = kill_and_go_on(children, tmp_path, nth)
+    assert received == expected
+    left = [p.name for p in tmp_path.iterdir() if p.name.endswith(".salvage")]
+    assert left == []
+
+
+def test_without_the_marker_it_would_be_lost(children, tmp_path, total):
+    """The control."""
+    _, received, _ = kill_and_go_on(children, tmp_path, total // 2, "forgetful")
+    assert len(received) < 230
+
+
+def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path, poll, total):
+    """It finds the file replaced, or gone, and what is set aside not salvaged."""
+    handler, log = begin(tmp_path / "j.db", 0)
+    children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", total // 2, check=-9)
+    expected = {message for _, message in json.loads((tmp_path / "ids").read_text())}
+    log.error("after")
+    assert poll(lambda: set(messages(tmp_path / "j.db")) >= {"after", *expected}, 20)
+    found = messages(tmp_path / "j.db")
+    assert len(found) == len(set(found))
+    handler.close()
+
+
+def test_doctor_says_that_a_salvage_is_not_done(children, tmp_path, total):
+    """And the marker is no journal, nor a second predecessor."""
+    from click.testing import CliRunner
+
+    from lastwords.cli.main import cli
+
+    children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", total // 2, check=-9)
+    done = CliRunner().invoke(cli, ["doctor", str(tmp_path / "j.db")])
+    assert "the service goes on with it" in done.output
+    (state,) = json.loads(CliRunner().invoke(cli, ["status", "--json", str(tmp_path / "j.db")]).output)
+    (aside,) = state["set_aside"]
+    assert not aside.endswith(".salvage")
+    handler, _ = begin(tmp_path / "j.db", 0)
+    handler.close()
+    assert "remove it when you have looked" in CliRunner().invoke(cli, ["doctor", str(tmp_path / "j.db")]).output
+
+
+def test_a_forged_marker_moves_no_file(tmp_path):
+    """It is input: of another inode, no JSON at all, a link, or of a file that is not there."""
+    path = str(tmp_path / "j.db")
+    begin(path, 3)[0].close()
+    secret = tmp_path / "secret"
+    secret.write_text("inode")
+    for i, text in enumerate(['{"inode": 1, "reason": "x"}', "", "[" * 9_000, '{"inode": "x"}', "{}"]):
+        (tmp_path / f"j.db.damaged-{i}.salvage").write_text(text)
+    (tmp_path / "j.db.damaged-5.salvage").symlink_to(secret)
+    (tmp_path / "j.db.damaged-6").symlink_to(secret)
+    (tmp_path / "j.db.damaged-6.salvage").write_text('{"inode": 1, "reason": "x"}')
+    handler, log = begin(path, 0)
+    log.info("after")
+    handler.close()
+    assert messages(path) == ["m0", "m1", "m2", "after"]
+    assert secret.read_text() == "inode"
