@@ -43,6 +43,7 @@ class Rescue(Transfer):
         process.say(
             f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
             " copied into the file that is there now"
+            + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
         )
 
     def why(self) -> str:

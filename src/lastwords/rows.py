@@ -101,7 +101,9 @@ class Stats(NamedTuple):
 
 # The columns of ``dead_letters``, and how a row of them is copied into another file.
 DEAD_COLUMNS = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
-INSERT_DEAD = f"INSERT OR IGNORE INTO dead_letters ({DEAD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+INSERT_DEAD = (
+    f"INSERT OR IGNORE INTO dead_letters ({DEAD_COLUMNS}) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)"  # noqa: S608
+)
 
 
 def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:

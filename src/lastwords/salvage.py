@@ -114,6 +114,8 @@ def _lock_soon(fd: int, path: str) -> None:
 class Salvage(Transfer):
     """From a file that was set aside."""
 
+    counts_gaps = True
+
     def __init__(self, conn: sqlite3.Connection, name: str, claim: int, meta: dict[str, str]) -> None:
         self._name = name
         self._claim = claim

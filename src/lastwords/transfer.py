@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .store import Store
 
 AIM_SECONDS = 0.05  # of one slice
 FIRST_ROWS = 500  # of the first
 MOST_ROWS = 5_000
-LOOK_ROWS = 20_000  # of the ids that are there, in one slice
+LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
 _ROW = "seq, created, level, payload, checksum, id"
@@ -54,7 +54,9 @@ def read_number(conn: sqlite3.Connection, query: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def ranges(conn: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[Any, ...]]:
+def ranges(
+    conn: sqlite3.Connection, first: int, last: int, on_error: Callable[[int], None] | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out."""
     todo = [(start, min(start + SPAN - 1, last)) for start in range(first, last + 1, SPAN)]
     todo.reverse()
@@ -69,6 +71,8 @@ def ranges(conn: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[An
             if high - low >= LEAST:
                 middle = (low + high) // 2
                 todo += [(middle + 1, high), (low, middle)]
+            elif on_error is not None:
+                on_error(high - low + 1)
             continue
         yield from (row for row in found if None not in row[:5])  # no row has that, but one that is damaged
 
@@ -91,6 +95,8 @@ def _plain(value: object) -> object:
 class Transfer:
     """One file's. The store's lock is held around every call. ``at``: the seq up to which it is done already."""
 
+    counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
+
     def __init__(self, source: sqlite3.Connection, at: int | None = None) -> None:
         self.source = source
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
@@ -100,7 +106,7 @@ class Transfer:
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
         self._dead_at: int | None = 0
         self._there: set[str] = set()  # ids in the journal
-        self._seen = 0  # the seq up to which they were looked at
+        self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
         self.moved = 0
         self.unreadable = 0
@@ -136,30 +142,31 @@ class Transfer:
 
     def _look(self, conn: sqlite3.Connection) -> bool:
         """See which ids are there; False if there are more to look at first."""
-        rows = conn.execute(
-            "SELECT seq, id FROM entries WHERE seq > ? AND id IS NOT NULL ORDER BY seq LIMIT ?", (self._seen, LOOK_ROWS)
-        ).fetchall()
-        self._there.update(row[1] for row in rows)
-        if rows:
-            self._seen = rows[-1][0]
+        first, newest = conn.execute("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM entries").fetchone()
+        seen = max(self._seen, first - 1)
+        self._seen = min(seen + LOOK_ROWS, newest)
+        query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
+        self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
         self._next = (self.at, self._dead_at, 0, 0, self._seen)
-        self._is_behind = len(rows) == LOOK_ROWS
+        self._is_behind = self._seen < newest
         return not self._is_behind
 
     def _move(self, conn: sqlite3.Connection) -> None:
         dead_at = self._move_dead(conn)
         at = min(max(self.at, self.noted(conn)), self.newest)
         upto = min(at + self._slice_rows, self.newest)
+        failed: list[int] = []
         rows, seen = [], 0
-        for seq, created, level, payload, checksum, own in ranges(self.source, at + 1, upto):
+        for seq, created, level, payload, checksum, own in ranges(self.source, at + 1, upto, failed.append):
             seen += 1
             id_ = _id(self._epochs, seq, own)
             if seq not in self._ahead and id_ not in self._there:
                 rows.append((_plain(created), _plain(level), _raw(payload), _plain(checksum), id_))
         conn.executemany(_INSERT, rows)
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
-        self._next = (upto, dead_at, len(rows), upto - at - seen, newest)
-        self.note(conn, upto, self.moved + len(rows), self.unreadable + upto - at - seen)
+        missing = upto - at - seen if self.counts_gaps else sum(failed)
+        self._next = (upto, dead_at, len(rows), missing, newest)
+        self.note(conn, upto, self.moved + len(rows), self.unreadable + missing)
 
     def _move_dead(self, conn: sqlite3.Connection) -> int | None:
         if self._dead_at is None:

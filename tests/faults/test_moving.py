@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, rescue, transfer, upkeep
+from lastwords import DurableHandler, Journal, rescue, transfer, upkeep, wal
 from lastwords.commit import Committer
+from lastwords.journal import Burial
 from lastwords.memory import ROW_OVERHEAD
 from lastwords.store import Store
 
@@ -157,13 +158,67 @@ def test_a_buried_entry_that_is_no_text_is_rescued_too(tmp_path, poll):
     log.info("after")
     assert handler.drain(10)
     with sqlite3.connect(path) as conn:
-        assert conn.execute("SELECT CAST(payload AS BLOB) FROM dead_letters").fetchall() == [(b"{\xff",)]
+        assert conn.execute("SELECT CAST(payload AS BLOB), typeof(payload) FROM dead_letters").fetchall() == [
+            (b"{\xff", "text")
+        ]
+    handler.close()
+
+
+def test_dead_letters_and_ids_of_many_slices_come_along(tmp_path, monkeypatch):
+    """Each once, as text; and what others have moved is looked at in slices, too."""
+    monkeypatch.setattr(transfer, "FIRST_ROWS", 7)
+    monkeypatch.setattr(transfer, "MOST_ROWS", 7)
+    monkeypatch.setattr(transfer, "LOOK_ROWS", 11)
+    path = str(tmp_path / "j.db")
+    handler, _ = begin(path, 100)
+    handler._engine.keeper.stop()
+    assert handler._engine.keeper.join(10)
+    journal = handler._engine.journal
+    burials = [Burial(seq, "no", None, 1, None) for seq in range(1, 31)]
+    journal.mark(journal.cursor(), upto=30, delivered=0, buried=burials, attempts=0, probe=0)
+    expected = [row.id for row in journal.read(30, 200)]
+    lose(handler, "removed")
+    first = Store(path)  # another process had them, too
+    with first.lock, first.writing() as conn:
+        conn.executemany("INSERT INTO entries (created, level, payload, checksum, id) VALUES (1.0, 20, '{}', 0, ?)",
+                         [(id_,) for id_ in expected[:40]])  # fmt: skip
+    first.close()
+    handler._engine.keeper.move()
+    assert [row.id for row in journal.read(0, 200)] == expected
+    assert journal.stats().dead == len(list(journal.dead_letters())) == 30
+    with sqlite3.connect(path) as conn:
+        assert conn.execute("SELECT DISTINCT typeof(payload) FROM dead_letters").fetchall() == [("text",)]
+    handler.close()
+
+
+def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
+    """What can be read comes along, and the new file, which is whole, is not set aside for it."""
+    path = str(tmp_path / "j.db")
+    handler, _ = begin(path, 3000)
+    handler._engine.keeper.stop()
+    assert handler._engine.keeper.join(10)
+    wal.checkpoint(handler._engine.store, shrink=True)
+    pages = os.path.getsize(path) // 4096
+    with open(path, "r+b") as f:
+        for page in (pages // 3, pages // 2):
+            f.seek(page * 4096)
+            f.write(b"\xff" * 4096)
+    lose(handler, "removed")
+    with handler._engine.store.lock:
+        handler._engine.store._conn.execute("PRAGMA shrink_memory")  # else it has not to read them
+    handler._engine.keeper.move()
+    left = handler.stats().pending
+    assert 2900 < left < 3000
+    assert f"{left:,} pending records were copied into the file that is there now, {3000 - left} could not be read" in (
+        capfd.readouterr().err
+    )
+    assert handler._engine.store.damaged is None
     handler.close()
 
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal, rescue, transfer, upkeep
+from lastwords import DurableHandler, Journal, rescue, transfer, upkeep, wal
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
