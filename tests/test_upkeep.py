@@ -9,6 +9,8 @@ import time
 import pytest
 
 from lastwords import DurableHandler, Journal, record, upkeep, wal
+from lastwords import journal as journal_module
+from lastwords.journal import Burial
 from lastwords.store import Store
 
 
@@ -295,6 +297,47 @@ def test_the_keeper_survives_whatever_a_journal_holds(tmp_path, poll, capfd, mon
     log.info("b")
     assert poll(lambda: not handler._engine.committer.dirty, 5)
     handler.close()
+
+
+def test_a_scarce_level_is_looked_for_in_slices(tmp_path, monkeypatch):
+    """One DEBUG entry behind a million others would keep callers waiting for as long as it takes to read those."""
+    store = Store(str(tmp_path / "j.db"))
+    monkeypatch.setattr(upkeep, "SHED_SPARES", 5)
+    monkeypatch.setattr(upkeep, "SHED_SPAN", 10)
+    monkeypatch.setattr(upkeep, "SHED_ROWS", 3)
+    fill(store, 100)
+    fill(store, 1, level=10)
+    fill(store, 20)
+    assert upkeep._shed_slice(store, 10, 0) == (0, 0, 15)
+    assert upkeep._shed_slice(store, 20, 0)[::2] == (3, 8)
+    assert upkeep._shed_slice(store, 10, 120)[::2] == (0, 121)
+    assert upkeep._shed_slice(store, 10, 121) == (0, 0, None)
+    assert upkeep.shed(store, 20 * 1_000) == 4  # 5 % of that are 1,000 bytes: the DEBUG entry, and three more
+    with sqlite3.connect(store.path) as conn:
+        left = [row[0] for row in conn.execute("SELECT seq FROM entries ORDER BY seq")]
+        assert conn.execute("SELECT level, count FROM drops ORDER BY level").fetchall() == [(10, 1), (20, 6)]
+    assert sorted(set(range(1, 122)) - set(left)) == [6, 7, 8, 9, 10, 11, 101]
+    store.close()
+
+
+def test_dead_letters_are_requeued_in_slices(tmp_path, monkeypatch):
+    """All of them, each once, in order; those who log wait for one transaction only."""
+    monkeypatch.setattr(journal_module, "REDRIVE_ROWS", 7)
+    store = Store(str(tmp_path / "j.db"))
+    journal = Journal(store)
+    fill(store, 30)
+    ids = [row.id for row in journal.read(0, 100)]
+    burials = [Burial(seq, "no", None, 1, None) for seq in range(1, 31)]
+    journal.mark(journal.cursor(), upto=30, delivered=0, buried=burials)
+    begun = []
+    real = Store.transaction
+    monkeypatch.setattr(Store, "transaction", lambda self: begun.append(1) or real(self))
+    assert journal.drop_dead(ids[:2]) == 2
+    assert journal.retry_dead() == 28
+    assert len(begun) == 1 + 4
+    assert [row.id for row in journal.read(30, 100)] == ids[2:]
+    assert journal.stats().dead == len(journal.dead_letters()) == 0
+    store.close()
 
 
 def test_what_is_shed_in_the_couriers_hands_is_counted_once(tmp_path):

@@ -45,6 +45,7 @@ __all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "Stor
 
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
+REDRIVE_ROWS = 500  # dead letters in one transaction
 READ_ROWS = 50  # in one hold of the lock: some 50 us
 
 
@@ -401,16 +402,19 @@ class Journal:
         return self._redrive(ids, None)
 
     def _redrive(self, ids: Sequence[str] | None, statement: str | None) -> int:
-        count = 0
-        with self.store.lock, self.store.transaction() as conn:
-            if ids is None:
-                ids = [row[0] for row in conn.execute("SELECT id FROM dead_letters ORDER BY seq")]
-            for id_ in ids:
-                if statement is not None:
-                    conn.execute(statement, (id_,))
-                count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
-            conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
-        return count
+        if ids is None:
+            ids = [id_ for _, id_ in self.dead_keys()]
+        total = 0
+        for first in range(0, len(ids), REDRIVE_ROWS):  # those who log wait for one transaction, not for all
+            with self.store.lock, self.store.transaction() as conn:
+                count = 0
+                for id_ in ids[first : first + REDRIVE_ROWS]:
+                    if statement is not None:
+                        conn.execute(statement, (id_,))
+                    count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
+                conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
+            total += count
+        return total
 
     # --- drops --------------------------------------------------------------------------------------------
 

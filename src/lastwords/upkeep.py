@@ -46,6 +46,7 @@ WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has end
 SLACK_SECONDS = 60.0  # how long no record must have come before it is cut: the next burst finds its pages there
 PRUNE_ROWS = 50  # per hold of the lock: some 0.1 ms
 SHED_ROWS = 500
+SHED_SPAN = 5_000  # rows that are looked at, in one hold of the lock
 SHED_SHARE = 0.05  # of max_bytes
 SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now
 VACUUM_PAGES = 64  # per hold of the lock
@@ -53,6 +54,9 @@ VACUUM_FROM = 1_024  # free pages; fewer are kept for reuse
 IDLE_SECONDS = 60.0
 TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
+
+
+_SPAN_END = "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)"
 
 
 def used_bytes(store: Store) -> int:
@@ -99,26 +103,22 @@ def shed(store: Store, max_bytes: int) -> int:
     wanted = int(max_bytes * SHED_SHARE)
     dropped = 0
     for level in _pending_levels(store):
-        while wanted > 0:
-            count, size = _shed_slice(store, level)
-            if not count:
-                break
+        at: int | None = 0
+        while wanted > 0 and at is not None:
+            count, size, at = _shed_slice(store, level, at)
             dropped += count
             wanted -= size
     return dropped
 
 
-def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
+def _pending_levels(store: Store) -> list[int]:
     """The levels there are among pending entries, least severe first; scanned in slices."""
     levels: set[int] = set()
     with store.lock, store.reading() as conn:
         at = conn.execute("SELECT settled FROM cursor").fetchone()[0]
     while True:
         with store.lock, store.reading() as conn:
-            end = conn.execute(
-                "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)", (at, span)
-            )
-            last = end.fetchone()[0]
+            last = conn.execute(_SPAN_END, (at, SHED_SPAN)).fetchone()[0]
             if last is None:
                 return sorted(levels)
             found = conn.execute("SELECT DISTINCT level FROM entries WHERE seq > ? AND seq <= ?", (at, last)).fetchall()
@@ -126,7 +126,8 @@ def _pending_levels(store: Store, span: int = 5_000) -> list[int]:
         at = last
 
 
-def _shed_slice(store: Store, level: int) -> tuple[int, int]:
+def _shed_slice(store: Store, level: int, at: int = 0) -> tuple[int, int, int | None]:
+    """Drop some of those beyond seq ``at``; how many, their bytes, and where to go on (None: there are no more)."""
     now = time.time()
     with store.lock, store.transaction() as conn:
         spared = conn.execute(
@@ -134,16 +135,22 @@ def _shed_slice(store: Store, level: int) -> tuple[int, int]:
             (SHED_SPARES,),
         ).fetchone()
         if spared is None:
-            return 0, 0
+            return 0, 0, None
+        at = max(at, spared[0] - 1)
+        last: int | None = conn.execute(_SPAN_END, (at, SHED_SPAN)).fetchone()[0]
+        if last is None:
+            return 0, 0, None
         rows = conn.execute(
-            "SELECT seq, length(CAST(payload AS BLOB)) + 40 FROM entries WHERE seq >= ? AND level = ?"
+            "SELECT seq, length(CAST(payload AS BLOB)) + 40 FROM entries WHERE seq > ? AND seq <= ? AND level = ?"
             " AND seq < (SELECT max(seq) FROM entries) AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq LIMIT ?",
-            (spared[0], level, SHED_ROWS),
+            (at, last, level, SHED_ROWS),
         ).fetchall()
+        if not rows:
+            return 0, 0, last
         conn.executemany("DELETE FROM entries WHERE seq = ?", [(row[0],) for row in rows])
         conn.execute("UPDATE cursor SET consumed = consumed + ?", (len(rows),))
         _count_drops(conn, {level: len(rows)}, now)
-    return len(rows), sum(row[1] for row in rows)
+    return len(rows), sum(row[1] for row in rows), rows[-1][0] if len(rows) == SHED_ROWS else last
 
 
 def _count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) -> None:
@@ -352,6 +359,7 @@ class Keeper:
         if not self._quiet:
             self._quiet = True
             return SLACK_SECONDS
+        self._backfill.run()  # most of the work, beside whoever logs
         wal.checkpoint(self._store, shrink=True)
         return IDLE_SECONDS
 
