@@ -2,9 +2,11 @@
 
 Rules
 -----
-* Nothing is deleted: the file and its ``-wal`` are renamed to ``<journal>.damaged-<UTC time>``.
+* Nothing is deleted: the file and its side files are renamed to ``<journal>.damaged-<UTC time>``. The ``-shm``, too:
+  through it a process that still writes to the file, and one that reads what it set aside, see each other.
 * The marker, that name with ``.salvage`` added, is on the medium before the first rename, and goes when all that could
-  be read is in the new journal. So whoever opens the journal next, after a kill at any point, knows what is left to do.
+  be read is in the new journal and no process writes to the file any more (``LATE_SECONDS``: its keeper has noticed).
+  So whoever opens the journal next, after a kill at any point, knows what is left to do.
 * The main file is renamed first. Without it nobody opens the journal but to make it anew, and who does that finishes
   the renames before (``Store._create``): a ``-wal`` is neither removed nor left to a file that is not its own.
 * All renames are made under the commit lock. The salvage itself claims the marker with a flock: one process does it.
@@ -25,6 +27,7 @@ from . import place, process
 
 MARKER = ".salvage"
 DAMAGED = ".damaged-"
+LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idle keeper looks as often
 
 
 class Marker(NamedTuple):
@@ -80,11 +83,10 @@ def finish(path: str) -> None:
         there = place.identify(path)
         if there is not None and there.inode == marker.inode and not os.path.lexists(aside):
             os.rename(path, aside)
-        if _is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + "-wal"):
-            with suppress(FileNotFoundError):
-                os.rename(path + "-wal", aside + "-wal")
-            with suppress(FileNotFoundError):
-                os.unlink(path + "-shm")  # only a cache
+        for suffix in place.SIDE_FILES:
+            if _is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
+                with suppress(FileNotFoundError):
+                    os.rename(path + suffix, aside + suffix)
         place.sync_folder(path)
 
 
@@ -139,7 +141,10 @@ def let_go(fd: int) -> None:
             os.close(fd)
 
 
-def done(aside: str) -> None:
-    """All that could be read of ``aside`` is in the journal."""
+def done(aside: str) -> bool:
+    """All that could be read of ``aside`` is in the journal. False if it is to be looked at once more, later."""
     with suppress(FileNotFoundError):
+        if abs(time.time() - os.stat(aside + MARKER).st_mtime) < LATE_SECONDS:
+            return False
         os.unlink(aside + MARKER)
+    return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import rescue, salvage
+from . import aside, rescue, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ class Mover:
         self._store = store
         self._under_way: list[Transfer] = []
         self._look = True  # for what was set aside
+        self._look_again_at = float("inf")  # time.monotonic()
 
     @property
     def left(self) -> int:
@@ -43,6 +44,8 @@ class Mover:
 
     def run(self, committer: Committer, rest: Callable[[float], object] = time.sleep) -> None:
         """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
+        if time.monotonic() >= self._look_again_at:
+            self._look, self._look_again_at = True, float("inf")
         if self._under_way or self._look or rescue.is_replaced(self._store):
             while self.step(committer):
                 committer.spill()
@@ -66,6 +69,8 @@ class Mover:
                 committer.pause(self._under_way[0].why())
         if moved is not None:
             moved.done(self._store)
+            if not moved.is_over:
+                self._look_again_at = time.monotonic() + aside.LATE_SECONDS
         if not more:
             committer.resume()
         return more

@@ -14,8 +14,6 @@ from . import place, process
 from .transfer import Transfer
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from .store import Store, Swapped
 
 
@@ -23,19 +21,7 @@ class Rescue(Transfer):
     """From the old connection, which nobody else has."""
 
     def __init__(self, old: Swapped) -> None:
-        super().__init__(old.conn)
-        # Of this file and no other: device and inode are used again.
-        self._key = f"rescued {old.epochs[-1][1]}" if old.epochs else None
-
-    def noted(self, conn: sqlite3.Connection) -> int:
-        """See :meth:`Transfer.noted`."""
-        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
-        return int(row[0]) if row is not None and str(row[0]).isdigit() else 0
-
-    def note(self, conn: sqlite3.Connection, at: int, moved: int, unreadable: int) -> None:
-        """See :meth:`Transfer.note`."""
-        if self._key is not None:
-            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, str(at)))
+        super().__init__(old.conn, str(old.identity))
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""

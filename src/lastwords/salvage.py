@@ -11,8 +11,10 @@ Rules
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
 
 ``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known
-to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count), and, until it is
-done, ``salvaged_upto``.
+to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
+
+A process that had the file open goes on committing to it until it notices, as with a removed one, and then moves that
+itself. If it is killed before, that is found by a second look a minute later, or at the next start.
 """
 
 from __future__ import annotations
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from .errors import JournalDamaged
 
 LOCK_SECONDS = 1.0  # to wait for the commit lock
-_UPTO = "salvaged_upto"
 
 
 def was_a_journal(path: str) -> bool:
@@ -120,28 +121,29 @@ class Salvage(Transfer):
         self._name = name
         self._claim = claim
         self._reason = getattr(aside.read(name), "reason", "")
-        known = meta if meta.get("damaged_file") == name else {}
-        upto = known.get(_UPTO, "")
-        super().__init__(conn, int(upto) if upto.isdigit() else None)
-        if upto.isdigit():
-            self.moved, self.unreadable = (int(known.get(key) or 0) for key in ("salvaged", "unreadable"))
+        super().__init__(conn, name)
+        self._is_known = meta.get("damaged_file") == name  # it was begun before
+        if self._is_known:
+            self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
+        self._before = self.moved
 
-    def note(self, conn: sqlite3.Connection, at: int, moved: int, unreadable: int) -> None:
+    def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`."""
         facts = {
             "damaged_at": str(time.time()),
             "damaged_file": self._name,
             "salvaged": str(moved),
             "unreadable": str(unreadable),
-            _UPTO: str(at),
         }
         conn.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(facts.items()))
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
         self.source.close()
-        aside.done(self._name)
+        self.is_over = aside.done(self._name)
         aside.let_go(self._claim)
+        if self._is_known and self.moved == self._before:
+            return  # the second look, and there was nothing more
         process.say(
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
             f" pending records were salvaged, {self.unreadable:,} could not be read"
@@ -150,6 +152,10 @@ class Salvage(Transfer):
     def why(self) -> str:
         """See :meth:`Transfer.why`."""
         return f"what can be read of a damaged file comes first, up to {self.left:,} pending records"
+
+
+def _whole(value: str | None) -> int:
+    return int(value) if value is not None and value.isdigit() else 0
 
 
 def resume(store: Store) -> list[Transfer]:
@@ -177,7 +183,8 @@ def resume(store: Store) -> list[Transfer]:
 def _open_aside(name: str) -> sqlite3.Connection:
     if place.check_file(name) is None:
         raise place.missing(name)
-    conn = sqlite3.connect(place.uri(name, "mode=rw"), uri=True, isolation_level=None, check_same_thread=False)
+    # Only to read: closing it then neither checkpoints nor removes the -wal, to which another process may still write.
+    conn = sqlite3.connect(place.uri(name, "mode=ro"), uri=True, isolation_level=None, check_same_thread=False)
     conn.text_factory = text_of
     conn.execute("PRAGMA trusted_schema=OFF")
     return conn

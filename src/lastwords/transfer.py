@@ -93,18 +93,22 @@ def _plain(value: object) -> object:
 
 
 class Transfer:
-    """One file's. The store's lock is held around every call. ``at``: the seq up to which it is done already."""
+    """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is."""
 
+    is_over = True  # after `done`: False if there may be more later
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
-    def __init__(self, source: sqlite3.Connection, at: int | None = None) -> None:
+    def __init__(self, source: sqlite3.Connection, name: str) -> None:
         self.source = source
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
+        # Under which it is written down how far they are: of this file and no other; device and inode are used again.
+        self._key = f"moved {self._epochs[-1][1] if self._epochs else name}"
         settled = read_number(source, "SELECT settled FROM cursor")
         self.newest = max(read_number(source, "SELECT max(seq) FROM entries"), settled)
-        self.at = at if at is not None else max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
+        self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
-        self._dead_at: int | None = 0
+        self._dead_at = 0  # the rowid up to which dead letters are moved
+        self._dead_left = True
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
@@ -136,7 +140,7 @@ class Transfer:
         self._commit()
         share = AIM_SECONDS / max(time.monotonic() - began, 0.001)
         self._slice_rows = max(1, min(MOST_ROWS, int(self._slice_rows * min(share, 2.0))))
-        return self._is_behind or self._dead_at is not None or self.at < self.newest
+        return self._is_behind or self._dead_left or self.at < self.newest
 
     # What a slice changes here counts once it is committed.
 
@@ -147,13 +151,13 @@ class Transfer:
         self._seen = min(seen + LOOK_ROWS, newest)
         query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
         self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
-        self._next = (self.at, self._dead_at, 0, 0, self._seen)
+        self._next = (self.at, self._dead_at, self._dead_left, 0, 0, self._seen)
         self._is_behind = self._seen < newest
         return not self._is_behind
 
     def _move(self, conn: sqlite3.Connection) -> None:
-        dead_at = self._move_dead(conn)
-        at = min(max(self.at, self.noted(conn)), self.newest)
+        at, dead_at = self._noted(conn)
+        dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         failed: list[int] = []
         rows, seen = [], 0
@@ -165,41 +169,44 @@ class Transfer:
         conn.executemany(_INSERT, rows)
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
         missing = upto - at - seen if self.counts_gaps else sum(failed)
-        self._next = (upto, dead_at, len(rows), missing, newest)
-        self.note(conn, upto, self.moved + len(rows), self.unreadable + missing)
+        self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
+        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
+        self.note(conn, self.moved + len(rows), self.unreadable + missing)
 
-    def _move_dead(self, conn: sqlite3.Connection) -> int | None:
-        if self._dead_at is None:
-            return None
+    def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
+        """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
+        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
+        at, _, dead_at = str(row[0]).partition(" ") if row is not None else ("", "", "")
+        if not (at.isdigit() and dead_at.isdigit()):
+            return self.at, self._dead_at
+        return min(max(self.at, int(at)), self.newest), max(self._dead_at, int(dead_at))
+
+    def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
         rows = read_all(
             self.source,
             f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608
-            self._dead_at,
+            at,
             self._slice_rows,
         )
         if not rows:
-            return None
+            return at, False
         payload = DEAD_COLUMNS.split(", ").index("payload") + 1
         moved = 0
         for row in rows:
             values = [_raw(v) if i == payload else _plain(v) for i, v in enumerate(row)][1:]
             moved += conn.execute(INSERT_DEAD, values).rowcount
         conn.execute("UPDATE cursor SET dead = dead + ?", (moved,))
-        return int(rows[-1][0])
+        return int(rows[-1][0]), True
 
     def _commit(self) -> None:
-        self.at, self._dead_at, moved, unreadable, self._seen = self._next
+        self.at, self._dead_at, self._dead_left, moved, unreadable, self._seen = self._next
         self.moved += moved
         self.unreadable += unreadable
 
     # --- for the two kinds ----------------------------------------------------------------------------
 
-    def noted(self, conn: sqlite3.Connection) -> int:
-        """The seq up to which another process has moved them; 0: nothing is known."""
-        return 0
-
-    def note(self, conn: sqlite3.Connection, at: int, moved: int, unreadable: int) -> None:
-        """Write down how far it is, in the transaction of the slice."""
+    def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
+        """Write down what people may want to know, in the transaction of the slice."""
 
     def done(self, store: Store) -> None:
         """The last slice is committed."""

@@ -4,11 +4,12 @@ import json
 import logging
 import os
 import sqlite3
+import subprocess
 import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, rescue, transfer, upkeep, wal
 from lastwords.commit import Committer
 from lastwords.journal import Burial
 from lastwords.memory import ROW_OVERHEAD
@@ -131,7 +132,7 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     journal.settle(journal.cursor(), 200, 200)
     assert upkeep.prune_slice(handler._engine.store, 0.0, 1000) == 200
     if not noted:
-        monkeypatch.setattr(rescue.Rescue, "noted", lambda *_: 0)
+        monkeypatch.setattr(rescue.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
     with other.lock:
         assert rescue.begin(other) is not None
     assert messages(path) == ["after", *([] if noted else [f"m{i}" for i in range(200)])]
@@ -218,7 +219,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, rescue, transfer, upkeep, wal
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -334,8 +335,14 @@ def test_a_kill_anywhere_in_a_salvage_loses_nothing(children, tmp_path, total, p
     nth = 1 + part * (total - 1) // 39
     expected, received, _ = kill_and_go_on(children, tmp_path, nth)
     assert received == expected
-    left = [p.name for p in tmp_path.iterdir() if p.name.endswith(".salvage")]
-    assert left == []
+    names = [p for p in tmp_path.iterdir() if p.name.endswith(".salvage")]
+    assert len(names) <= 1  # it goes at a look a minute later
+    for name in names:
+        os.utime(name, (0, 0))
+    handler, _ = begin(tmp_path / "j.db", 0)
+    assert handler.stats().pending == 0
+    handler.close()
+    assert not any(name.exists() for name in names)
 
 
 def test_without_the_marker_it_would_be_lost(children, tmp_path, total):
@@ -356,6 +363,69 @@ def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path,
     handler.close()
 
 
+WRITES_ON = """
+import logging, os, signal, sys
+from lastwords import DurableHandler, mover
+mover.Mover.run = lambda *_: None  # it has not noticed yet
+handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("x"); log.addHandler(handler)
+log.error("early")
+print("ready", flush=True)
+sys.stdin.readline()
+log.error("late")
+print("acknowledged", flush=True)
+if sys.argv[2] == "killed": os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "alive"])
+def test_what_a_sibling_still_wrote_to_the_damaged_file_before_it_was_killed(
+    children, tmp_path, poll, how, monkeypatch
+):
+    """Its commit went into a file that was set aside already: found by the second look, and by nobody twice."""
+    monkeypatch.setattr(aside, "LATE_SECONDS", 0.5)
+    path = tmp_path / "j.db"
+    writer = children.start(WRITES_ON, path, how, stdin=subprocess.PIPE)
+    assert writer.stdout.readline() == b"ready\n"
+    handler, log = begin(path, 5)
+    assert handler.stats().pending == 6
+    handler._engine.store.damaged = "said by the test"
+    handler._engine.keeper.nudge()
+    assert poll(lambda: list(tmp_path.glob("*.salvage")), 10)
+    assert poll(lambda: set(messages(path)) == {"early", *(f"m{i}" for i in range(5))}, 10)
+    writer.stdin.write(b"go\n")
+    writer.stdin.flush()
+    assert writer.stdout.readline() == b"acknowledged\n"
+    if how == "killed":
+        assert writer.wait(10) == -9
+    time.sleep(0.6)
+    log.info("after")  # or the keeper would look in a minute
+    assert poll(lambda: "late" in messages(path), 10)
+    assert sorted(messages(path)) == sorted(["early", "late", "after", *(f"m{i}" for i in range(5))])
+    assert poll(lambda: not list(tmp_path.glob("*.salvage")), 10)
+    handler.close()
+
+
+def test_a_second_look_brings_no_dead_letter_back(tmp_path, monkeypatch):
+    """Somebody dropped it meanwhile."""
+    path = str(tmp_path / "j.db")
+    handler, _ = begin(path, 3)
+    handler._engine.keeper.stop()
+    assert handler._engine.keeper.join(10)
+    journal = handler._engine.journal
+    journal.mark(journal.cursor(), upto=1, delivered=0, buried=[Burial(1, "no", None, 1, None)])
+    handler._engine.store.damaged = "said by the test"
+    assert handler._engine.keeper.tick() is not None
+    assert (handler.stats().dead, handler.stats().pending) == (1, 2)
+    assert journal.drop_dead() == 1
+    monkeypatch.setattr(aside, "LATE_SECONDS", 0.0)
+    handler._engine.keeper._mover.expect()
+    handler._engine.keeper.move()
+    assert (handler.stats().dead, handler.stats().pending) == (0, 2)
+    assert not list(tmp_path.glob("*.salvage"))
+    handler.close()
+
+
 def test_doctor_says_that_a_salvage_is_not_done(children, tmp_path, total):
     """And the marker is no journal, nor a second predecessor."""
     from click.testing import CliRunner
@@ -366,8 +436,9 @@ def test_doctor_says_that_a_salvage_is_not_done(children, tmp_path, total):
     done = CliRunner().invoke(cli, ["doctor", str(tmp_path / "j.db")])
     assert "the service goes on with it" in done.output
     (state,) = json.loads(CliRunner().invoke(cli, ["status", "--json", str(tmp_path / "j.db")]).output)
-    (aside,) = state["set_aside"]
-    assert not aside.endswith(".salvage")
+    (name,) = state["set_aside"]
+    assert not name.endswith(".salvage")
+    os.utime(name + ".salvage", (0, 0))
     handler, _ = begin(tmp_path / "j.db", 0)
     handler.close()
     assert "remove it when you have looked" in CliRunner().invoke(cli, ["doctor", str(tmp_path / "j.db")]).output

@@ -146,8 +146,8 @@ def _set_aside(path: str) -> Iterator[Finding]:
             yield Finding(
                 "set aside",
                 "damage",
-                f"what can be read of {aside} is being salvaged, or was when a process was killed",
-                "keep it: the service goes on with it when it next starts",
+                f"what can be read of {aside} is being salvaged, or was a minute ago, or when a process was killed",
+                "keep it: the service goes on with it, also when it next starts",
             )
             continue
         yield Finding(
