@@ -41,10 +41,15 @@ def unfinished(path: str) -> list[str]:
     """The files set aside, or about to be, that are not salvaged yet; oldest first."""
     folder, name = os.path.split(path)
     try:
-        there = sorted(n for n in os.listdir(folder) if n.startswith(name + DAMAGED) and n.endswith(MARKER))
+        there = [n for n in os.listdir(folder) if n.startswith(name + DAMAGED) and n.endswith(MARKER)]
     except OSError:  # a folder that may be entered but not read
         return []
-    return [os.path.join(folder, n.removesuffix(MARKER)) for n in there]
+    return sorted((os.path.join(folder, n.removesuffix(MARKER)) for n in there), key=_age)
+
+
+def _age(aside: str) -> tuple[str, int, str]:
+    stamp, _, number = aside.rpartition(DAMAGED)[2].partition(".")
+    return stamp, len(number), number
 
 
 def begin(path: str, inode: int, reason: str) -> None:

@@ -22,7 +22,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from . import process
+from . import process, rescue
 from .bell import Bell
 from .codes import is_damage
 from .delivery import Delivery, Outcome, describe
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from .targets.contract import Target
 
 TROUBLE_SECONDS = 5.0  # between looks at a journal that cannot be read
+MOVING_SECONDS = 0.05  # between the first two looks at one whose file was removed or replaced; then more
+
+
+class Replaced(Fenced):
+    """The file is not the journal any more: what it holds is moved to the one that is, and delivered from there."""
 
 
 class Courier:
@@ -75,6 +80,7 @@ class Courier:
         self._retired = False
         self._waiters: list[tuple[int, Bell]] = []
         self._last_trouble = ""
+        self._moving_seconds = MOVING_SECONDS
         self.delivery = Delivery(
             self._journal,
             self._target,
@@ -82,6 +88,7 @@ class Courier:
             self.bell,
             linger=self._linger,
             on_settled=self._settled,
+            check=self._check,
             **self._knobs,  # type: ignore[arg-type]
         )
 
@@ -176,7 +183,8 @@ class Courier:
             self._wait_for_more()
             ending = self._ending  # before: what was logged while this drain ended is still to be delivered
             outcome = self._drain_once()
-            if ending or (self._retired and outcome is not None):
+            fenced = outcome is None and self.delivery.time_left() > 0
+            if (ending or self._retired) and not fenced:
                 break
         self._close_target()
 
@@ -208,7 +216,12 @@ class Courier:
 
     def _drain_once(self) -> Outcome | None:
         try:
-            return self.delivery.drain(wait_for_lease=not self._ending, once=self._retired)
+            outcome = self.delivery.drain(wait_for_lease=not self._ending, once=self._retired)
+        except (Replaced, FileNotFoundError):  # the latter of the lease, for which there is no file to be a model
+            self._on_damage()  # the keeper is to turn to the file that is there now, or make one
+            self.bell.wait(MOVING_SECONDS if self._ending else self._moving_seconds)
+            self._moving_seconds = min(self._moving_seconds * 2, TROUBLE_SECONDS)
+            return None
         except Fenced:
             return None  # another process took over: look again, and wait for the lease
         except (sqlite3.Error, JournalError, OSError) as error:
@@ -216,6 +229,8 @@ class Courier:
             if not self._ending:
                 self.bell.wait(TROUBLE_SECONDS)
             return Outcome.REMAIN
+        self._moving_seconds = MOVING_SECONDS
+        return outcome
 
     def _drain_inline(self, deadline: float | None = None) -> None:
         if process.is_delivering():
@@ -231,6 +246,10 @@ class Courier:
         except (sqlite3.Error, JournalError, OSError) as error:
             self._trouble(error)
             return False
+
+    def _check(self) -> None:
+        if rescue.is_replaced(self._journal.store):
+            raise Replaced
 
     def _settled(self, delivered: int) -> None:
         self._on_settled(delivered)

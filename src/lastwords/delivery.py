@@ -5,7 +5,7 @@ Rules
 * Deliver, then mark: an entry is settled only after the target accepted it. A kill in between makes it arrive twice,
   with the same id; nothing makes it arrive never.
 * If accepted entries cannot be marked (the disk is full), only the mark is tried again: nothing more is delivered.
-* Before each delivery: is there time left, is the lease still ours.
+* Before each delivery: is there time left, is the lease still ours, is the file still the journal.
 * No lock of the journal, of the handler or of logging is held while the target is called, and what the target logs on
   this thread enters no journal.
 * What to deliver next and what a failure means is decided in ``verdict``; this module carries it out.
@@ -65,7 +65,8 @@ class Delivery:
 
     ``batch_size``: entries in one call at most. ``linger``: seconds to wait for a fuller batch. ``suspect_after``:
     failed attempts before the head of the line is suspected. ``retry_min``, ``retry_max``: seconds between attempts.
-    ``on_settled``: called after each mark. ``bell``: rung to cut a pause short, set to end it.
+    ``on_settled``: called after each mark. ``check``: raises Fenced if the file is not the journal any more, and
+    others deliver what it holds. ``bell``: rung to cut a pause short, set to end it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Delivery:
         retry_max: float = 60.0,
         max_age: float | None = None,
         on_settled: Callable[[int], None] | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self.journal = journal
         self.target = target
@@ -94,6 +96,7 @@ class Delivery:
         self.retry_max = retry_max
         self.max_age = max_age
         self.on_settled = on_settled
+        self.check = check
         self.deadline: float | None = None  # time.monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
@@ -200,6 +203,7 @@ class Delivery:
     def _step(self) -> _Did:
         if not self.lease.held:
             raise Fenced
+        self.check()
         if self._owed is not None:
             return self._mark(self._owed)
         cursor, state = self._cursor, self._state

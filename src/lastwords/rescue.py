@@ -14,14 +14,16 @@ from . import place, process
 from .transfer import Transfer
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from .store import Store, Swapped
 
 
 class Rescue(Transfer):
     """From the old connection, which nobody else has."""
 
-    def __init__(self, old: Swapped) -> None:
-        super().__init__(old.conn, str(old.identity))
+    def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
+        super().__init__(old.conn, str(old.identity), into)
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
@@ -48,8 +50,7 @@ def begin(store: Store) -> Rescue | None:
         return None
     old = store.swap_out()
     try:
-        store.connection()
-        rescue = Rescue(old)
+        rescue = Rescue(old, store.connection())
         rescue.step(store)
     except BaseException:
         store.swap_back(old)  # nothing lost while this process lives; the keeper tries again

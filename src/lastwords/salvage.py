@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -117,18 +118,21 @@ class Salvage(Transfer):
 
     counts_gaps = True
 
-    def __init__(self, conn: sqlite3.Connection, name: str, claim: int, meta: dict[str, str]) -> None:
+    def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
         self._name = name
         self._claim = claim
         self._reason = getattr(aside.read(name), "reason", "")
-        super().__init__(conn, name)
-        self._is_known = meta.get("damaged_file") == name  # it was begun before
-        if self._is_known:
+        super().__init__(conn, name, into)
+        meta = dict(into.execute("SELECT key, value FROM meta").fetchall())
+        self._is_known = self._key in meta  # it was begun before
+        if meta.get("damaged_file") == name:
             self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
-        self._before = self.moved
+        self._before = self.moved, self.unreadable
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`."""
+        if self._is_known and (moved, unreadable) == self._before:
+            return  # nothing came of it, and the last words may be another file's
         facts = {
             "damaged_at": str(time.time()),
             "damaged_file": self._name,
@@ -142,7 +146,7 @@ class Salvage(Transfer):
         self.source.close()
         self.is_over = aside.done(self._name)
         aside.let_go(self._claim)
-        if self._is_known and self.moved == self._before:
+        if self._is_known and (self.moved, self.unreadable) == self._before:
             return  # the second look, and there was nothing more
         process.say(
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
@@ -154,21 +158,22 @@ class Salvage(Transfer):
         return f"what can be read of a damaged file comes first, up to {self.left:,} pending records"
 
 
-def _whole(value: str | None) -> int:
-    return int(value) if value is not None and value.isdigit() else 0
+def _whole(value: object) -> int:
+    return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
 
 
 def resume(store: Store) -> list[Transfer]:
     """What was set aside and not salvaged, by this process or one that was killed (store's lock held)."""
     found: list[Transfer] = []
-    for name in aside.unfinished(store.path):
+    for name in reversed(
+        aside.unfinished(store.path)
+    ):  # the last one has what was salvaged of those before, and says so
         claim = aside.claim(name)
         if claim is None:
             continue
         try:
             conn = _open_aside(name)
-            meta = dict(store.connection().execute("SELECT key, value FROM meta").fetchall())
-            found.append(Salvage(conn, name, claim, meta))
+            found.append(Salvage(conn, name, claim, store.connection()))
         except JournalError as error:
             if isinstance(error, JournalMissing):
                 aside.done(name)  # somebody took it away

@@ -399,7 +399,7 @@ class Store:
 
     def _check_reader(self, conn: sqlite3.Connection) -> None:
         row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
-        if row is None or not str(row[0]).isdigit():
+        if row is None or not (str(row[0]).isdecimal() and len(str(row[0])) < 10):
             raise JournalDamaged(self.path, "does not say which format it has", "see `lastwords doctor`")
         if int(row[0]) > FORMAT:
             raise JournalForeign(

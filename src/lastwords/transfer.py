@@ -10,7 +10,8 @@ that buffer is half full it is committed in between: out of order is better than
 Rules
 -----
 * An entry keeps its id. Each process that had the old file open moves it, so how far one is, is written down in the
-  transaction of the slice, and the others go on from there. One whose id is in the journal is not copied either.
+  transaction of the slice, and the others go on from there; the note moves along with the last slice. One whose id is
+  in the journal is not copied either.
 * A range of seqs that cannot be read is halved; a single row that cannot be is counted.
 * What is settled stays behind. Dead letters come along.
 * A slice that fails is tried again by the keeper; nothing is forgotten before it is committed.
@@ -18,6 +19,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,8 @@ LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
 _ROW = "seq, created, level, payload, checksum, id"
+_NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
+_NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
 _INSERT = "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)"
 
 
@@ -82,6 +86,11 @@ def _raw(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
+def _numbers(note: object) -> tuple[int, int]:
+    found = _NOTE.fullmatch(str(note))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 def _id(epochs: list[tuple[int, str]], seq: int, own: object) -> str | None:
     return entry_id(epochs, seq, own) if epochs or (isinstance(own, str) and own.isascii()) else None
 
@@ -93,12 +102,15 @@ def _plain(value: object) -> object:
 
 
 class Transfer:
-    """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is."""
+    """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is.
+
+    ``into``: the journal's connection, for what is known there.
+    """
 
     is_over = True  # after `done`: False if there may be more later
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
-    def __init__(self, source: sqlite3.Connection, name: str) -> None:
+    def __init__(self, source: sqlite3.Connection, name: str, into: sqlite3.Connection) -> None:
         self.source = source
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
@@ -108,6 +120,7 @@ class Transfer:
         self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
         self._dead_at = 0  # the rowid up to which dead letters are moved
+        self.at, self._dead_at = self._noted(into)
         self._dead_left = True
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
@@ -171,15 +184,22 @@ class Transfer:
         missing = upto - at - seen if self.counts_gaps else sum(failed)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
         conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
+        if upto == self.newest and not dead_left:
+            self._carry_notes(conn)
         self.note(conn, self.moved + len(rows), self.unreadable + missing)
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
         row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
-        at, _, dead_at = str(row[0]).partition(" ") if row is not None else ("", "", "")
-        if not (at.isdigit() and dead_at.isdigit()):
-            return self.at, self._dead_at
-        return min(max(self.at, int(at)), self.newest), max(self._dead_at, int(dead_at))
+        at, dead_at = _numbers(row[0]) if row is not None else (0, 0)
+        return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
+
+    def _carry_notes(self, conn: sqlite3.Connection) -> None:
+        """Of still older files: what was moved from those to this one need not be moved to the next one again."""
+        here = {row[0]: _numbers(row[1]) for row in conn.execute(_NOTES)}
+        for key, value in read_all(self.source, _NOTES):
+            if _numbers(value) > here.get(key, (0, 0)):
+                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
 
     def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
         rows = read_all(

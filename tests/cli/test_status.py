@@ -283,7 +283,8 @@ def test_a_damaged_predecessor_is_told_until_it_is_removed(tmp_path, children):
         file.seek(4096 * 6)
         file.write(os.urandom(4096 * 8))
     children.run(log, path)
-    (aside,) = [name for name in os.listdir(tmp_path) if ".damaged-" in name and not name.endswith(("-wal", "-shm"))]
+    sides = ("-wal", "-shm", ".salvage")
+    (aside,) = [name for name in os.listdir(tmp_path) if ".damaged-" in name and not name.endswith(sides)]
     code, (state,) = run_json("status", "--json", path)
     assert code == 65
     assert state["set_aside"] == [str(tmp_path / aside)]

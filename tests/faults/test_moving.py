@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, aside, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, mover, rescue, transfer, upkeep, wal
 from lastwords.commit import Committer
 from lastwords.journal import Burial
 from lastwords.memory import ROW_OVERHEAD
@@ -51,7 +51,7 @@ def lose(handler, how):
     """Remove the file, or say that it is damaged."""
     path = handler.journal
     if how == "removed":
-        for suffix in ("", "-wal", "-shm", ".commit"):
+        for suffix in ("-wal", "-shm", ".commit", ""):  # that last: it is what the keeper looks at
             os.unlink(path + suffix)
     else:
         handler._engine.store.damaged = "said by the test"
@@ -101,7 +101,7 @@ def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
 def test_a_half_full_memory_buffer_is_committed_in_between(tmp_path, poll, slow):
     """Out of order is better than lost."""
     path = str(tmp_path / "j.db")
-    handler, log = begin(path, memory_limit=30 * (ROW_OVERHEAD + 250))
+    handler, log = begin(path, memory_limit=200 * (ROW_OVERHEAD + 250))
     lose(handler, "removed")
     assert poll(lambda: handler._engine.keeper.moving, 10)
     count = 1500
@@ -114,6 +114,7 @@ def test_a_half_full_memory_buffer_is_committed_in_between(tmp_path, poll, slow)
     found = messages(path)
     assert set(found) == {f"m{i}" for i in range(count)}
     assert len(found) == count > 1600
+    assert found != sorted(found, key=lambda m: int(m[1:]))  # so it was
     handler.close()
 
 
@@ -138,6 +139,42 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     assert messages(path) == ["after", *([] if noted else [f"m{i}" for i in range(200)])]
     other.close()
     handler.close()
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll, monkeypatch, checked):
+    """Its marks would count for nobody, and another process delivers the same. Control: without the look."""
+    path = str(tmp_path / "j.db")
+    got = []
+    handler = DurableHandler(got.extend, path, sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.info("a")
+    assert handler.drain(10)
+    with monkeypatch.context() as patched:
+        patched.setattr(mover.Mover, "run", lambda *_: None)  # the keeper is late
+        if not checked:
+            handler._engine.courier.delivery.check = lambda: None
+        lose(handler, "removed")
+        log.info("b")
+        time.sleep(0.5)
+        assert ([entry.message for entry in got] == ["a"]) is checked
+    handler.flush()
+    assert poll(lambda: [entry.message for entry in got] == ["a", "b"], 10)
+    handler.close()
+
+
+def test_a_handler_that_is_closed_when_its_journal_was_removed_delivers_all_the_same(tmp_path):
+    """Out of the file that is there now."""
+    got = []
+    handler = DurableHandler(got.extend, str(tmp_path / "j.db"), linger=0.5)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(5):
+        log.info("m%d", i)
+    lose(handler, "removed")
+    handler.close()
+    assert [entry.message for entry in got] == [f"m{i}" for i in range(5)]
 
 
 def test_a_buried_entry_that_is_no_text_is_rescued_too(tmp_path, poll):
@@ -219,7 +256,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal, aside, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, mover, rescue, transfer, upkeep, wal
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -423,6 +460,41 @@ def test_a_second_look_brings_no_dead_letter_back(tmp_path, monkeypatch):
     handler._engine.keeper.move()
     assert (handler.stats().dead, handler.stats().pending) == (0, 2)
     assert not list(tmp_path.glob("*.salvage"))
+    handler.close()
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carried):
+    """Within a minute, so that all of them are looked at once more: none of what they held comes twice.
+
+    Control: without the notes of what was moved from the older ones.
+    """
+    if not carried:
+        monkeypatch.setattr(transfer.Transfer, "_carry_notes", lambda *_: None)
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path, 3)
+    engine = handler._engine
+    engine.keeper.stop()
+    assert engine.keeper.join(10)
+    twice = -3  # those of the beginning
+    for i in range(3, 15):
+        log.info("m%d", i)
+        engine.store.damaged = "said by the test"
+        engine.keeper.tick()
+        twice += len(engine.journal.read(engine.journal.cursor().settled, 100)) - 1
+        engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
+        log.info("the newest row is not pruned")
+        engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
+        assert upkeep.prune_slice(engine.store, 0.0) > 0
+    names = aside.unfinished(path)
+    assert len(names) == 12
+    assert names == sorted(names, key=lambda name: os.stat(name + ".salvage").st_mtime_ns)
+    assert (twice == 0) is carried
+    monkeypatch.setattr(aside, "LATE_SECONDS", 0.0)
+    engine.keeper._mover.expect()
+    engine.keeper.move()
+    assert not engine.journal.has_pending()
+    assert aside.unfinished(path) == []
     handler.close()
 
 
