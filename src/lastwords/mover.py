@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .store import Store
     from .transfer import Transfer
 
+BUSY_SECONDS = 1.0  # until the next look, while another process salvages
 _left_to_parent: list[list[Transfer]] = []  # by forked children: closing a connection there would unlock the parent's
 
 
@@ -60,8 +61,11 @@ class Mover:
                 self._under_way.insert(0, begun)  # the rest of an older one comes after what came of it before
                 self._look = True  # its renames may have been finished by this opening
             if self._look:
-                self._under_way += salvage.resume(self._store)
+                found, free = salvage.resume(self._store)
+                self._under_way += found
                 self._look = False
+                if not free:
+                    self._look_again_at = time.monotonic() + BUSY_SECONDS
             if self._under_way and not self._under_way[0].step(self._store):
                 moved = self._under_way.pop(0)
             more = bool(self._under_way)

@@ -124,14 +124,13 @@ class Salvage(Transfer):
         self._reason = getattr(aside.read(name), "reason", "")
         super().__init__(conn, name, into)
         meta = dict(into.execute("SELECT key, value FROM meta").fetchall())
-        self._is_known = self._key in meta  # it was begun before
         if meta.get("damaged_file") == name:
             self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
         self._before = self.moved, self.unreadable
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`."""
-        if self._is_known and (moved, unreadable) == self._before:
+        if self.is_known and (moved, unreadable) == self._before:
             return  # nothing came of it, and the last words may be another file's
         facts = {
             "damaged_at": str(time.time()),
@@ -146,7 +145,7 @@ class Salvage(Transfer):
         self.source.close()
         self.is_over = aside.done(self._name)
         aside.let_go(self._claim)
-        if self._is_known and (self.moved, self.unreadable) == self._before:
+        if self.is_known and (self.moved, self.unreadable) == self._before:
             return  # the second look, and there was nothing more
         process.say(
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
@@ -162,15 +161,19 @@ def _whole(value: object) -> int:
     return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
 
 
-def resume(store: Store) -> list[Transfer]:
-    """What was set aside and not salvaged, by this process or one that was killed (store's lock held)."""
+def resume(store: Store) -> tuple[list[Transfer], bool]:
+    """What was set aside and not salvaged, by this process or one that was killed (store's lock held).
+
+    The newest first: it has what was salvaged of those before, and says so. False if another process is at one: then
+    those before that are to wait.
+    """
     found: list[Transfer] = []
     for name in reversed(
         aside.unfinished(store.path)
     ):  # the last one has what was salvaged of those before, and says so
         claim = aside.claim(name)
         if claim is None:
-            continue
+            return found, False
         try:
             conn = _open_aside(name)
             found.append(Salvage(conn, name, claim, store.connection()))
@@ -182,7 +185,7 @@ def resume(store: Store) -> list[Transfer]:
         except BaseException:
             aside.let_go(claim)
             raise
-    return found
+    return found, True
 
 
 def _open_aside(name: str) -> sqlite3.Connection:

@@ -125,6 +125,7 @@ class Transfer:
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
+        self.is_known: bool | None = None  # some of it was moved before; known with the first slice
         self.moved = 0
         self.unreadable = 0
 
@@ -170,6 +171,8 @@ class Transfer:
 
     def _move(self, conn: sqlite3.Connection) -> None:
         at, dead_at = self._noted(conn)
+        if self.is_known is None:
+            self.is_known = conn.execute("SELECT 1 FROM meta WHERE key = ?", (self._key,)).fetchone() is not None
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         failed: list[int] = []

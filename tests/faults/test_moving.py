@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, aside, mover, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, mover, rescue, salvage, transfer, upkeep, wal
 from lastwords.commit import Committer
 from lastwords.journal import Burial
 from lastwords.memory import ROW_OVERHEAD
@@ -256,7 +256,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal, aside, mover, rescue, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal, aside, mover, rescue, salvage, transfer, upkeep, wal
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -495,6 +495,34 @@ def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carrie
     engine.keeper.move()
     assert not engine.journal.has_pending()
     assert aside.unfinished(path) == []
+    handler.close()
+
+
+def test_while_another_process_salvages_older_files_wait(tmp_path, monkeypatch):
+    """It has moved their entries to the file that it is at, and the note of that comes with its last slice."""
+    monkeypatch.setattr(mover, "BUSY_SECONDS", 0.05)
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path, 3)
+    engine = handler._engine
+    engine.keeper.stop()
+    assert engine.keeper.join(10)
+    for i in (3, 4):
+        engine.store.damaged = "said by the test"
+        engine.keeper.tick()
+        log.info("m%d", i)
+    older, newer = aside.unfinished(path)
+    claim = aside.claim(newer)
+    assert claim is not None
+    seen, real = [], salvage._open_aside
+    monkeypatch.setattr(salvage, "_open_aside", lambda name: seen.append(name) or real(name))
+    engine.keeper._mover.expect()
+    engine.keeper.move()
+    assert seen == []
+    aside.let_go(claim)
+    time.sleep(0.1)
+    engine.keeper.move()
+    assert seen == [newer, older]
+    assert handler.stats().pending == 5
     handler.close()
 
 
