@@ -248,7 +248,8 @@ class Courier:
             return False
 
     def _check(self) -> None:
-        if rescue.is_replaced(self._journal.store):
+        # The keeper of a handler that was collected is gone: nobody moves anything.
+        if not self._retired and rescue.is_replaced(self._journal.store):
             raise Replaced
 
     def _settled(self, delivered: int) -> None:

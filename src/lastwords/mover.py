@@ -61,11 +61,9 @@ class Mover:
                 self._under_way.insert(0, begun)  # the rest of an older one comes after what came of it before
                 self._look = True  # its renames may have been finished by this opening
             if self._look:
-                found, free = salvage.resume(self._store)
-                self._under_way += found
+                if not salvage.resume(self._store, self._under_way):
+                    self._look_in(BUSY_SECONDS)
                 self._look = False
-                if not free:
-                    self._look_again_at = time.monotonic() + BUSY_SECONDS
             if self._under_way and not self._under_way[0].step(self._store):
                 moved = self._under_way.pop(0)
             more = bool(self._under_way)
@@ -74,10 +72,13 @@ class Mover:
         if moved is not None:
             moved.done(self._store)
             if not moved.is_over:
-                self._look_again_at = time.monotonic() + aside.LATE_SECONDS
+                self._look_in(aside.LATE_SECONDS)
         if not more:
             committer.resume()
         return more
+
+    def _look_in(self, seconds: float) -> None:
+        self._look_again_at = min(self._look_again_at, time.monotonic() + seconds)
 
     def after_fork_in_child(self) -> None:
         """The parent goes on with its own."""

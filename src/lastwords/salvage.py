@@ -161,22 +161,18 @@ def _whole(value: object) -> int:
     return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
 
 
-def resume(store: Store) -> tuple[list[Transfer], bool]:
-    """What was set aside and not salvaged, by this process or one that was killed (store's lock held).
+def resume(store: Store, under_way: list[Transfer]) -> bool:
+    """Add what was set aside and not salvaged, by this process or one that was killed (store's lock held).
 
     The newest first: it has what was salvaged of those before, and says so. False if another process is at one: then
     those before that are to wait.
     """
-    found: list[Transfer] = []
-    for name in reversed(
-        aside.unfinished(store.path)
-    ):  # the last one has what was salvaged of those before, and says so
+    for name in reversed(aside.unfinished(store.path)):
         claim = aside.claim(name)
         if claim is None:
-            return found, False
+            return False
         try:
-            conn = _open_aside(name)
-            found.append(Salvage(conn, name, claim, store.connection()))
+            under_way.append(Salvage(_open_aside(name), name, claim, store.connection()))
         except JournalError as error:
             if isinstance(error, JournalMissing):
                 aside.done(name)  # somebody took it away
@@ -185,7 +181,7 @@ def resume(store: Store) -> tuple[list[Transfer], bool]:
         except BaseException:
             aside.let_go(claim)
             raise
-    return found, True
+    return True
 
 
 def _open_aside(name: str) -> sqlite3.Connection:
