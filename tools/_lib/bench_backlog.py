@@ -52,7 +52,7 @@ def drain(bench):
     """Drain of 100,000 entries to a callable that does nothing, in batches of 100."""
     counts = {"lastwords": 100_000, "logstash": 10_000, "litequeue": 10_000, "persist_queue": 5_000}
     if bench.quick:
-        counts = {"lastwords": 20_000, "logstash": 1_000, "litequeue": 1_000, "persist_queue": 500}
+        counts = {"lastwords": 20_000, "logstash": 1_000, "litequeue": 1_000, "persist_queue": 300}
     return drain_rows(bench, counts)
 
 

@@ -14,7 +14,7 @@ NO_PROC = "not measured: needs Linux's /proc"
 
 def status(bench):
     """`lastwords status` does not read what is pending."""
-    return status_rows(bench, 30_000 if bench.quick else 1_000_000, 5 if bench.quick else 15)
+    return status_rows(bench, 30_000 if bench.quick else 1_000_000, 3 if bench.quick else 15)
 
 
 def status_rows(bench, count, rounds):
@@ -52,7 +52,7 @@ def startup(bench):
         "help": [python, "-m", "lastwords", "--help"],
     }
     times = {name: [] for name in commands}
-    for turn in range(1 + (5 if bench.quick else 25)):
+    for turn in range(1 + (4 if bench.quick else 25)):
         for name in shuffled(bench, commands):
             remove(place(bench, "start-new"))
             seconds = seconds_of(commands[name])
@@ -102,7 +102,7 @@ def memory_rows(bench, count):
 
 def idle(bench):
     """After a record was delivered and things settled, nothing happens."""
-    return idle_rows(bench, 3 if bench.quick else 60, 3)
+    return idle_rows(bench, 2 if bench.quick else 60, 3)
 
 
 def idle_rows(bench, seconds, settle):
@@ -153,7 +153,7 @@ def bytes_rows(bench, per_second, warm, seconds):
 
 def shrinks(bench):
     """After a burst the file is given back."""
-    return shrink_rows(bench, 25_000 if bench.quick else 1_000_000, 10 if bench.quick else 120)
+    return shrink_rows(bench, 15_000 if bench.quick else 1_000_000, 10 if bench.quick else 120)
 
 
 def shrink_rows(bench, count, patience, small=10e6):

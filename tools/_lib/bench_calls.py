@@ -227,7 +227,7 @@ def faults(count):
 def paced(bench):
     """The tail at 1,000 calls a second."""
     with children(bench, ("FileHandler", "lastwords, delivering")) as (found, _):
-        times = slices(bench, found, "paced", 1_000 if bench.quick else 5_000, per_second=1_000)
+        times = slices(bench, found, "paced", 800 if bench.quick else 5_000, per_second=1_000)
         count = found["lastwords, delivering"].ask("count")
     ours, file = (joined(times[name]) for name in ("lastwords, delivering", "FileHandler"))
     ratio = at(ours, 0.999) / at(file, 0.999)
@@ -294,7 +294,7 @@ def one_thread_synced(bench):
         for turn in range(bench.rounds * 2):
             bench.say("synced: round %d of %d" % (turn + 1, bench.rounds * 2))
             for name in turns(bench, found):
-                values[name].append(found[name].ask("for_seconds", seconds=0.25 if bench.quick else 1.0)["calls"])
+                values[name].append(found[name].ask("for_seconds", seconds=0.2 if bench.quick else 1.0)["calls"])
     ratio = relation(values, ours, base)
     return [
         Row("1 thread, every record synced", ">= 0.85 x raw synced INSERTs", "%.2f x" % ratio, ratio >= 0.85, values)
@@ -304,7 +304,7 @@ def one_thread_synced(bench):
 def spinning(bench):
     """A thread that computes beside the caller: what every released GIL costs."""
     names = ("FileHandler", "QueueHandler", "bare INSERT", "lastwords")
-    seconds = 0.3 if bench.quick else 2.0
+    seconds = 0.25 if bench.quick else 2.0
     with children(bench, names) as (found, _):
         values = rates(bench, found, "spin", "mean_us", seconds=seconds)
         brief = rates(bench, {"lastwords": found["lastwords"]}, "spin", "mean_us", seconds=seconds, switch=0.0005)
@@ -357,7 +357,7 @@ def processes(bench):
             with contextlib.ExitStack() as stack:
                 four = [stack.enter_context(Child(bench, name, journal=journal)) for _ in range(4)]
                 for child in four:
-                    child.start("for_seconds", seconds=0.6 if bench.quick else 5.0)
+                    child.start("for_seconds", seconds=0.5 if bench.quick else 5.0)
                 done = [child._answer() for child in four]
             shares.append(min(d["calls"] for d in done) / max(d["calls"] for d in done))
             worst.append(max(d["worst_ms"] for d in done))
