@@ -11,10 +11,11 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, commit
-from lastwords.commit import MAX_BATCH
-from lastwords.memory import MemoryBuffer
-from lastwords.store import Store
+from lastwords import DurableHandler, Journal
+from lastwords.append import committer
+from lastwords.append.committer import MAX_BATCH
+from lastwords.append.memory_buffer import MemoryBuffer
+from lastwords.journal.store import Store
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_signal_handler_that_logs_while_its_thread_waits_to_lead(log, tmp_path
 
 def test_a_leader_that_is_gone_is_not_followed_for_ever(log, tmp_path, monkeypatch):
     """Whatever left the mark behind: after FOLLOW_LOOKS the follower leads."""
-    monkeypatch.setattr(commit, "FOLLOW_LOOKS", 5)
+    monkeypatch.setattr(committer, "FOLLOW_LOOKS", 5)
     log.durable._engine.committer._leader = 12345
     log.info("one")
     log.info("two")
@@ -369,7 +370,7 @@ def test_a_reader_does_not_lead_for_everybody(log):
 
 def test_two_threads_that_retry_commit_each_record_once(tmp_path, monkeypatch):
     """The keeper retries, and so do flush, close and the exit."""
-    monkeypatch.setattr(commit.process, "say", lambda text: None)
+    monkeypatch.setattr(committer.process, "say", lambda text: None)
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=100)
     log = logging.Logger("t", 1)
     log.addHandler(handler)
@@ -449,13 +450,13 @@ def test_a_fork_amid_a_commit_leaves_the_rows_to_the_parent(children, tmp_path):
     """A signal handler forks while its thread commits for others: the child must not commit their rows as well."""
     code = """
     import logging, os, sys
-    from lastwords import DurableHandler, record
-    from lastwords.commit import Committer
-    from lastwords.ticket import Ticket
+    from lastwords import DurableHandler; from lastwords.record import codec
+    from lastwords.append.committer import Committer
+    from lastwords.append.ticket import Ticket
     handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
     log.error("first")
     committer, child = handler._engine.committer, []
-    others = Ticket(record.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
+    others = Ticket(codec.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
     committer._arrived.append(others)
     real = Committer._insert
     def forking(self, conn, rows, *, full):

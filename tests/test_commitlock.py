@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from lastwords import commitlock, wal
-from lastwords.commitlock import CommitLock
 from lastwords.errors import JournalBusy
-from lastwords.store import Store
+from lastwords.journal import commit_lock, wal
+from lastwords.journal.commit_lock import CommitLock
+from lastwords.journal.store import Store
 
 WORKER = """
 import sys, time
-from lastwords.commitlock import CommitLock
+from lastwords.journal.commit_lock import CommitLock
 lock = CommitLock(sys.argv[1], 1.0)
 print("ready", flush=True); sys.stdin.readline()
 end = time.monotonic() + float(sys.argv[2]); count = 0; worst = 0.0
@@ -69,15 +69,15 @@ def test_one_that_is_stopped_in_the_turnstile_is_passed_by(children, path):
     holder.hold()
     waiting = start(children, path, 0.1)
     go(waiting)
-    fd = os.open(path + commitlock.SUFFIX, os.O_RDWR)
+    fd = os.open(path + commit_lock.SUFFIX, os.O_RDWR)
     try:
         deadline = time.monotonic() + 5
         while True:  # the byte is taken
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, commitlock.TURNSTILE)
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, commit_lock.TURNSTILE)
             except OSError:
                 break
-            fcntl.lockf(fd, fcntl.LOCK_UN, 1, commitlock.TURNSTILE)
+            fcntl.lockf(fd, fcntl.LOCK_UN, 1, commit_lock.TURNSTILE)
             assert time.monotonic() < deadline
             time.sleep(0.005)
         waiting.send_signal(signal.SIGSTOP)
@@ -97,7 +97,7 @@ def test_one_that_is_stopped_in_the_turnstile_is_passed_by(children, path):
 
 def test_the_turnstile_is_left_alone_when_nobody_else_comes(path, monkeypatch):
     """After CROWDED turns without waiting a commit costs two calls again."""
-    monkeypatch.setattr(commitlock, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(commit_lock, "TURN_SECONDS", 0.0)
     lock = CommitLock(path, 1.0)
     lock._crowded = 3
     calls = []
@@ -113,7 +113,7 @@ def test_the_turnstile_is_left_alone_when_nobody_else_comes(path, monkeypatch):
 
 HOLDER = """
 import fcntl, os, sys
-from lastwords.commitlock import CHECKPOINT, TURNSTILE, CommitLock
+from lastwords.journal.commit_lock import CHECKPOINT, TURNSTILE, CommitLock
 lock = CommitLock(sys.argv[1], 1.0)
 lock.hold()
 if sys.argv[2] == "checkpoint":
@@ -176,7 +176,7 @@ def test_nothing_checkpoints_without_owning_the_lock(tmp_path, monkeypatch):
 def test_a_process_stopped_in_the_turnstile_delays_its_siblings_once(holder, path):
     """Not each of their commits, for as long as it is stopped."""
     child, lock = holder("turnstile"), CommitLock(path, 1.0)
-    lock._crowded = commitlock.CROWDED
+    lock._crowded = commit_lock.CROWDED
     waits = []
     for _ in range(8):
         began = time.monotonic()

@@ -4,7 +4,7 @@ import logging
 import time
 
 from lastwords import DurableHandler, Target
-from lastwords.lease import Lease
+from lastwords.delivery.lease import Lease
 
 
 def test_close_delivers_what_nobody_else_does(tmp_path, monkeypatch):

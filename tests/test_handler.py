@@ -92,9 +92,9 @@ def test_drain_without_a_target_waits_for_whoever_delivers(make, sink, tmp_path)
 
 
 def deliver_now(path, target):
-    from lastwords.bell import Bell
-    from lastwords.delivery import Delivery
-    from lastwords.lease import Lease
+    from lastwords.delivery.lease import Lease
+    from lastwords.delivery.loop import Delivery
+    from lastwords.runtime.bell import Bell
     from lastwords.targets.contract import CallableTarget
 
     with Journal(path) as journal:

@@ -8,10 +8,12 @@ import threading
 
 import pytest
 
-from lastwords import DurableHandler, Journal, process, record
-from lastwords.interrupt import pass_on
-from lastwords.ticket import Ticket
-from lastwords.worker import Worker
+from lastwords import DurableHandler, Journal
+from lastwords.append.ticket import Ticket
+from lastwords.record import codec
+from lastwords.runtime import process
+from lastwords.runtime.signals import pass_on
+from lastwords.runtime.thread import Worker
 
 
 class TimeIsUp(Exception):  # noqa: N818 - what an application might call it
@@ -147,7 +149,7 @@ def test_a_hostile_exception_is_not_asked_what_it_is():
         raise Liar
 
     value = type("Value", (), {"__str__": __str__})()
-    row = record.encode(logging.LogRecord("t", 20, "f.py", 1, "a %s", (value,), None))
+    row = codec.encode(logging.LogRecord("t", 20, "f.py", 1, "a %s", (value,), None))
     assert json.loads(row[2])["message"].startswith("a %s ")
 
 
@@ -227,7 +229,7 @@ def test_a_nested_commit_is_not_taken_for_that_of_the_batch(log, tmp_path, on_si
         raise TimeIsUp
 
     strike = on_signal(handler)
-    others = Ticket(record.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
+    others = Ticket(codec.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
     committer._arrived.append(others)
     real = type(committer)._insert
     with monkeypatch.context() as patched:

@@ -10,13 +10,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lastwords import Journal, record, upkeep, wal
-from lastwords.journal import Burial, Fenced
-from lastwords.store import Store
+from lastwords import Journal
+from lastwords.journal import wal
+from lastwords.journal.journal import Burial, Fenced
+from lastwords.journal.store import Store
+from lastwords.record import codec
+from lastwords.upkeep import keeper
 
 
 def row(text):
-    return record.encode(logging.LogRecord("x", 20, "/x.py", 1, text, (), None))
+    return codec.encode(logging.LogRecord("x", 20, "/x.py", 1, text, (), None))
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -45,7 +48,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5))
     def append(self, count):
-        from lastwords.commit import Committer
+        from lastwords.append.committer import Committer
 
         committer = Committer(
             self.store,
@@ -113,7 +116,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def prune(self):
-        while upkeep.prune_slice(self.store, 0.0, 3):
+        while keeper.prune_slice(self.store, 0.0, 3):
             pass
 
     @rule()
@@ -193,7 +196,7 @@ def test_a_seq_is_never_used_twice(tmp_path):
     for _ in range(3):
         last = append()
     journal.settle(journal.cursor(), last, 3)
-    assert upkeep.prune_slice(store, 0.0) == 2
+    assert keeper.prune_slice(store, 0.0) == 2
     assert append() == 4
 
     with store.lock, store.writing() as conn:  # the naive version
@@ -203,7 +206,7 @@ def test_a_seq_is_never_used_twice(tmp_path):
 
 def test_an_epoch_begins_with_another_file_or_boot(tmp_path, monkeypatch):
     """A copy, a restored backup and another boot give new ids to the seqs they may repeat."""
-    from lastwords import place
+    from lastwords.journal import files
 
     def first_new_id(path):
         store = Store(str(path))
@@ -224,7 +227,7 @@ def test_an_epoch_begins_with_another_file_or_boot(tmp_path, monkeypatch):
     _, three = first_new_id(tmp_path / "j.db")
     assert copied[:2] == three[:2] == two
     assert copied[2] != three[2]
-    monkeypatch.setattr(place, "_boot_id", "another boot")
+    monkeypatch.setattr(files, "_boot_id", "another boot")
     _, four = first_new_id(tmp_path / "j.db")
     assert four[:3] == three
     assert four[3].rpartition("-")[0] != three[2].rpartition("-")[0]

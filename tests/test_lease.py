@@ -5,8 +5,8 @@ import signal
 import time
 
 from lastwords import Journal
-from lastwords.lease import Lease, holder
-from lastwords.store import Store
+from lastwords.delivery.lease import Lease, holder
+from lastwords.journal.store import Store
 
 
 def never():
@@ -34,7 +34,7 @@ def test_a_killed_holder_frees_it_at_once(children, tmp_path, poll):
     Store(str(path)).close()
     code = """
     import sys, time
-    from lastwords.lease import Lease
+    from lastwords.delivery.lease import Lease
     lease = Lease(sys.argv[1]); assert lease.acquire(until=None, give_up=lambda: False)
     print("held", flush=True); time.sleep(60)
     """
@@ -96,8 +96,8 @@ def test_a_stopped_holder_is_taken_over_and_fenced_off(children, tmp_path, poll)
     child.send_signal(signal.SIGSTOP)
     before = len(received.read_text().splitlines())
 
-    from lastwords.bell import Bell
-    from lastwords.delivery import Delivery, Outcome
+    from lastwords.delivery.loop import Delivery, Outcome
+    from lastwords.runtime.bell import Bell
     from lastwords.targets.contract import CallableTarget
 
     def collect(entries):

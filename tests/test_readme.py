@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 from lastwords import DurableHandler, errors
-from lastwords.store import LOCK_TIMEOUT
+from lastwords.journal.store import LOCK_TIMEOUT
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 

@@ -7,8 +7,8 @@ import traceback
 
 import pytest
 
-from lastwords._traceback import MAX_EXCEPTIONS, MAX_FRAMES
-from lastwords.record import decode, encode
+from lastwords.record.codec import decode, encode
+from lastwords.record.exceptions import MAX_EXCEPTIONS, MAX_FRAMES
 
 LOGGER = logging.getLogger("app")
 

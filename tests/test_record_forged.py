@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastwords import _traceback
-from lastwords.record import DecodeError, decode, encode
+from lastwords.record import exceptions
+from lastwords.record.codec import DecodeError, decode, encode
 
 SECRET = "TOP-SECRET-LINE"
 
@@ -69,7 +69,7 @@ def test_forged_frame_filename_makes_no_renderer_print_that_file(secret, capsys)
 
 def test_control_the_naive_rebuild_prints_the_file(secret, capsys, monkeypatch):
     """With the journaled name as it is, the same renderers do leak."""
-    monkeypatch.setattr(_traceback, "shown_name", lambda path: path)
+    monkeypatch.setattr(exceptions, "shown_name", lambda path: path)
     assert SECRET in render_all(read(forged(secret)).record, capsys)
 
 
@@ -116,7 +116,7 @@ def test_rich_and_structlog_do_not_print_the_file(secret, render, monkeypatch):
     shown = render(read(forged(secret)).record.exc_info)
     assert "boom" in shown
     assert SECRET not in shown
-    monkeypatch.setattr(_traceback, "shown_name", lambda path: path)
+    monkeypatch.setattr(exceptions, "shown_name", lambda path: path)
     assert SECRET in render(read(forged(secret)).record.exc_info)
 
 
@@ -138,8 +138,8 @@ def test_source_lines_offered_to_linecache_are_bounded():
         payload = forged(f"/f{number}", "x", 200_000)
         payload["exc_info"][0]["type"] = f"E{number}"
         read(payload).record
-    assert len(linecache.cache) - before <= _traceback.MAX_SOURCES
-    assert len(_traceback._classes) <= _traceback.MAX_CLASSES
+    assert len(linecache.cache) - before <= exceptions.MAX_SOURCES
+    assert len(exceptions._classes) <= exceptions.MAX_CLASSES
 
 
 def test_exception_class_is_never_imported(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from lastwords._payload import MAX_PAYLOAD
-from lastwords.record import decode, encode
+from lastwords.record.codec import decode, encode
+from lastwords.record.payload import MAX_PAYLOAD
 
 
 def make(msg="m", args=(), exc_info=None, **extra):

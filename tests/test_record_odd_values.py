@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lastwords.record import decode, encode
+from lastwords.record.codec import decode, encode
 
 
 def make(msg="m", args=(), **extra):

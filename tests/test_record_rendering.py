@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lastwords.record import decode, encode
+from lastwords.record.codec import decode, encode
 
 FORMATS = [
     logging.Formatter("%(levelname)s %(name)s %(message)s %(exc_text)s"),

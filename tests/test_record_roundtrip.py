@@ -16,7 +16,7 @@ import uuid
 
 import pytest
 
-from lastwords.record import Entry, checksum, decode, encode
+from lastwords.record.codec import Entry, checksum, decode, encode
 
 LOGGER = logging.getLogger("app.module")
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from lastwords import DurableHandler, snapshot, wal
-from lastwords.store import Store
+from lastwords import DurableHandler
+from lastwords.journal import read_lock, wal
+from lastwords.journal.store import Store
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def alone(tmp_path):
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=30)
     log = logging.Logger("alone")
     log.addHandler(handler)
-    for i in range(snapshot.TAKE_AFTER + 1):
+    for i in range(read_lock.TAKE_AFTER + 1):
         log.info("first %d", i)
     assert held(handler)
     yield log, handler, tmp_path / "j.db"
@@ -144,7 +145,7 @@ def test_nobody_resets_the_wal_under_a_snapshot(alone):
 def test_it_saves_most_system_calls(tmp_path):
     """Of a commit alone: 2 fcntl instead of 6, no flock."""
     code = (
-        "import sys, logging\nfrom lastwords import DurableHandler, snapshot\n"
+        "import sys, logging\nfrom lastwords import DurableHandler; from lastwords.journal import read_lock\n"
         "snapshot.TAKE_AFTER = int(sys.argv[2])\n"
         "log = logging.Logger('s'); log.addHandler(DurableHandler(None, sys.argv[1], sync_interval=30))\n"
         "for i in range(400): log.info('m%d', i)\nimport os; os._exit(0)"
@@ -166,8 +167,8 @@ def test_two_processes_at_full_speed(children, tmp_path):
     """Each loses nothing, keeps its order, and neither starves."""
     code = """
     import logging, sys, time
-    from lastwords import DurableHandler, snapshot
-    snapshot.REST = 50  # so that they try to be alone again and again
+    from lastwords import DurableHandler; from lastwords.journal import read_lock
+    read_lock.REST = 50  # so that they try to be alone again and again
     log = logging.Logger("p"); h = DurableHandler(None, sys.argv[1], sync_interval=0.05); log.addHandler(h)
     print("ready", flush=True); sys.stdin.readline()
     worst = 0

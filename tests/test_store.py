@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from lastwords import Journal, JournalError, place
-from lastwords.codes import wal_reset_is_safe
+from lastwords import Journal, JournalError
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
-from lastwords.store import FORMAT, Store
+from lastwords.journal import files
+from lastwords.journal.sqlite_codes import wal_reset_is_safe
+from lastwords.journal.store import FORMAT, Store
 
 
 def fingerprint(folder):
@@ -137,7 +138,7 @@ def as_user(uid, path):
 
 def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
     """WAL does not work there."""
-    monkeypatch.setattr(place, "filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr(files, "filesystem_of", lambda path: "nfs4")
     with pytest.raises(JournalError, match="network file system") as caught:
         Store(str(tmp_path / "j.db"))
     assert "local disk" in caught.value.hint
@@ -147,8 +148,8 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
 def test_the_file_system_of_a_path_is_found():
     """The longest mount point wins."""
     if sys.platform.startswith("linux"):
-        assert place.filesystem_of("/proc/self") == "proc"
-        assert place.filesystem_of("/") not in ("", "proc")
+        assert files.filesystem_of("/proc/self") == "proc"
+        assert files.filesystem_of("/") not in ("", "proc")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastwords import Journal, Rejected, TryAgain, verdict
-from lastwords.delivery import Delivery, Outcome
-from lastwords.lease import Lease
-from lastwords.verdict import Fault, Phase, State, after_acceptance, after_failure
+from lastwords import Journal, Rejected, TryAgain
+from lastwords.delivery import verdict
+from lastwords.delivery.lease import Lease
+from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.delivery.verdict import Fault, Phase, State, after_acceptance, after_failure
 
 HEAD, LINE, PROBE, TRIAL = Phase.HEAD, Phase.LINE, Phase.PROBE, Phase.TRIAL
 
@@ -159,13 +160,13 @@ class ModelTarget:
 def line_of(tmp_path, count):
     import logging
 
-    from lastwords import record
-    from lastwords.store import Store
+    from lastwords.journal.store import Store
+    from lastwords.record import codec
 
     store = Store(str(tmp_path / "j.db"))
     with store.lock, store.transaction() as conn:
         for i in range(count):
-            row = record.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i}", (), None))
+            row = codec.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i}", (), None))
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
     return Journal(store)
 

@@ -6,9 +6,12 @@ import sqlite3
 
 import pytest
 
-from lastwords import DurableHandler, record, upkeep, wal
-from lastwords import commit as commit_module
-from lastwords.store import Store
+from lastwords import DurableHandler
+from lastwords.append import committer as commit_module
+from lastwords.journal import wal
+from lastwords.journal.store import Store
+from lastwords.record import codec
+from lastwords.upkeep import keeper
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def store(tmp_path):
 
 
 def commit(store, rows=1):
-    row = record.encode(logging.LogRecord("x", 20, "/x.py", 1, "m" * 300, (), None, "f"))
+    row = codec.encode(logging.LogRecord("x", 20, "/x.py", 1, "m" * 300, (), None, "f"))
     for _ in range(rows):
         with store.lock, store.writing() as conn:
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
@@ -60,11 +63,11 @@ def test_fill_without_a_file(store):
 
 def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, poll):
     """It stays near CHECKPOINT_BYTES however much is logged, and small when nothing is."""
-    monkeypatch.setattr(upkeep, "CHECKPOINT_BYTES", 400_000)
-    monkeypatch.setattr(upkeep, "FLOOD_ROWS", 50)
-    monkeypatch.setattr(upkeep, "WAL_KEPT_BYTES", 100_000)
-    monkeypatch.setattr(upkeep, "SLACK_SECONDS", 0.3)
-    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(keeper, "CHECKPOINT_BYTES", 400_000)
+    monkeypatch.setattr(keeper, "FLOOD_ROWS", 50)
+    monkeypatch.setattr(keeper, "WAL_KEPT_BYTES", 100_000)
+    monkeypatch.setattr(keeper, "SLACK_SECONDS", 0.3)
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.01)
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.5)
     log = logging.Logger("load")
     log.addHandler(handler)
@@ -82,7 +85,7 @@ def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, 
 
 def test_a_load_of_synced_records_does_not_fill_the_disk(tmp_path, monkeypatch, poll):
     """Their callers sync, so nothing is dirty; the keeper is told all the same, and the file is reused, not cut."""
-    monkeypatch.setattr(upkeep, "SYNCED_CHECKPOINT_BYTES", 400_000)
+    monkeypatch.setattr(keeper, "SYNCED_CHECKPOINT_BYTES", 400_000)
     monkeypatch.setattr(commit_module, "TELL_SYNCED", 50)
     handler = DurableHandler(None, tmp_path / "j.db", sync_level="NOTSET")
     log = logging.Logger("synced")

@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 if _sys.platform == "win32":
     raise ImportError("lastwords needs a POSIX system (Linux, macOS): Windows has no flock and no fork hooks")
 
+from ._version import __version__ as __version__
+
 if _TYPE_CHECKING:
     from .errors import JournalError, Rejected, TryAgain
     from .handler import DurableHandler
-    from .journal import Journal
-    from .record import Entry
-    from .rows import Stats
+    from .journal.journal import Journal
+    from .journal.rows import Stats
+    from .record.codec import Entry
     from .targets.contract import Target
 
 __all__ = ["DurableHandler", "Entry", "Journal", "JournalError", "Rejected", "Stats", "Target", "TryAgain"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "DurableHandler": "handler",
-    "Entry": "record",
-    "Journal": "journal",
+    "Entry": "record.codec",
+    "Journal": "journal.journal",
     "JournalError": "errors",
     "Rejected": "errors",
-    "Stats": "rows",
+    "Stats": "journal.rows",
     "Target": "targets.contract",
     "TryAgain": "errors",
 }

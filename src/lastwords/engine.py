@@ -12,16 +12,18 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from . import place, process, salvage
-from .commit import Committer
-from .courier import Courier
+from .append.committer import Committer
+from .delivery.courier import Courier
 from .errors import JournalDamaged, JournalError
-from .journal import Journal, Stats
-from .store import Store
-from .upkeep import Keeper
+from .journal import files
+from .journal.journal import Journal, Stats
+from .journal.store import Store
+from .runtime import process
+from .upkeep import damaged_file
+from .upkeep.keeper import Keeper
 
 if TYPE_CHECKING:
-    from .memory import Row
+    from .append.memory_buffer import Row
     from .targets.contract import Target
 
 _open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
@@ -34,7 +36,7 @@ def open_engines() -> set[Engine]:
 
 def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
-    identity = place.identify(path)
+    identity = files.identify(path)
     other = None if identity is None else _open.get((identity.device, identity.inode))
     if other is not None and not other.closed and not process.is_passive():
         raise ValueError(
@@ -46,11 +48,11 @@ def _refuse_second(path: str) -> None:
 def _open_store(path: str, mode: int) -> Store:
     if process.is_passive():  # the command line only looks
         return Store(path, mode=mode)
-    salvage.finish_setting_aside(path)
+    damaged_file.finish_setting_aside(path)
     try:
         return Store(path, mode=mode)
     except JournalDamaged as error:
-        return salvage.open_repaired(path, mode, error)
+        return damaged_file.open_repaired(path, mode, error)
 
 
 class Engine:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .record import Entry
+    from .record.codec import Entry
 
 
 class JournalError(Exception):

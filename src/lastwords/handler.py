@@ -12,15 +12,18 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING
 
-from . import knobs, place, process, record, targets
+from . import knobs, targets
 from .engine import Engine
+from .journal import files
+from .record import codec
+from .runtime import process
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from datetime import timedelta
 
-    from .journal import Stats
+    from .journal.journal import Stats
 
 
 class DurableHandler(logging.Handler):
@@ -73,7 +76,7 @@ class DurableHandler(logging.Handler):
         mode: int | str = 0o600,
         ignore_loggers: Iterable[str] = (),
     ) -> None:
-        path = place.absolute(journal)
+        path = files.absolute(journal)
         self._ignored = knobs.names("ignore_loggers", ignore_loggers)
         first = knobs.seconds("retry_min", retry_min, least=0.001)
         longest = knobs.seconds("retry_max", retry_max, least=0.001)
@@ -160,9 +163,9 @@ class DurableHandler(logging.Handler):
         """Encode and commit ``record``. It is in the journal when this returns, or counted in ``stats().buffered``."""
         self._engine.append(self.encode(record))
 
-    def encode(self, record_: logging.LogRecord) -> tuple[float, int, str, int]:
+    def encode(self, record: logging.LogRecord) -> tuple[float, int, str, int]:
         """The record as a row of the journal. Total: odd values never raise; override to redact before the disk."""
-        return record.encode(record_)
+        return codec.encode(record)
 
     # --- for users ------------------------------------------------------------------------------------
 

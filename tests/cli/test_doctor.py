@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from cli.tools import run, run_json, snapshot, sql, start
-from lastwords.codes import wal_reset_is_safe
+from lastwords.journal.sqlite_codes import wal_reset_is_safe
 
 
 def findings(path, *options):

@@ -12,7 +12,7 @@ from datetime import datetime
 import pytest
 
 from cli.tools import finish, log_to, run, spawn, sql, start
-from lastwords.record import encode
+from lastwords.record.codec import encode
 
 
 def seqs(*args):

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from cli.tools import as_nobody, counts, finish, log_to, run
-from lastwords.cli import readonly
 from lastwords.errors import JournalBusy, JournalError
+from lastwords.journal import readonly
 
 VERBS = (
     ("status",),

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from click.testing import CliRunner
 
 from lastwords.cli.main import cli
-from lastwords.record import encode
-from lastwords.store import Store
+from lastwords.journal.store import Store
+from lastwords.record.codec import encode
 
 
 def log_to(path, count=10, *, text="message %d", logger="app.web", mode=0o600, keep_delivered=None, at=None):

@@ -8,8 +8,9 @@ import sqlite3
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError, transfer
-from lastwords.store import Store
+from lastwords import DurableHandler, Journal, JournalError
+from lastwords.journal.store import Store
+from lastwords.upkeep import transfer
 
 COUNT = 3000
 
@@ -24,7 +25,7 @@ def make(path, settled=100):
     with Journal(path) as journal:
         journal.settle(journal.cursor(), settled, settled)
         ids = {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
-    from lastwords import wal
+    from lastwords.journal import wal
 
     store = Store(str(path))
     wal.checkpoint(store, shrink=True)

@@ -35,10 +35,10 @@ POINTS = {
 
 SERVICE = """
 import importlib, json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler, Rejected, commit, store, upkeep, wal
-from lastwords.lease import Lease
+from lastwords import DurableHandler, Rejected; from lastwords.append import committer; from lastwords.journal import store, wal; from lastwords.upkeep import keeper
+from lastwords.delivery.lease import Lease
 journal, received, acks, how = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-upkeep.CHECKPOINT_BYTES, upkeep.TIDY_SECONDS, upkeep.SHED_SPARES, upkeep.PRUNE_ROWS = 30_000, 0.01, 5, 10
+keeper.CHECKPOINT_BYTES, keeper.TIDY_SECONDS, keeper.SHED_SPARES, keeper.PRUNE_ROWS = 30_000, 0.01, 5, 10
 
 def die():
     os._exit(9) if how["by"] == "exit" else os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +95,7 @@ if os.fork() == 0: os._exit(0)
 os.wait()
 down[0] = True  # else all may be delivered before there is anything to shed
 for i in range(60, 100): say(i)
-upkeep.shed(engine.store, 20_000)
+keeper.shed(engine.store, 20_000)
 down[0] = False
 h.flush(); h.drain(5)
 wal.checkpoint(engine.store, shrink=True)
@@ -228,12 +228,12 @@ def test_settling_before_delivery_is_caught(children, tmp_path):
     """The control of the check: a wrong order of acceptance and mark loses what was in flight."""
     wrong = SERVICE.replace(
         "h = DurableHandler(",
-        "from lastwords.delivery import Delivery\n"
+        "from lastwords.delivery.loop import Delivery\n"
         "real_offer = Delivery._offer\n"
         "def first_settle(self, cursor, state, entries):\n"
         "    self._cursor = self.journal.settle(cursor, entries[-1].seq, len(entries))\n"
         "    self._call(entries)\n"
-        "    from lastwords.delivery import _Did\n"
+        "    from lastwords.delivery.loop import _Did\n"
         "    return _Did.PROGRESS\n"
         "Delivery._offer = first_settle\n"
         "h = DurableHandler(",

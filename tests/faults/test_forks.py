@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from lastwords import Journal
-from lastwords.lease import holder
+from lastwords.delivery.lease import holder
 
 FORKS = """
 import logging, logging.config, os, sys, threading, time
@@ -63,8 +63,8 @@ journal, keep = sys.argv[1], sys.argv[2] == "keep"
 h = DurableHandler(None, journal); log = logging.Logger("s"); log.addHandler(h)
 log.info("parent")
 if keep:  # the negative control: the connection stays open over the fork
-    from lastwords.commitlock import CommitLock
-    from lastwords.store import Store
+    from lastwords.journal.commit_lock import CommitLock
+    from lastwords.journal.store import Store
     Store.before_fork = lambda self: None
     Store.after_fork_in_child = lambda self: self.__dict__.update(_inherited=self._conn, _conn=None, _full=None, commit_lock=CommitLock(self.path, 1))
 if os.fork(): os._exit(0)
@@ -173,7 +173,7 @@ def test_a_record_logged_amid_a_fork_is_there_when_the_call_returns(children, tm
 
 NESTED = """
 import logging, os, signal, sys, threading, time
-from lastwords import DurableHandler, process
+from lastwords import DurableHandler; from lastwords.runtime import process
 handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
 forks = 0
 def fork(*_):
@@ -213,7 +213,7 @@ def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tm
     code = """
     import os, sys, threading, time
     from lastwords import DurableHandler
-    from lastwords.store import Store
+    from lastwords.journal.store import Store
     opened, go = threading.Event(), threading.Event()
     real = Store._begin_epoch
     def slow(self, *args):

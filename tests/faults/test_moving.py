@@ -9,11 +9,13 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError, aside, mover, rescue, salvage, transfer, upkeep, wal
-from lastwords.commit import Committer
-from lastwords.journal import Burial
-from lastwords.memory import ROW_OVERHEAD
-from lastwords.store import Store
+from lastwords import DurableHandler, Journal, JournalError
+from lastwords.append.committer import Committer
+from lastwords.append.memory_buffer import ROW_OVERHEAD
+from lastwords.journal import set_aside, wal
+from lastwords.journal.journal import Burial
+from lastwords.journal.store import Store
+from lastwords.upkeep import damaged_file, keeper, recovery, removed_file, transfer
 
 
 @pytest.fixture
@@ -139,11 +141,11 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     journal = handler._engine.journal
     log.info("after")
     journal.settle(journal.cursor(), 200, 200)
-    assert upkeep.prune_slice(handler._engine.store, 0.0, 1000) == 200
+    assert keeper.prune_slice(handler._engine.store, 0.0, 1000) == 200
     if not noted:
-        monkeypatch.setattr(rescue.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
+        monkeypatch.setattr(removed_file.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
     with other.lock:
-        assert rescue.begin(other) is not None
+        assert removed_file.begin(other) is not None
     assert messages(path) == ["after", *([] if noted else [f"m{i}" for i in range(200)])]
     other.close()
     handler.close()
@@ -160,7 +162,7 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
     log.info("a")
     assert handler.drain(10)
     with monkeypatch.context() as patched:
-        patched.setattr(mover.Mover, "run", lambda *_: None)  # the keeper is late
+        patched.setattr(recovery.Mover, "run", lambda *_: None)  # the keeper is late
         if not checked:
             handler._engine.courier.delivery.check = lambda: None
         os.unlink(path)
@@ -264,7 +266,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal, aside, mover, rescue, salvage, transfer, upkeep, wal
+from lastwords import DurableHandler, Journal; from lastwords.journal import set_aside, wal; from lastwords.upkeep import recovery, removed_file, damaged_file, transfer, keeper
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -305,7 +307,7 @@ def test_an_end_amid_it(tmp_path, children, how):
 
 DAMAGED = """
 import json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler, Journal, salvage, store, transfer
+from lastwords import DurableHandler, Journal; from lastwords.upkeep import damaged_file, transfer; from lastwords.journal import store
 path, ids, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 40
 hits, armed = [0], [False]
@@ -323,7 +325,7 @@ sqlite3.connect = lambda *a, **k: connect(*a, factory=Killing, **k)
 handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
 for i in range(150): log.info("m%d", i)
 engine = handler._engine
-from lastwords import wal; wal.checkpoint(engine.store, shrink=True)
+from lastwords.journal import wal; wal.checkpoint(engine.store, shrink=True)
 for i in range(150, 250): log.info("m%d", i)  # these are in the -wal
 engine.journal.settle(engine.journal.cursor(), 20, 20)
 with open(ids, "w") as f:
@@ -343,10 +345,10 @@ os._exit(0)
 
 GOES_ON = """
 import json, sys
-from lastwords import DurableHandler, aside, salvage, store
+from lastwords import DurableHandler; from lastwords.journal import set_aside, store; from lastwords.upkeep import damaged_file
 path, received, how = sys.argv[1:]
 if how == "forgetful":  # as if no marker were there
-    aside.unfinished = lambda path: []
+    set_aside.unfinished = lambda path: []
 got = []
 handler = DurableHandler(got.extend, path)
 assert handler.drain(20), handler.stats()
@@ -410,8 +412,8 @@ def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path,
 
 WRITES_ON = """
 import logging, os, signal, sys
-from lastwords import DurableHandler, mover
-mover.Mover.run = lambda *_: None  # it has not noticed yet
+from lastwords import DurableHandler; from lastwords.upkeep import recovery
+recovery.Mover.run = lambda *_: None  # it has not noticed yet
 handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("x"); log.addHandler(handler)
 log.error("early")
 print("ready", flush=True)
@@ -428,7 +430,7 @@ def test_what_a_sibling_still_wrote_to_the_damaged_file_before_it_was_killed(
     children, tmp_path, poll, how, monkeypatch
 ):
     """Its commit went into a file that was set aside already: found by the second look, and by nobody twice."""
-    monkeypatch.setattr(aside, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(set_aside, "LATE_SECONDS", 0.5)
     path = tmp_path / "j.db"
     writer = children.start(WRITES_ON, path, how, stdin=subprocess.PIPE)
     assert writer.stdout.readline() == b"ready\n"
@@ -463,7 +465,7 @@ def test_a_second_look_brings_no_dead_letter_back(tmp_path, monkeypatch):
     assert handler._engine.keeper.tick() is not None
     assert (handler.stats().dead, handler.stats().pending) == (1, 2)
     assert journal.drop_dead() == 1
-    monkeypatch.setattr(aside, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(set_aside, "LATE_SECONDS", 0.0)
     handler._engine.keeper._mover.expect()
     handler._engine.keeper.move()
     assert (handler.stats().dead, handler.stats().pending) == (0, 2)
@@ -493,22 +495,22 @@ def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carrie
         engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
         log.info("the newest row is not pruned")
         engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
-        assert upkeep.prune_slice(engine.store, 0.0) > 0
-    names = aside.unfinished(path)
+        assert keeper.prune_slice(engine.store, 0.0) > 0
+    names = set_aside.unfinished(path)
     assert len(names) == 12
     assert names == sorted(names, key=lambda name: os.stat(name + ".salvage").st_mtime_ns)
     assert (twice == 0) is carried
-    monkeypatch.setattr(aside, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(set_aside, "LATE_SECONDS", 0.0)
     engine.keeper._mover.expect()
     engine.keeper.move()
     assert not engine.journal.has_pending()
-    assert aside.unfinished(path) == []
+    assert set_aside.unfinished(path) == []
     handler.close()
 
 
 def test_while_another_process_salvages_older_files_wait(tmp_path, monkeypatch):
     """It has moved their entries to the file that it is at, and the note of that comes with its last slice."""
-    monkeypatch.setattr(mover, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(recovery, "BUSY_SECONDS", 0.05)
     path = str(tmp_path / "j.db")
     handler, log = begin(path, 3)
     engine = handler._engine
@@ -518,15 +520,15 @@ def test_while_another_process_salvages_older_files_wait(tmp_path, monkeypatch):
         engine.store.damaged = "said by the test"
         engine.keeper.tick()
         log.info("m%d", i)
-    older, newer = aside.unfinished(path)
-    claim = aside.claim(newer)
+    older, newer = set_aside.unfinished(path)
+    claim = set_aside.claim(newer)
     assert claim is not None
-    seen, real = [], salvage._open_aside
-    monkeypatch.setattr(salvage, "_open_aside", lambda name: seen.append(name) or real(name))
+    seen, real = [], damaged_file._open_aside
+    monkeypatch.setattr(damaged_file, "_open_aside", lambda name: seen.append(name) or real(name))
     engine.keeper._mover.expect()
     engine.keeper.move()
     assert seen == []
-    aside.let_go(claim)
+    set_aside.let_go(claim)
     time.sleep(0.1)
     engine.keeper.move()
     assert seen == [newer, older]

@@ -45,15 +45,15 @@ out.write("".join(line + "\\n" for line in held)); out.flush()
 
 LAST = """
 import sys
-from lastwords import DurableHandler, aside
-aside.LATE_SECONDS = 0.0
+from lastwords import DurableHandler; from lastwords.journal import set_aside
+set_aside.LATE_SECONDS = 0.0
 def deliver(entries):
     with open(sys.argv[2], "a") as f:
         for e in entries: f.write(f"{e.id} {e.message}\\n")
 handler = DurableHandler(deliver, sys.argv[1])
 assert handler.drain(30), handler.stats()
 handler.close()
-assert aside.unfinished(sys.argv[1]) == []
+assert set_aside.unfinished(sys.argv[1]) == []
 """
 
 

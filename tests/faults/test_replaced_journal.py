@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lastwords import DurableHandler, Journal
-from lastwords.store import Store
+from lastwords.journal.store import Store
 
 GONE = {
     "all files": lambda path: [os.unlink(path + s) for s in ("", "-wal", "-shm", ".commit")],

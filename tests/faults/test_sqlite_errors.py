@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, store
+from lastwords import DurableHandler, Journal
+from lastwords.journal import store
 
 CODES = {
     "FULL": (sqlite3.SQLITE_FULL, "database or disk is full"),

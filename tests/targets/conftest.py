@@ -8,7 +8,7 @@ import threading
 import pytest
 from aiosmtpd.controller import Controller
 
-from lastwords import record
+from lastwords.record import codec
 
 
 def free_port():
@@ -135,7 +135,7 @@ def entry():
         count[0] += 1
         live = logging.LogRecord("app.db", level, "/srv/app.py", 7, message, (), None, "work")
         live.__dict__.update(extra)
-        created, number, payload, _ = record.encode(live)
-        return record.decode(seq=count[0], id=f"abc-{count[0]}", created=created, level=number, payload=payload)
+        created, number, payload, _ = codec.encode(live)
+        return codec.decode(seq=count[0], id=f"abc-{count[0]}", created=created, level=number, payload=payload)
 
     return make

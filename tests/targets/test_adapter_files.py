@@ -13,13 +13,13 @@ from lastwords.targets import resolve
 # RLIMIT_FSIZE is a full disk for one process; it would hit pytest's own files, so it is set in a child.
 CHILD = """
 import logging, resource, signal, sys
-from lastwords import record
+from lastwords.record import codec
 from lastwords.targets import resolve
 
 def entry(number, message):
     live = logging.LogRecord("app", logging.ERROR, "/srv/app.py", 7, message, (), None, "work")
-    created, level, payload, _ = record.encode(live)
-    return record.decode(seq=number, id=f"abc-{number}", created=created, level=level, payload=payload)
+    created, level, payload, _ = codec.encode(live)
+    return codec.decode(seq=number, id=f"abc-{number}", created=created, level=level, payload=payload)
 
 def room(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from lastwords.targets import resolve
-from lastwords.targets.adapt_socket import peer_is_gone
+from lastwords.targets.handlers.socket import peer_is_gone
 
 
 def test_looking_at_a_socket_with_a_timeout_does_not_wait_and_does_not_call_it_gone(tcp_sink):

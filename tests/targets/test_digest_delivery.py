@@ -8,9 +8,9 @@ import time
 import pytest
 
 from lastwords import DurableHandler, TryAgain
+from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import SMTPDigest, resolve
-from lastwords.targets.smtp import Refused
-from lastwords.verdict import Fault, classify
+from lastwords.targets.digest.mailer import Refused
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, MailServer, free_port, until
 
 TO = "to=a@x.test,b@x.test"

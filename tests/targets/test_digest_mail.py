@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lastwords import record
+from lastwords.record import codec
 from lastwords.targets import SMTPDigest
-from lastwords.targets._digest import DETAILS, Gap, Shown, make, ranges
+from lastwords.targets.digest.content import DETAILS, Gap, Shown, make, ranges
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def log():
         live.created = 1_790_000_000.25 + at
         live.__dict__.update(extra)
         number = len(entries) + 1
-        created, levelno, payload, _ = record.encode(live)
-        entries.append(record.decode(seq=number, id=f"e1-{number}", created=created, level=levelno, payload=payload))
+        created, levelno, payload, _ = codec.encode(live)
+        entries.append(codec.decode(seq=number, id=f"e1-{number}", created=created, level=levelno, payload=payload))
 
     make_one.entries = entries
     return make_one

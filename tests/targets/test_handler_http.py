@@ -9,7 +9,7 @@ import pytest
 
 from lastwords import TryAgain
 from lastwords.targets import resolve
-from lastwords.targets.adapt_http import LONGEST_SECONDS, retry_after
+from lastwords.targets.handlers.http import LONGEST_SECONDS, retry_after
 
 
 class OwnClient(logging.handlers.HTTPHandler):

@@ -19,12 +19,12 @@ def test_a_broken_pipe_stays_an_error(children):
         import logging, os, sys
         from rich.console import Console
         from rich.logging import RichHandler
-        from lastwords import record
+        from lastwords.record import codec
         from lastwords.targets import resolve
 
         live = logging.LogRecord("app", 40, "/srv/app.py", 7, "hello", (), None)
-        created, level, payload, _ = record.encode(live)
-        entry = record.decode(seq=1, id="abc-1", created=created, level=level, payload=payload)
+        created, level, payload, _ = codec.encode(live)
+        entry = codec.decode(seq=1, id="abc-1", created=created, level=level, payload=payload)
         said = os.fdopen(os.dup(1), "w")
 
         def attempts(use):

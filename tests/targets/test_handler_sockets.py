@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from lastwords import DurableHandler, Rejected
-from lastwords.targets import adapt_socket, resolve
+from lastwords.targets import resolve
+from lastwords.targets.handlers import socket as socket_adapter
 
 
 @pytest.fixture
@@ -52,11 +53,11 @@ def test_a_peer_that_said_something_and_left_is_noticed():
     """What it said is still there to be read, so that a look at the data (the control) sees a living peer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert not adapt_socket.peer_is_gone(ours)
+        assert not socket_adapter.peer_is_gone(ours)
         theirs.sendall(b"bye")
         theirs.close()
         assert ours.recv(1, socket.MSG_PEEK) == b"b"
-        assert adapt_socket.peer_is_gone(ours)
+        assert socket_adapter.peer_is_gone(ours)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def deaf():
 )
 def test_what_only_our_own_kernel_has_is_not_accepted(entry, deaf, monkeypatch, make):
     """stdlib has sent it (the control), as when the network is gone or the receiver's host has lost its power."""
-    monkeypatch.setattr(adapt_socket, "TAKEN_SECONDS", 0.3)
+    monkeypatch.setattr(socket_adapter, "TAKEN_SECONDS", 0.3)
     handler = make(deaf)
     handler.handleError = lambda record: pytest.fail("stdlib heard it")
     big = entry("x" * 300_000)

@@ -183,7 +183,7 @@ def test_retry_after_may_be_a_date():
     import email.utils
     import time
 
-    from lastwords.targets.adapt_http import retry_after
+    from lastwords.targets.handlers.http import retry_after
 
     assert 5 < retry_after(email.utils.formatdate(time.time() + 30, usegmt=True)) < 31
     assert retry_after("12") == 12

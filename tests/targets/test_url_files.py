@@ -196,9 +196,9 @@ def test_what_the_terminal_cannot_show_is_escaped(entry, monkeypatch):
 def test_a_closed_pipe_is_an_error_and_the_entries_stay(tmp_path):
     """`lastwords replay --to stdout: | head` must not settle what nobody read."""
     code = (
-        "import logging, sys\nfrom lastwords import record\nfrom lastwords.targets import resolve\n"
-        "r = logging.LogRecord('a', 40, 'p', 1, 'm', (), None)\nc, l, p, _ = record.encode(r)\n"
-        "e = record.decode(seq=1, id='x-1', created=c, level=l, payload=p)\n"
+        "import logging, sys\nfrom lastwords.record import codec\nfrom lastwords.targets import resolve\n"
+        "r = logging.LogRecord('a', 40, 'p', 1, 'm', (), None)\nc, l, p, _ = codec.encode(r)\n"
+        "e = codec.decode(seq=1, id='x-1', created=c, level=l, payload=p)\n"
         "sys.stdin.read()\n"
         "try:\n    resolve('stdout:').deliver([e])\nexcept BrokenPipeError:\n    sys.stderr.write('heard')\n"
         "import os; os._exit(0)\n"

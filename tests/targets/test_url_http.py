@@ -9,8 +9,8 @@ import time
 import pytest
 
 from lastwords import Rejected, TryAgain
+from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
-from lastwords.verdict import Fault, classify
 from targets.servers import Certificates, WebServer, free_port
 
 pytest.importorskip("urllib3")

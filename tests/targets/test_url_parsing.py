@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lastwords.targets import Target, resolve
-from lastwords.targets.urls import from_url
+from lastwords.targets.urls.from_url import from_url
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_building_targets_imports_no_client(tmp_path):
     import subprocess
 
     code = (
-        "import sys\nfrom lastwords.targets.urls import from_url\n"
+        "import sys\nfrom lastwords.targets.urls.from_url import from_url\n"
         "for url in ('smtp://h/?to=a@x.test', 'https://h/', 'syslog+tls://h', 'file:x'): from_url(url)\n"
         "print([m for m in ('smtplib', 'ssl', 'urllib3', 'email.message') if m in sys.modules])\n"
     )

@@ -7,10 +7,13 @@ import warnings
 
 import pytest
 
-from lastwords import DurableHandler, record
-from lastwords.targets import _secret, digest, files, http, resolve, syslog
-from lastwords.targets._secret import Credentials, Secret
-from lastwords.targets._secret import shown as shown_target
+from lastwords import DurableHandler
+from lastwords.record import codec
+from lastwords.targets import resolve
+from lastwords.targets.digest import smtp_digest
+from lastwords.targets.urls import files, http, secret, syslog
+from lastwords.targets.urls.secret import Credentials, Secret
+from lastwords.targets.urls.secret import shown as shown_target
 from targets.leaky import LEAKY, WELL_FORMED
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, MailServer, WebServer, free_port
 
@@ -99,8 +102,8 @@ def test_of_a_well_formed_target_all_but_the_credentials_is_shown(text, as_shown
 
 def test_the_knobs_whose_values_are_shown_are_all_known_ones():
     """A knob that is added is not shown before somebody has thought about it; those that may hold a key never are."""
-    known = {*digest.KNOBS, *http.KNOBS, *files._FORMAT, "mode"}.union(*syslog.KNOBS.values())
-    assert known - {"auth", "query", "credentials"} == _secret.HARMLESS
+    known = {*smtp_digest.KNOBS, *http.KNOBS, *files._FORMAT, "mode"}.union(*syslog.KNOBS.values())
+    assert known - {"auth", "query", "credentials"} == secret.HARMLESS
 
 
 def test_an_smtp_server_that_quotes_the_password_in_its_refusal(tmp_path, entry):
@@ -173,8 +176,8 @@ def web():
 def authorization(web, query="", userinfo=""):
     target = resolve(f"http://{userinfo}localhost:{web.server_port}/{query}")
 
-    created, level, payload, _ = record.encode(logging.LogRecord("a", 40, "p", 1, "m", (), None))
-    target.deliver([record.decode(seq=1, id="a-1", created=created, level=level, payload=payload)])
+    created, level, payload, _ = codec.encode(logging.LogRecord("a", 40, "p", 1, "m", (), None))
+    target.deliver([codec.decode(seq=1, id="a-1", created=created, level=level, payload=payload)])
     return {k: v for k, v in web.requests[-1][1].items() if k in ("Authorization", "X-Api-Key")}
 
 

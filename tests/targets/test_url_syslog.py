@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
-from lastwords.targets.syslog import severity
-from lastwords.verdict import Fault, classify
+from lastwords.targets.urls.syslog import severity
 from targets.servers import Certificates, SyslogSink, free_port, until
 
 MESSAGE = re.compile(
@@ -74,10 +74,10 @@ def test_a_traceback_follows_its_message(sink, entry):
         raise ValueError("no tax rate")
     except ValueError:
         live = logging.LogRecord("app", 40, "/p", 1, "failed", (), sys.exc_info())
-    from lastwords import record
+    from lastwords.record import codec
 
-    created, level, payload, _ = record.encode(live)
-    target_for(sink).deliver([record.decode(seq=1, id="x-1", created=created, level=level, payload=payload)])
+    created, level, payload, _ = codec.encode(live)
+    target_for(sink).deliver([codec.decode(seq=1, id="x-1", created=created, level=level, payload=payload)])
     text = parse(until(sink.frames)[0])["text"]
     assert text.startswith("failed\nTraceback (most recent") and text.endswith("ValueError: no tax rate")
 

@@ -80,8 +80,8 @@ def _warm(path):
 
 
 def _break(broken):
-    from lastwords.delivery import Delivery
-    from lastwords.journal import Journal
+    from lastwords.delivery.loop import Delivery
+    from lastwords.journal.journal import Journal
 
     if broken == "lossy":  # every batch settles one entry more than was delivered
         original = Delivery._offer
@@ -228,8 +228,8 @@ def _activity(thread):
 def written(path, page_size, per_second, warm, seconds):
     """Bytes that this process wrote for one record, while records come steadily and are delivered and pruned."""
     import lastwords
-    from lastwords import record
-    from lastwords.look import APPLICATION_ID
+    from lastwords.journal.first_look import APPLICATION_ID
+    from lastwords.record import codec
 
     with sqlite3.connect(path) as conn:  # an empty file that is a journal: the package makes the schema in it
         conn.executescript("PRAGMA page_size=%d; PRAGMA auto_vacuum=INCREMENTAL;" % page_size)
@@ -252,7 +252,7 @@ def written(path, page_size, per_second, warm, seconds):
     return {
         "page_size": size,
         "records": logged - before,
-        "record_bytes": len(record.encode(made(1))[2]),
+        "record_bytes": len(codec.encode(made(1))[2]),
         **{field: (end[field] - io[field]) / (logged - before) for field in ("wchar", "write_bytes", "syscw")},
     }
 
@@ -268,9 +268,9 @@ def _io():
 def burst(path, count, small, patience, slack=None):
     """Deliver ``count`` entries, then wait until the files are smaller than ``small`` bytes; sizes on the way."""
     import lastwords
-    from lastwords import upkeep
+    from lastwords.upkeep import keeper
 
-    upkeep.SLACK_SECONDS = slack or upkeep.SLACK_SECONDS  # a quick run does not wait for a minute
+    keeper.SLACK_SECONDS = slack or keeper.SLACK_SECONDS  # a quick run does not wait for a minute
     taken, peak = [0], {"wal": 0}
 
     def deliver(entries):

@@ -22,9 +22,9 @@ def made(number):
 
 def texts(count):
     """``count`` payloads, each with its number, for the rivals."""
-    from lastwords import record
+    from lastwords.record import codec
 
-    some = [record.encode(made(number))[2] for number in range(min(count, TEXTS))]
+    some = [codec.encode(made(number))[2] for number in range(min(count, TEXTS))]
     return ("#%d %s" % (number, some[number % len(some)]) for number in range(count))
 
 
@@ -46,11 +46,11 @@ def _file(name, path):
 
 
 def _fill_lastwords(path, count):
-    from lastwords import record
-    from lastwords.store import Store
+    from lastwords.journal.store import Store
+    from lastwords.record import codec
 
     store = Store(path)
-    rows = [record.encode(made(number)) for number in range(min(count, TEXTS))]
+    rows = [codec.encode(made(number)) for number in range(min(count, TEXTS))]
     left = count
     while left:
         with store.lock, store.transaction() as conn:

@@ -204,11 +204,11 @@ class BareSynced(BareInsert):
     synchronous, checkpoint_pages = "FULL", 1000  # SQLite's default
 
     def make(self):
-        from lastwords import record
+        from lastwords.record import codec
 
         handler = super().make()
         made = self.logger.makeRecord("bench", logging.INFO, __file__, 1, MESSAGE, (100_000, "bob"), None, "log", EXTRA)
-        self.row = record.encode(made)
+        self.row = codec.encode(made)
         return handler
 
 
@@ -216,7 +216,7 @@ class InsertRecord(BareInsert):
     """The same, of the row that lastwords makes of a record; behind logging."""
 
     def make(self):
-        from lastwords import record
+        from lastwords.record import codec
 
         super().make()
         conn = self.conn
@@ -225,7 +225,7 @@ class InsertRecord(BareInsert):
             def handle(self, record_):
                 conn.execute(
                     "INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)",
-                    record.encode(record_),
+                    codec.encode(record_),
                 )
 
         return Handler()

@@ -6,11 +6,13 @@ import sqlite3
 import sys
 import time
 
-from lastwords import DurableHandler, store, upkeep, wal
+from lastwords import DurableHandler
+from lastwords.journal import store, wal
+from lastwords.upkeep import keeper
 
 JOURNAL, COUNT, PAUSE, INTERVAL, READER, BREAK = sys.argv[1:7]
 
-upkeep.CHECKPOINT_BYTES = 64 * 1024  # so that the trace has some
+keeper.CHECKPOINT_BYTES = 64 * 1024  # so that the trace has some
 
 if BREAK == "sync-off":  # what looks durable is not
     store.Store.set_synchronous = lambda self, conn, *, full: conn.execute("PRAGMA synchronous=OFF")

@@ -11,7 +11,7 @@ DOES_NOT_FIT = 70  # exit code
 
 def settle_first():
     """Entries are settled before they are delivered: a kill in between loses them."""
-    from lastwords.delivery import Delivery
+    from lastwords.delivery.loop import Delivery
 
     def offer(self, cursor, state, entries):
         did = self._accepted(cursor, state, entries)
@@ -28,20 +28,20 @@ def settle_first():
 
 def reuse_seqs():
     """Pruning deletes every settled row, the newest too: seqs start again, below the cursor, under used ids."""
-    from lastwords import upkeep
+    from lastwords.upkeep import keeper
 
     def prune_slice(store, keep_seconds, rows=0):
         with store.lock, store.writing() as conn:
             return conn.execute("DELETE FROM entries WHERE seq <= (SELECT settled FROM cursor)").rowcount
 
-    _replace(upkeep, "prune_slice", prune_slice)
+    _replace(keeper, "prune_slice", prune_slice)
 
 
 def keep_connection():
     """A fork leaves the connection open, and the child opens its own beside it: that one then holds no lock at all,
     and the next process that closes the journal unlinks the WAL under it."""
-    from lastwords.commitlock import CommitLock
-    from lastwords.store import Store
+    from lastwords.journal.commit_lock import CommitLock
+    from lastwords.journal.store import Store
 
     def after_fork_in_child(self):
         self._inherited = self._conn  # closing it would drop the child's locks once more

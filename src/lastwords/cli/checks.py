@@ -12,19 +12,21 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lastwords import aside as aside_
-from lastwords import lease as lease_
-from lastwords import place, upkeep
-from lastwords.codes import wal_reset_is_safe
+from lastwords.delivery import lease as lease_
 from lastwords.errors import JournalError
-from lastwords.record import Entry
+from lastwords.journal import files
+from lastwords.journal import set_aside as aside_
+from lastwords.journal.sqlite_codes import wal_reset_is_safe
+from lastwords.record.codec import Entry
+from lastwords.upkeep import keeper
 
-from . import output, readonly
+from ..journal import readonly
+from . import output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal import Journal
+    from lastwords.journal.journal import Journal
 
 VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 STALE_DAYS = 7
@@ -89,8 +91,8 @@ def _sqlite() -> Iterator[Finding]:
 
 
 def _place(path: str) -> Iterator[Finding]:
-    kind = place.filesystem_of(os.path.realpath(os.path.dirname(path)))
-    if kind in place.NETWORK_FILESYSTEMS:
+    kind = files.filesystem_of(os.path.realpath(os.path.dirname(path)))
+    if kind in files.NETWORK_FILESYSTEMS:
         yield Finding("file system", "warning", f"{kind}: SQLite's WAL does not work there", "move it to a local disk")
     elif kind in VOLATILE:
         yield Finding("file system", "warning", f"{kind}: gone after a reboot", "move it to a disk, such as /var/lib")
@@ -141,7 +143,7 @@ def _lease(path: str) -> Iterator[Finding]:
 
 def _set_aside(path: str) -> Iterator[Finding]:
     unfinished = set(aside_.unfinished(path))
-    for aside in readonly.set_aside(path):
+    for aside in readonly.set_aside_files(path):
         if aside in unfinished:
             yield Finding(
                 "set aside",
@@ -170,7 +172,7 @@ def _process_state(pid: int) -> str:
 def _format(journal: Journal) -> Iterator[Finding]:
     yield Finding("format", "ok", journal.get_meta("format") or "?")
     wal = readonly.sizes(journal.path)[1]
-    big = wal > 4 * upkeep.CHECKPOINT_BYTES
+    big = wal > 4 * keeper.CHECKPOINT_BYTES
     yield Finding(
         "write-ahead log",
         "warning" if big else "ok",
@@ -185,7 +187,7 @@ def _epochs(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
     if len(set(uuids)) < len(uuids):
         yield Finding("epochs", "damage", "two epochs have one uuid: two entries may have one id", "")
         return
-    here = place.identify(journal.path)
+    here = files.identify(journal.path)
     if here is not None and rows[-1][2:] != tuple(here):
         what = "another boot" if rows[-1][3:] == tuple(here)[1:] else "another file, of which this is a copy"
         yield Finding("epochs", "ok", f"{len(rows)}; the last one began in {what}; the next writer begins a new one")
@@ -246,7 +248,7 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _bad_letters(journal: Journal, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    from lastwords.journal import StoredRow  # noqa: PLC0415
+    from lastwords.journal.journal import StoredRow  # noqa: PLC0415
 
     rows = conn.execute("SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq")
     for row in rows:

@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lastwords.journal import DeadLetter, Journal
+    from lastwords.journal.journal import DeadLetter, Journal
 
 EXAMPLES = """
 lastwords dead list /var/lib/app/mail.db
@@ -46,7 +46,7 @@ def command() -> None:
 def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
     """A dead letter for programs. Its payload is shown decoded, if it decodes."""
     from lastwords.cli import entries
-    from lastwords.record import DecodeError, decode
+    from lastwords.record.codec import DecodeError, decode
 
     said: dict[str, Any] = {"journal": path, "seq": letter.seq, "id": letter.id}
     try:
@@ -88,8 +88,8 @@ def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool)
 @options.json_
 def list_(*, journals: tuple[str, ...], limit: int | None, traceback: bool, as_json: bool) -> None:
     """Show dead letters: what they said, why they were buried, after how many attempts."""
-    from lastwords.cli import readonly
     from lastwords.errors import JournalError
+    from lastwords.journal import readonly
 
     paths = options.required(journals)
     letters: list[dict[str, Any]] = []
@@ -117,9 +117,9 @@ all_ = click.option("--all", "everything", is_flag=True, help="All dead letters 
 
 def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list[str]], int]) -> int:
     """Do ``change`` to the named letters (none named: all); how many it were."""
-    from lastwords.cli import readonly
-    from lastwords.journal import Journal
-    from lastwords.store import Store
+    from lastwords.journal import readonly
+    from lastwords.journal.journal import Journal
+    from lastwords.journal.store import Store
 
     (path,) = options.only(name)
     with readonly.explained(path):

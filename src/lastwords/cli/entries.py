@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lastwords import journal as journal_
-from lastwords.record import Entry
+from lastwords.journal import journal as journal_
+from lastwords.record.codec import Entry
 
 from . import output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal import Journal, Undecodable
+    from lastwords.journal.journal import Journal, Undecodable
 
     from .options import Seqs
 

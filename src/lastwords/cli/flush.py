@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .deliver import Job
+    from .delivering.deliver import Job
 
 EXAMPLES = """
 lastwords flush --to 'smtp://localhost/?to=ops@example.com' '/var/lib/app/*.db'
@@ -28,7 +28,7 @@ OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE (or $LASTWORDS
 
 
 def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> None:
-    from . import deliver
+    from .delivering import deliver
 
     if as_json:
         output.echo(output.as_json([job.as_dict() for job in jobs]))
@@ -78,7 +78,7 @@ def command(
     nothing when there is nothing to say. A journal that another live process delivers from is left to it. Delivered
     entries are pruned as their service would prune them.
     """
-    from . import deliver, destination, sources
+    from .delivering import deliver, destination, sources
 
     if timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")

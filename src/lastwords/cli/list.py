@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from lastwords.journal import Journal, Undecodable
-    from lastwords.record import Entry
+    from lastwords.journal.journal import Journal, Undecodable
+    from lastwords.record.codec import Entry
 
     from .entries import Filter
 
@@ -31,7 +31,7 @@ LOOK_SECONDS = 0.2  # a settled entry may be pruned a second after it came
 
 def _printer(form: str, *, traceback: bool) -> Callable[[Entry | Undecodable], str]:
     from lastwords.cli import entries
-    from lastwords.record import Entry
+    from lastwords.record.codec import Entry
 
     if form == "json":
         return lambda item: output.as_json(entries.as_dict(item), compact=True)
@@ -76,7 +76,7 @@ def show(
 ) -> tuple[int, int, bool]:
     """Print what there is; how many it were, the last seq, and whether something did not decode."""
     from lastwords.cli import entries
-    from lastwords.record import Entry
+    from lastwords.record.codec import Entry
 
     count, last, damaged = 0, journal.newest_seq() if limit is None else 0, False
     for item in entries.chosen(journal, want, limit=limit):
@@ -161,7 +161,7 @@ def command(
     if as_json:
         form = "json"
     print_ = _printer(form, traceback=traceback)
-    from . import readonly
+    from ..journal import readonly
     from .entries import Filter
 
     want = Filter(level, since, until, logger, seqs, delivered)

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lastwords import __version__, process
+from lastwords import __version__
 from lastwords.errors import JournalError
+from lastwords.runtime import process
 
 from . import output
 

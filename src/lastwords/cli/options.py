@@ -6,7 +6,6 @@ import glob
 import logging
 import os
 import re
-import stat
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from lastwords.errors import JournalError
+from lastwords.journal import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,7 @@ def expand(names: tuple[str, ...]) -> Named:
             continue
         patterns = True
         matches = [match for match in sorted(glob.glob(path, recursive=True)) if _is_journal(match)]
-        if not matches and unreadable_folder(path) is not None:
+        if not matches and files.unreadable_folder(path) is not None:
             matches = [path]
         found |= dict.fromkeys(matches)
     return Named(list(found), patterns)
@@ -181,27 +181,6 @@ def _absolute(name: str) -> str:
         return os.path.abspath(os.path.expanduser(name))
     except FileNotFoundError as error:
         raise JournalError(name, "the current folder no longer exists", "give an absolute path") from error
-
-
-def unreadable_folder(pattern: str) -> str | None:
-    """A folder in which ``pattern`` may match something that this user may not know of; None if there is none."""
-    folder, name = os.path.split(pattern)
-    if not name:
-        return None
-    if glob.has_magic(folder) and (found := unreadable_folder(folder)) is not None:
-        return found
-    needed = os.R_OK | os.X_OK if glob.has_magic(name) else os.X_OK
-    for one in glob.glob(folder, recursive=True) if glob.has_magic(folder) else [folder]:
-        try:
-            if not stat.S_ISDIR(os.stat(one).st_mode):
-                continue
-        except PermissionError:  # a folder above it
-            return one
-        except OSError:
-            continue
-        if not os.access(one, needed, effective_ids=os.access in os.supports_effective_ids):
-            return one
-    return None
 
 
 def required(names: tuple[str, ...]) -> list[str]:

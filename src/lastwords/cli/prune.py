@@ -19,10 +19,11 @@ lastwords prune --keep 0 --json /var/lib/app/mail.db
 
 def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     """Prune one journal. Raises JournalError."""
-    from lastwords import upkeep, wal
-    from lastwords.cli import deliver, readonly
-    from lastwords.journal import Journal
-    from lastwords.store import Store
+    from lastwords.cli.delivering import deliver
+    from lastwords.journal import readonly, wal
+    from lastwords.journal.journal import Journal
+    from lastwords.journal.store import Store
+    from lastwords.upkeep import keeper
 
     with readonly.explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
@@ -34,7 +35,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
                 old = [letter.id for letter in journal.dead_letters() if letter.buried_at <= time.time() - dead]
                 dropped = journal.drop_dead(old) if old else 0
             pruned = deliver.tidy(journal.store, keep, lambda: False)
-            while upkeep.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
+            while keeper.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
                 pass
             wal.checkpoint(journal.store, shrink=True)
     after = sum(readonly.sizes(path))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from .deliver import Job
+    from .delivering.deliver import Job
     from .entries import Filter
 
 EXAMPLES = """
@@ -32,9 +32,10 @@ PATIENCE_SECONDS = 60.0  # without progress and without --timeout
 
 def _tally(job: Job, want: Filter) -> dict[str, Any]:
     """What would be delivered, without delivering."""
-    from lastwords.record import Entry
+    from lastwords.record.codec import Entry
 
-    from . import entries, readonly
+    from ..journal import readonly
+    from . import entries
 
     levels: dict[str, int] = {}
     count, damaged = 0, 0
@@ -142,8 +143,8 @@ def _bar(jobs: Sequence[Job], *, copies: bool, stream: str) -> AbstractContextMa
 def _deliver(
     jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, stream: str
 ) -> int | None:
-    from . import deliver
-    from .copies import Copies
+    from .delivering import deliver
+    from .delivering.copies import Copies
 
     def settle(group: list[Job], deadline: float | None) -> None:
         deliver.settle_group(group, deadline, take_over=takeover)
@@ -165,7 +166,7 @@ def _deliver(
 
 
 def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None:
-    from . import deliver
+    from .delivering import deliver
 
     if as_json:
         output.echo(output.as_json([job.as_dict() | {"copies": copies} for job in jobs]), err=err)
@@ -227,7 +228,7 @@ def command(
     --until, --logger, --seq or --delivered, copies of the chosen entries are delivered, with their ids, and the cursor
     stays. stdout: and stderr: show, and settle nothing unless --settle is given.
     """
-    from . import destination, sources
+    from .delivering import destination, sources
     from .entries import Filter
 
     if timeout is not None and timeout <= 0:

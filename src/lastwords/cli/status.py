@@ -47,10 +47,10 @@ METRICS = (
 
 def read(path: str) -> dict[str, Any]:
     """What there is to know about one journal. Never raises for the journal's sake: ``error`` says what is wrong."""
-    from lastwords import lease
+    from lastwords.delivery import lease
     from lastwords.errors import JournalDamaged, JournalError
 
-    from . import readonly
+    from ..journal import readonly
 
     state: dict[str, Any] = {"journal": path, "error": None, "exit_code": 0}
     try:
@@ -62,7 +62,7 @@ def read(path: str) -> dict[str, Any]:
     except JournalError as error:
         return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}
     file_bytes, wal_bytes = readonly.sizes(path)
-    aside = readonly.set_aside(path)
+    aside = readonly.set_aside_files(path)
     return state | {
         "exit_code": 65 if aside else 0,
         "destination": None if meta["destination"] is None else str(meta["destination"]),

@@ -25,13 +25,13 @@ def resolve(spec: object) -> Target | None:
         refuse_suspended(spec.deliver)
         return spec
     if isinstance(spec, logging.Handler):
-        from .handlers import wrap  # noqa: PLC0415 - lazily: each kind of target imports what it needs
+        from .handlers.wrap import wrap  # noqa: PLC0415 - lazily: each kind of target imports what it needs
 
         return wrap(spec)
     if isinstance(spec, type):
         raise TypeError(f"target must be an instance, not the class {spec.__name__}: call it, or use a mapping")
     if isinstance(spec, Mapping):
-        from .spec import resolve_mapping  # noqa: PLC0415
+        from .handlers.from_mapping import resolve_mapping  # noqa: PLC0415
 
         return resolve_mapping(spec)
     if isinstance(spec, str):
@@ -51,7 +51,7 @@ def _from_text(given: str) -> Target | None:
     if text.startswith("cfg://"):
         raise ValueError(f"target {_shown(text)!r} works inside dictConfig only: nest the handler's mapping instead")
     if "://" in text or text.lower().startswith(("file:", "stdout:", "stderr:")):
-        from .urls import from_url  # noqa: PLC0415
+        from .urls.from_url import from_url  # noqa: PLC0415
 
         target: Target = from_url(text)
         return target
@@ -71,14 +71,14 @@ def _external(name: str) -> Any:
 
 
 def _shown(text: str) -> str:
-    from ._secret import shown  # noqa: PLC0415
+    from .urls.secret import shown  # noqa: PLC0415
 
     return shown(text)
 
 
 def __getattr__(name: str) -> Any:
     if name == "SMTPDigest":
-        from .digest import SMTPDigest  # noqa: PLC0415
+        from .digest.smtp_digest import SMTPDigest  # noqa: PLC0415
 
         return SMTPDigest
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

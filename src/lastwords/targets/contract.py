@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Sequence
 
-    from ..record import Entry
+    from ..record.codec import Entry
 
 
 class Target(ABC):

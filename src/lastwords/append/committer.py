@@ -1,0 +1,453 @@
+"""Append: a record is in the journal when the call that logged it returns.
+
+Theory of operation
+-------------------
+A caller that finds no leader becomes it, takes the store's lock and commits its row. One that finds a leader puts a
+ticket on ``_arrived`` and sleeps on it. The leader writes all tickets that have queued up in ONE autocommit INSERT,
+marks them done and wakes their callers. When it leaves, it wakes the first who still waits, who leads in turn; so does,
+after a while, one that nobody wakes. There is no transaction for an interrupt to leave open.
+
+Durability. The statement commits with ``synchronous=FULL`` if any of its records is at or above ``sync_level``: SQLite
+then syncs the whole WAL, so nothing logged before such a record is lost either. Otherwise the keeper syncs within
+``sync_interval``.
+
+Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
+commits at once, FULL for simplicity; amid a fork, when no connection is open, on one of its own. Inside a transaction
+its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
+reaches the application (interrupt.py), and whether the rows of others are in is told by SQLite's count of changes.
+
+Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
+to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
+committed, oldest first. While that lasts no caller waits for the journal: the first one has waited for all. So it is,
+too, while older records are moved here from a damaged or removed file (mover.py): they are to come first.
+
+What a crash leaves behind: a batch is one statement, so all of it or nothing; a record in the memory buffer is lost
+with the process, which stats().buffered and one line on stderr say while it lasts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from _thread import get_ident
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..errors import JournalError
+from ..journal.sqlite_codes import is_damage
+from ..runtime import process
+from ..runtime.signals import pass_on
+from ..upkeep import removed_file
+from .memory_buffer import MemoryBuffer, snapshot
+from .ticket import INSERT_ONE, Ticket, insertion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..journal.store import Store
+    from .memory_buffer import Row
+
+MAX_BATCH = 240  # rows in one statement; 4 variables each, SQLite takes 999 (32,766 from 3.32 on)
+TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
+FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
+
+
+class Committer:
+    """Commits rows to ``store``. Thread-safe; safe in signal handlers and finalizers; fork-safe.
+
+    ``sync_level``: level number from which a commit is synced. ``memory_limit``: bytes of the memory buffer.
+    ``on_dirty``: called after a commit that was not synced, when none had been pending. ``on_synced``: called after
+    every ``TELL_SYNCED`` records that were. ``on_trouble``: called when the memory buffer begins to fill. They must be
+    quick and must not take locks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sync_level: int,
+        memory_limit: int,
+        on_dirty: Callable[[], None],
+        on_synced: Callable[[], None],
+        on_trouble: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._sync_level = sync_level
+        self._on_dirty = on_dirty
+        self._on_synced = on_synced
+        self._synced = 0
+        self._on_trouble = on_trouble
+        self._arrived: deque[Ticket] = deque()
+        self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
+        self._left_behind = False  # a nested call could not commit its row
+        self._generation = 0  # of processes
+        self._nested = 0  # rows that nested calls committed, or tried to
+        self._memory_lock = threading.RLock()
+        self._memory = MemoryBuffer(memory_limit)
+        self.trouble: str | None = None  # why records go to memory, or None
+        self._paused = False
+        self._retry_rows = MAX_BATCH
+        self.dirty = False  # something was committed and not synced
+        self.committed = 0  # rows this process committed
+        store.before_release = self._commit_left_behind
+
+    @property
+    def buffered(self) -> int:
+        """How many records are only in memory."""
+        return self._memory.count
+
+    @property
+    def overflowed(self) -> int:
+        """How many records the full memory buffer dropped and no journal has counted yet."""
+        return sum(self._memory.dropped.values())
+
+    def sync_all(self) -> None:
+        """From now on every commit is synced: the keeper is gone."""
+        self._sync_level = -(2**63)
+
+    def append(self, row: Row) -> None:
+        """Commit ``row``, or keep it in memory if the journal is in trouble. Never raises for a journal's sake."""
+        if self.trouble is not None and self._keep_in_memory(row):
+            return
+        store = self._store
+        if self._leader or store.lock._is_owned():  # type: ignore[attr-defined]
+            self._append_queued(row)
+            return
+        # Nobody leads: commit without a ticket. If two threads claim it at once, the lock decides.
+        self._leader = get_ident()
+        try:
+            with store.lock:
+                self._append_first(store, row)
+        except BaseException:
+            self._on_trouble()  # the keeper is to look: an interrupt may have left the commit lock held
+            raise
+        finally:
+            self._leader = 0
+        if self._arrived:
+            self._pass_on()
+
+    def _append_first(self, store: Store, row: Row) -> None:
+        try:
+            insert = store.snapshot.insert
+            if insert is not None and row[1] < self._sync_level and not self._arrived:
+                # Alone in the journal, too: this is all there is to it.
+                insert(INSERT_ONE, row)
+                self.committed += 1
+                if not self.dirty:
+                    self._committed(0, full=False)
+            elif not self._append_alone(store, row):
+                self._lead_until(self._enqueue(row))
+        except sqlite3.Error:
+            store.snapshot.step_back()  # another process wrote, most likely: the long way tells
+            self._lead_until(self._enqueue(row))
+        finally:
+            if self._left_behind:
+                self._commit_left_behind()
+            if store.commit_lock.held:
+                store.drop_commit_lock()
+
+    def _append_alone(self, store: Store, row: Row) -> bool:
+        """The short way, on an open connection with nobody waiting; False: take the long one."""
+        conn = store._conn
+        if conn is None or self._arrived or self.trouble is not None or conn.in_transaction:
+            return False
+        full = row[1] >= self._sync_level
+        try:
+            store.hold_commit_lock()
+            store.set_synchronous(conn, full=full)
+            conn.execute(INSERT_ONE, row)
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
+            if conn is store._conn:  # else a nested fork closed it
+                self._enter_trouble(error)
+            return False
+        self._committed(1, full=full)
+        if not full and store.commit_lock.owned:
+            store.snapshot.committed(conn)
+        return True
+
+    def _enqueue(self, row: Row) -> Ticket:
+        ticket = Ticket(row)
+        self._arrived.append(ticket)
+        return ticket
+
+    def _append_queued(self, row: Row) -> None:
+        ticket = self._enqueue(row)
+        if self._store.lock._is_owned():  # type: ignore[attr-defined]
+            self._append_nested(ticket)
+        elif self._leader == get_ident():  # nested in a caller that does not have the lock yet
+            self._lead_locked(ticket)
+        else:
+            self._follow(ticket)
+
+    def _follow(self, ticket: Ticket) -> None:
+        """Until ``ticket`` is done, by the leader or because there is none.
+
+        Not in the line for the lock: a thread that comes back with its next record before the lock has changed hands
+        would go first each time, alone, and the sleepers would starve.
+        """
+        patience = FOLLOW_LOOKS
+        while not ticket.done:
+            if self._leader and patience:
+                ticket.wait()
+                patience -= 1
+                continue
+            self._leader = get_ident()
+            try:
+                self._lead_locked(ticket)
+            finally:
+                self._leader = 0
+        if self._arrived:
+            self._pass_on()
+
+    def _lead_locked(self, ticket: Ticket) -> None:
+        with self._store.lock:
+            try:
+                self._lead_until(ticket)
+            finally:
+                if self._left_behind:
+                    self._commit_left_behind()
+                self._store.drop_commit_lock()
+
+    def _pass_on(self) -> None:
+        """There is no leader any more: the first who still waits is to lead, if nobody is faster.
+
+        None is forgotten: a follower that saw a leader had its ticket on the line before.
+        """
+        for ticket in snapshot(self._arrived):
+            if not ticket.done:
+                ticket.wake()
+                return
+
+    # --- leader ---------------------------------------------------------------------------------------
+
+    def _waiting(self) -> list[Ticket]:
+        """Undone tickets, oldest first; done ones at the front are let go."""
+        arrived = self._arrived
+        while arrived and arrived[0].done:
+            arrived.popleft()
+        return [t for t in snapshot(self._arrived, MAX_BATCH) if not t.done]
+
+    def _lead_until(self, ticket: Ticket) -> None:
+        while not ticket.done:
+            self._lead()
+
+    def _lead(self) -> None:
+        batch = self._waiting()
+        if self.trouble is not None or not self._commit([ticket.row for ticket in batch], batch):
+            with self._memory_lock:
+                for ticket in batch:
+                    if not ticket.done:
+                        self._memory.add(ticket.row)
+                        ticket.done = True
+                        ticket.wake()
+        arrived = self._arrived
+        while arrived and arrived[0].done:
+            arrived.popleft()
+
+    def _commit(self, rows: list[Row], batch: list[Ticket]) -> bool:
+        """True if ``rows`` are in the journal (their tickets are done), False if the journal cannot take them."""
+        try:
+            conn = self._store.connection()
+            self._store.hold_commit_lock()
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
+            self._enter_trouble(error)
+            return False
+        full = max(row[1] for row in rows) >= self._sync_level
+        before, generation = conn.total_changes - self._nested, self._generation
+        done = False
+        try:
+            self._insert(conn, rows, full=full)
+            done = True
+        except (sqlite3.Error, OSError) as error:
+            pass_on(error)
+            if conn is not self._store._conn:  # a nested fork closed it
+                if self._generation != generation:  # and this is the child: the rows are the parent's
+                    done = True
+                    return True
+                return False if self.trouble else self._commit(rows, batch)
+            self._enter_trouble(error)
+            return False
+        finally:
+            # Also on the way out of an interrupt that Python raised right after the commit.
+            if done or (conn is self._store._conn and conn.total_changes - self._nested - before >= len(rows)):
+                try:
+                    for ticket in batch:
+                        ticket.done = True
+                        ticket.wake()
+                finally:
+                    self._committed(len(rows), full=full)
+        return True
+
+    def _insert(self, conn: sqlite3.Connection, rows: list[Row], *, full: bool) -> None:
+        self._store.set_synchronous(conn, full=full)
+        conn.execute(*insertion(rows))
+
+    def _committed(self, rows: int, *, full: bool) -> None:
+        self.committed += rows
+        if full:
+            self.dirty = False
+            if removed_file.is_replaced(
+                self._store
+            ):  # a stat, beside a sync: else nobody would look while all are synced
+                self._on_trouble()
+            self._synced += rows
+            if self._synced >= TELL_SYNCED:
+                self._synced = 0
+                self._on_synced()
+        elif not self.dirty:
+            self.dirty = True
+            try:
+                self._on_dirty()
+            except BaseException:  # a signal handler's, before the bell rang, perhaps
+                self._on_dirty()
+                raise
+
+    # --- nested calls -----------------------------------------------------------------------------------
+
+    def _append_nested(self, ticket: Ticket) -> None:
+        conn = self._store._conn
+        if self.trouble is not None or (conn is not None and conn.in_transaction):
+            self._left_behind = True  # the outer frame commits it before it lets go of the lock
+            return
+        try:
+            if conn is None:
+                self._store.commit_apart(INSERT_ONE, ticket.row)
+            else:
+                self._store.hold_commit_lock()  # the outer frame lets go of it
+                self._store.set_synchronous(conn, full=True)
+                self._nested += 1
+                conn.execute(INSERT_ONE, ticket.row)
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
+            self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays
+            return
+        ticket.done = True
+        self.committed += 1
+
+    def _commit_left_behind(self) -> None:
+        """Before the lock is let go: what nested calls left on the line, and not all that arrives meanwhile."""
+        conn = self._store._conn
+        if self._left_behind and conn is not None and not conn.in_transaction:
+            self._left_behind = False
+            try:
+                for ticket in snapshot(self._arrived):
+                    self._lead_until(ticket)
+            except BaseException:
+                self._left_behind = True  # the next to let go of the lock does the rest
+                raise
+
+    # --- trouble ------------------------------------------------------------------------------------------
+
+    def _keep_in_memory(self, row: Row) -> bool:
+        with self._memory_lock:
+            if self.trouble is None:
+                return False
+            self._memory.add(row)
+            return True
+
+    def _enter_trouble(self, error: Exception | str) -> None:
+        if is_damage(error):
+            self._store.damaged = str(error)
+        if self.trouble is None:
+            self.trouble = str(error)
+            process.say(
+                f"journal {self._store.path} takes no records ({error}); they wait in memory, up to"
+                f" {self._memory.limit / 2**20:.0f} MiB, and die with this process until it does"
+            )
+        self._on_trouble()
+
+    def pause(self, why: str) -> None:
+        """Keep what comes in memory until :meth:`resume`: older records are moved into the journal first."""
+        self._paused = True
+        self._enter_trouble(why)
+
+    def resume(self) -> bool:
+        """Undo :meth:`pause`, and :meth:`retry`."""
+        self._paused = False
+        return self.retry()
+
+    def spill(self) -> None:
+        """While paused: commit what waits in memory before it is too much, out of order rather than lost."""
+        while self._memory.is_half_full:
+            with self._store.lock:
+                with self._memory_lock:
+                    rows = self._memory.oldest(MAX_BATCH)
+                if not self._retry_batch(rows, 0.05):
+                    return
+
+    def retry(self, *, patience: float = 0.05) -> bool:
+        """Commit what waits in memory (the keeper's work, and the exit's); True when nothing is left there.
+
+        ``patience``: seconds to wait for a locked journal; callers that arrive meanwhile go to memory at once.
+        """
+        if self.trouble is None or self._paused:
+            return self.trouble is None
+        before = self._memory.count
+        while True:
+            # All in one hold of the store's lock: the leader that found the trouble holds it until its records are in
+            # memory, and another thread's retry must not commit the same rows.
+            with self._store.lock:
+                if not self._memory_lock.acquire(timeout=1):
+                    return False  # its holder may be a signal handler's outer frame, and wait for the store
+                try:
+                    rows = self._memory.oldest(self._retry_rows)
+                    if not rows:
+                        self.trouble = None
+                        lost = self.overflowed
+                        break
+                finally:
+                    self._memory_lock.release()
+                if not self._retry_batch(rows, patience):
+                    self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
+                    return False
+                self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
+        process.say(
+            f"journal {self._store.path} takes records again; {before:,} waited in memory"
+            + (f", {lost:,} did not fit and are lost" if lost else ", none is lost")
+        )
+        return True
+
+    def _retry_batch(self, rows: list[Row], patience: float) -> bool:
+        try:
+            conn = self._store.connection()
+            conn.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+            try:
+                self._store.hold_commit_lock()
+                full = max(row[1] for row in rows) >= self._sync_level
+                self._insert(conn, rows, full=full)
+                self._committed(len(rows), full=full)
+            finally:
+                conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
+        except (sqlite3.Error, JournalError, OSError) as error:
+            pass_on(error)
+            self._enter_trouble(error)
+            return False
+        finally:
+            self._store.drop_commit_lock()
+        with self._memory_lock:
+            self._memory.remove(rows)
+        return True
+
+    def take_overflow(self) -> dict[int, int]:
+        """What the memory buffer dropped, by level, for the journal to count; the caller counts it or gives it back."""
+        with self._memory_lock:
+            return self._memory.take_dropped()
+
+    def give_back_overflow(self, drops: dict[int, int]) -> None:
+        """Undo :meth:`take_overflow`: the journal could not count them."""
+        with self._memory_lock:
+            self._memory.give_back_dropped(drops)
+
+    def after_fork_in_child(self) -> None:
+        """The parent's callers and buffered records are the parent's."""
+        self._generation += 1
+        self._arrived.clear()
+        self._leader = 0
+        self._left_behind = False
+        self._memory_lock = threading.RLock()
+        self._memory = MemoryBuffer(self._memory.limit)
+        self.trouble = None
+        self._paused = False
+        self.dirty = False

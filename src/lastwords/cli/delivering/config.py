@@ -1,0 +1,216 @@
+"""``--config``: the application's own dictConfig, of which only the DurableHandlers are built.
+
+Rules
+-----
+* No logger is configured, and no other handler is ever constructed: a FileHandler with mode "w" would truncate its
+  file. The one exception is a handler that a DurableHandler names as its target (``cfg://handlers.mail``).
+* Formatters and filters are built if one of these handlers names them.
+* The handlers are built inside ``process.passive()``: they start no courier of their own.
+* A journal that is not there is not made: cron often runs as another user than the service, which could not open it.
+* The configuration itself is not changed: an application may have imported it too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging.config
+import os
+import tomllib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from lastwords.errors import JournalError
+from lastwords.handler import DurableHandler
+from lastwords.journal import files
+
+from .. import output
+from . import destination
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CFG_HANDLER = "cfg://handlers."
+
+
+def load(source: str) -> Mapping[str, Any]:
+    """The dictConfig at FILE.toml, FILE.json or module:NAME. Raises Misconfigured."""
+    text = source.strip()
+    kind = os.path.splitext(text)[1].lower()
+    if kind in {".toml", ".json"} or os.sep in text or os.path.isfile(text):
+        return _logging_part(_read(text, kind), source)
+    return _logging_part(destination.as_mapping(destination.find(text, "--config"), source), source)
+
+
+def _read(path: str, kind: str) -> Mapping[str, Any]:
+    if kind not in {".toml", ".json"}:
+        raise output.Misconfigured(f"--config {path}: is neither FILE.toml nor FILE.json nor module:NAME")
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            found = tomllib.load(file) if kind == ".toml" else json.load(file)
+    except OSError as error:
+        raise output.Misconfigured(f"--config {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and JSONDecodeError are ValueErrors
+        raise output.Misconfigured(f"--config {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise output.Misconfigured(f"--config {path}: is not an object")
+    return found
+
+
+def _logging_part(found: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The dictConfig itself, which may be a table ``logging`` of a larger file."""
+    for part in (found, found.get("logging"), found.get("LOGGING")):
+        if isinstance(part, dict) and isinstance(part.get("handlers"), dict):
+            if part.get("version") != 1:
+                raise output.Misconfigured(f"--config {source}: is no dictConfig: it has no version = 1")
+            return part
+    raise output.Misconfigured(f"--config {source}: has no handlers")
+
+
+def _copy(value: Any) -> Any:
+    """A copy of the containers, not of what is in them: a dictConfig in Python may hold any object."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
+
+
+class Configuration:
+    """The DurableHandlers of a dictConfig, built one by one when they are wanted. Raises Misconfigured."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        destination.current_folder_first()  # the classes that it names may be there
+        self._configurator = logging.config.DictConfigurator(_copy(load(source)))
+        self._config = self._configurator.config
+        self._unknown: list[str] = []
+        self.journals = dict(self._find())
+        if not self.journals:
+            hint = f" (these could not be imported: {', '.join(self._unknown)})" if self._unknown else ""
+            raise output.Misconfigured(f"--config {source}: has no lastwords.DurableHandler{hint}")
+
+    def _find(self) -> Iterator[tuple[str, str | None]]:
+        """The names of the DurableHandlers, with their journals where the configuration says them."""
+        handlers = self._config["handlers"]
+        for name in handlers:
+            raw = handlers[name]  # not through items(), which would not convert ext:// and cfg://
+            if not isinstance(raw, dict):
+                continue
+            maker = raw["()"] if "()" in raw else raw.get("class")
+            if isinstance(maker, str):
+                maker = self._import(maker)
+            ours = isinstance(maker, type) and issubclass(maker, DurableHandler)
+            factory = maker is not None and not isinstance(maker, type) and "journal" in raw  # a function
+            if ours or factory:
+                yield name, self._journal(name, raw)
+
+    def _import(self, name: str) -> Any:
+        if name.startswith("logging."):
+            return None  # none of these is ours
+        try:
+            return self._configurator.resolve(name)
+        except Exception as error:  # a handler of the application that cannot be imported here is none of ours
+            self._unknown.append(f"{name}: {destination.say(error)}")
+            return None
+
+    def _journal(self, name: str, raw: Mapping[str, Any]) -> str | None:
+        if "journal" not in raw:
+            return None  # a subclass that knows it itself
+        try:
+            return files.absolute(raw["journal"])  # resolves ext:// and cfg://
+        except Exception as error:
+            raise output.Misconfigured(
+                f"--config {self.source}: handler {name!r}: journal: {destination.say(error)}"
+            ) from error
+
+    def for_path(self, path: str, handler: str | None) -> str:
+        """The name of the handler whose target is meant for the journal at ``path``."""
+        if handler is not None:
+            return self.named(handler)
+        same = [name for name, journal in self.journals.items() if journal is not None and _is_same(journal, path)]
+        if same:
+            return same[0]
+        if len(self.journals) == 1:
+            return next(iter(self.journals))
+        raise output.Misconfigured(
+            f"{path} is no journal of --config {self.source}; choose a target with --handler {'|'.join(self.journals)}"
+        )
+
+    def named(self, handler: str) -> str:
+        """``handler``, if it is one of the DurableHandlers."""
+        if handler not in self.journals:
+            raise output.Misconfigured(
+                f"--handler {handler}: --config {self.source} has the DurableHandlers {', '.join(self.journals)}"
+            )
+        return handler
+
+    def build(self, name: str, journal: str | None) -> tuple[DurableHandler, list[str]]:
+        """The handler, on ``journal`` (None: its own), and what it warned of. Inside ``process.passive()``."""
+        raw = self._config["handlers"][name]
+        if journal is not None and "journal" in raw:
+            raw["journal"] = journal
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                built = self._build(name)
+            except JournalError:
+                raise
+            except Exception as error:  # the application's own classes, and its values
+                cause = f": {destination.say(error.__cause__)}" if error.__cause__ else ""
+                raise output.Misconfigured(
+                    f"--config {self.source}: handler {name!r} cannot be built: {destination.say(error)}{cause}"
+                ) from error
+        if not isinstance(built, DurableHandler):
+            raise output.Misconfigured(f"--config {self.source}: handler {name!r} is a {type(built).__name__}")
+        return built, [str(warning.message) for warning in caught]
+
+    def _build(self, name: str) -> logging.Handler:
+        handlers = self._config["handlers"]
+        raw = handlers[name]
+        if isinstance(raw, logging.Handler):
+            return raw
+        self._prepare(raw, bare=name not in self.journals)
+        built = handlers[name] = self._configurator.configure_handler(raw)
+        built.name = name
+        return built
+
+    def _prepare(self, raw: Any, *, bare: bool) -> None:
+        """Build what ``raw`` refers to: formatters, filters, and the handler that is its target.
+
+        ``bare``: a target may be a plain name, as a MemoryHandler's is. A DurableHandler refuses one, and says why.
+        """
+        if not isinstance(raw, dict):
+            return
+        for key, value in dict.items(raw):  # not converted: a reference is to be seen as such
+            if key == "formatter":
+                self._make("formatters", value, self._configurator.configure_formatter)
+            elif key == "filters" and isinstance(value, list | tuple):
+                for one in value:
+                    self._make("filters", one, self._configurator.configure_filter)
+            elif isinstance(value, str):
+                self._follow(key, value, bare=bare)
+            else:
+                self._prepare(value, bare=True)
+
+    def _follow(self, key: str, value: str, *, bare: bool) -> None:
+        handlers = self._config["handlers"]
+        if value.startswith(_CFG_HANDLER):
+            name = value.removeprefix(_CFG_HANDLER)
+        elif bare and key == "target" and value in handlers:
+            name = value
+        else:
+            return
+        if isinstance(handlers.get(name), dict):
+            self._build(name)
+
+    def _make(self, kind: str, name: Any, maker: Any) -> None:
+        parts = self._config.get(kind, {})
+        if isinstance(name, str) and isinstance(parts.get(name), dict):
+            parts[name] = maker(parts[name])
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return one == other

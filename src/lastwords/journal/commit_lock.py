@@ -1,0 +1,158 @@
+"""The commit lock: a flock on ``<journal>.commit`` around every write, and every checkpoint.
+
+It queues processes fairly (SQLite's busy handler starves: the slowest of four got 0.00 of the fastest) and it keeps
+commits and checkpoints apart: SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another
+connection.
+
+Processes that write at once take turns: one that comes back with its next commit would find the lock free before any
+that sleeps between two tries. So while it is crowded, who wants the lock goes through a turnstile first, a POSIX lock
+on one byte of the same file, and keeps it until the lock is its own. There is one in the turnstile, and it is next.
+
+A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
+its siblings. A stopped *commit* is passed by: SQLite's own lock still guards the file. A stopped *checkpoint* is not,
+because of that bug; which of the two it is, a lock on another byte says, which a killed process takes along.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import time
+
+from ..errors import JournalBusy
+from . import files
+
+SUFFIX = ".commit"
+PASS_BY_SECONDS = 10.0  # between two waits for a holder that does not move
+TURNSTILE = 1  # the byte that whoever goes next has locked
+CHECKPOINT = 2  # the byte that a checkpoint has locked
+_own_checkpoints: set[str] = set()  # the journals of this process: its own POSIX locks do not keep it out
+CROWDED = 20  # turns without waiting, after which the turnstile is not used any more
+TURN_SECONDS = 0.001  # for which who has had the lock may come back without
+NEXT_SECONDS = 0.0001  # between two tries of the one in the turnstile
+QUEUE_SECONDS = 0.0004  # and of those behind it
+
+
+class CommitLock:
+    """One store's claim. The store's lock is held around every call; closed before a fork, opened lazily after it."""
+
+    def __init__(self, journal: str, timeout: float) -> None:
+        self._journal = journal
+        self._timeout = timeout
+        self._fd = -1
+        self._pass_by_until = 0.0
+        self._crowded = 0
+        self._turn_ends = 0.0
+        self._blocked_until = 0.0  # the turnstile, by one who is stopped in it
+        self.held = False  # go on: it is ours, or was passed by
+        self.owned = False  # it is ours
+
+    @property
+    def is_open(self) -> bool:
+        """True while there is a descriptor, which must not be when the process forks."""
+        return self._fd >= 0
+
+    def hold(self) -> None:
+        """Queue up. Reentrant. Raises OSError, and JournalBusy if another process is stopped inside a checkpoint."""
+        if self.held:
+            return
+        if self._fd < 0:
+            self._fd = files.open_side_file(self._journal, SUFFIX)
+        self.owned = not (self._crowded and time.monotonic() > self._turn_ends) and self._try()
+        if not self.owned:
+            self.owned = self._queue()
+            self._turn_ends = time.monotonic() + TURN_SECONDS
+        self.held = True
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._pass_by_until = 0.0
+        return True
+
+    def _try_byte(self, byte: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EACCES}:
+                return False
+            raise
+        return True
+
+    def _queue(self) -> bool:
+        """True if the lock is ours, False if its holder is passed by."""
+        now = time.monotonic()
+        if now < self._pass_by_until:  # found stopped a moment ago: wait for it once, not for each record
+            return self._try()
+        turn = now < self._blocked_until or self._try_byte(TURNSTILE)
+        try:
+            if turn and self._try():
+                self._crowded = max(0, self._crowded - 1)
+                return True
+            self._crowded = CROWDED
+            return self._wait(turn=turn)
+        finally:  # not ours, perhaps: then it does nothing
+            self._give_byte(TURNSTILE)
+
+    def _give_byte(self, byte: int) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
+
+    def _wait(self, *, turn: bool) -> bool:
+        began = time.monotonic()
+        while True:
+            pause = NEXT_SECONDS if turn else QUEUE_SECONDS
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            waited = time.monotonic() - began
+            turn = turn or self._try_byte(TURNSTILE)
+            # Whoever is in the turnstile may be stopped, too.
+            if (turn or waited > self._timeout / 2) and self._try():
+                if not turn:
+                    self._blocked_until = time.monotonic() + PASS_BY_SECONDS
+                    self._crowded = 0
+                return True
+            if waited > self._timeout:
+                self._give_up()
+                return False
+
+    def _give_up(self) -> None:
+        if self._journal in _own_checkpoints or not self._try_byte(CHECKPOINT):
+            raise JournalBusy(self._journal, "another process is stopped inside a checkpoint", "see `ps` for state T")
+        self._give_byte(CHECKPOINT)
+        self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
+
+    def drop(self) -> None:
+        """Let the next one in."""
+        if self.held:
+            self.held = self.owned = False
+            if self._fd >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def mark_checkpointing(self, *, running: bool) -> None:
+        """Tell those who wait what they wait for."""
+        if running:
+            _own_checkpoints.add(self._journal)
+            self._try_byte(CHECKPOINT)
+        else:
+            self._give_byte(CHECKPOINT)
+            _own_checkpoints.discard(self._journal)
+
+    def close_if_replaced(self) -> None:
+        """Let the next use open the file that is at the path now: two locks would be none."""
+        if self._fd < 0 or self.held:
+            return
+        try:
+            if os.path.samestat(os.fstat(self._fd), os.stat(self._journal + SUFFIX)):
+                return
+        except FileNotFoundError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Give up the descriptor, and the lock with it."""
+        fd, self._fd, self.held, self.owned = self._fd, -1, False, False
+        if fd >= 0:
+            os.close(fd)

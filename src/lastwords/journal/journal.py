@@ -1,0 +1,449 @@
+"""The journal as its users see it: read, settle, bury, requeue, count. All SQL but the append is here or in upkeep.
+
+What the schema means
+---------------------
+``entries``       committed records, ``seq`` their place. Rows at or below the cursor are settled and wait to be pruned;
+                  the newest row is never deleted, so that no seq is used twice.
+``cursor``        one row: ``settled`` (the cursor), ``fence`` (raised by a takeover), ``consumed`` (how many seqs were
+                  settled, buried or dropped: pending = max(seq) - consumed), what is known against the head.
+``ahead``         seqs that were settled out of order, while the head of the line was probed.
+``dead_letters``  copies of buried entries with their error, redrivable.
+``epochs``        from ``first_seq`` on, ids are ``<uuid>-<seq>``.
+
+The commit point of every change is one autocommit statement or one BEGIN IMMEDIATE transaction.
+
+What a crash leaves behind
+--------------------------
+before the append commits     nothing, and the logging call had not returned
+after it                      the entry, pending
+between acceptance and mark   the entry, pending: it is delivered again, with the same id
+inside a mark                 all of it or nothing
+inside a prune                some settled rows fewer
+
+Marks are fenced: ``WHERE fence = ? AND settled = ?``. A holder of the lease that was stopped, taken over and resumed
+changes nothing (:class:`Fenced`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from ..errors import JournalError
+from . import files
+from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
+from .store import Store
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ..record.codec import Entry
+
+__all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "StoredRow", "Undecodable"]
+
+MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
+ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
+REDRIVE_ROWS = 500  # dead letters in one transaction
+READ_ROWS = 50  # in one hold of the lock: some 50 us
+
+
+# The payload as bytes: it is checked and parsed as such, and SQLite's text would first have to be decoded.
+_ROW = "seq, created, level, CAST(payload AS BLOB), checksum, id"
+
+
+def _count_gone(conn: sqlite3.Connection, seqs: list[int]) -> int:
+    there = "SELECT 1 FROM entries WHERE seq = ?"
+    return sum(conn.execute(there, (seq,)).fetchone() is None for seq in seqs)
+
+
+class Journal:
+    """An existing journal, opened to look at it or to work on it. Thread-safe and fork-safe.
+
+    ``Journal(path)`` opens a journal that a handler made (:class:`lastwords.JournalError` with ``path`` and ``hint``
+    if there is none, or it is foreign, damaged or too new). ``close()`` it, or use it as a context manager.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | Store) -> None:
+        self.store = path if isinstance(path, Store) else Store(files.absolute(path), create=False)
+        self.path = self.store.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self.store.close()
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def _id_of(self, seq: int, own: str | None) -> str:
+        return entry_id(self.store.epochs, seq, own)
+
+    def _rows(self, rows: Iterable[tuple[int, float, int, bytes, int, str | None]]) -> list[StoredRow]:
+        epochs = self.store.epochs
+        start, uuid = epochs[-1]  # that of nearly all
+        return [
+            StoredRow(
+                seq,
+                created,
+                level,
+                payload,
+                checksum,
+                f"{uuid}-{seq}" if own is None and seq >= start else entry_id(epochs, seq, own),
+            )
+            for seq, created, level, payload, checksum, own in rows
+        ]
+
+    def cursor(self) -> Cursor:
+        """The cursor row."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute("SELECT settled, fence, attempts, probe, failed_at FROM cursor").fetchone()
+        if row is None:
+            raise JournalError(self.path, "has no cursor row", "see `lastwords doctor`")
+        return Cursor(*row)
+
+    def newest_seq(self) -> int:
+        """The seq of the newest row, 0 if there is none."""
+        with self.store.lock, self.store.reading() as conn:
+            newest: int = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+        return newest
+
+    def read(self, after: int, most: int, *, beyond: int = 0) -> list[StoredRow]:
+        """Pending rows with ``seq > after`` in order, without those settled ahead; ``beyond`` skips that many."""
+        rows: list[StoredRow] = []
+        size = 0
+        while len(rows) < most:
+            slice_ = min(READ_ROWS, most - len(rows))
+            fetched = self._fetch(after, slice_, beyond)
+            for row in self._rows(fetched):
+                size += len(row.payload or b"")  # else it is damaged
+                if size > MAX_READ_BYTES and rows:
+                    return rows
+                rows.append(row)
+            if len(fetched) < slice_:
+                break
+            after, beyond = rows[-1].seq, 0
+        return rows
+
+    def _fetch(self, after: int, most: int, beyond: int) -> list[tuple[int, float, int, bytes, int, str | None]]:
+        with self.store.lock, self.store.reading() as conn:
+            return conn.execute(
+                f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
+                " ORDER BY seq LIMIT ? OFFSET ?",
+                (after, most, beyond),
+            ).fetchall()
+
+    def newest_pending(self, after: int) -> StoredRow | None:
+        """The last pending row, or None."""
+        with self.store.lock, self.store.reading() as conn:
+            rows = conn.execute(
+                f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
+                " ORDER BY seq DESC LIMIT 1",
+                (after,),
+            ).fetchall()
+        return self._rows(rows)[0] if rows else None
+
+    def has_pending(self) -> bool:
+        """True if anything waits for delivery."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT 1 FROM entries WHERE seq > (SELECT settled FROM cursor)"
+                " AND seq NOT IN (SELECT seq FROM ahead) LIMIT 1"
+            ).fetchone()
+        return row is not None
+
+    def oldest_settled(self) -> float | None:
+        """When the oldest entry that a prune may delete was logged (unix seconds), or None."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
+                " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
+            ).fetchone()
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], float) else 0.0
+
+    def has_pending_up_to(self, seq: int) -> bool:
+        """True if anything at or below ``seq`` waits for delivery."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT 1 FROM entries WHERE seq > (SELECT settled FROM cursor) AND seq <= ?"
+                " AND seq NOT IN (SELECT seq FROM ahead) LIMIT 1",
+                (seq,),
+            ).fetchone()
+        return row is not None
+
+    decode = staticmethod(decode_row)
+
+    def stats(self, *, buffered: int = 0, overflowed: int = 0) -> Stats:
+        """The journal in numbers; a few microseconds, whatever its size."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute(
+                "SELECT (SELECT coalesce(max(seq), 0) FROM entries) - consumed, delivered,"
+                " dead, dropped, retries, (SELECT created FROM entries"
+                " WHERE seq > settled ORDER BY seq LIMIT 1), last_error, last_error_at, last_delivery_at FROM cursor"
+            ).fetchone()
+        if row is None:
+            raise JournalError(self.path, "has no cursor row", "see `lastwords doctor`")
+        pending, delivered, dead, dropped, retries, oldest, error, error_at, delivery_at = row
+        return Stats(
+            pending=max(0, pending),
+            delivered=delivered,
+            dead=dead,
+            dropped=dropped + overflowed,
+            buffered=buffered,
+            retries=retries,
+            oldest_age=max(0.0, time.time() - oldest) if pending > 0 and isinstance(oldest, float) else None,
+            last_error=error,
+            last_error_at=error_at,
+            last_delivery=delivery_at,
+        )
+
+    def entries(
+        self,
+        *,
+        pending: bool = True,
+        settled: bool = False,
+        first: int | None = None,
+        last: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        min_level: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Entry | Undecodable]:
+        """Entries in order, filtered; reads in slices, so memory stays small and no lock is held in between.
+
+        ``first`` and ``last`` are seqs, ``since`` and ``until`` unix seconds, ``min_level`` a level number.
+        """
+        at = (first or 1) - 1
+        found = 0
+        while limit is None or found < limit:
+            rows, at = self._slice(at, last, since, until, min_level, pending=pending, settled=settled)
+            for row in rows:
+                yield decode_row(row)
+                found += 1
+                if found == limit:
+                    return
+            if at < 0:
+                return
+
+    def _slice(
+        self,
+        at: int,
+        last: int | None,
+        since: float | None,
+        until: float | None,
+        min_level: int | None,
+        *,
+        pending: bool,
+        settled: bool,
+        span: int = 1000,
+    ) -> tuple[list[StoredRow], int]:
+        """The wanted rows among the next ``span``, and where to go on (-1: the end)."""
+        with self.store.lock, self.store.reading() as conn:
+            cursor = conn.execute("SELECT settled FROM cursor").fetchone()[0]
+            fetched = conn.execute(
+                f"SELECT {_ROW}, seq IN (SELECT seq FROM ahead) FROM entries WHERE seq > ?"  # noqa: S608
+                " ORDER BY seq LIMIT ?",
+                (at, span),
+            ).fetchall()
+        wanted = [
+            row[:6]
+            for row in fetched
+            if (settled if row[0] <= cursor or row[6] else pending)
+            and (last is None or row[0] <= last)
+            # A damaged column passes: whoever looks should see that row.
+            and (since is None or not isinstance(row[1], float) or row[1] >= since)
+            and (until is None or not isinstance(row[1], float) or row[1] < until)
+            and (min_level is None or not isinstance(row[2], int) or row[2] >= min_level)
+        ]
+        end = len(fetched) < span or (last is not None and fetched[-1][0] >= last)
+        return self._rows(wanted), -1 if end else fetched[-1][0]
+
+    # --- marks (the holder of the lease) ---------------------------------------------------------------
+
+    def settle(self, cursor: Cursor, upto: int, delivered: int) -> Cursor:
+        """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`."""
+        with self.store.lock, self.store.writing() as conn:
+            self.store.set_synchronous(conn, full=False)
+            done = conn.execute(
+                "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, attempts = 0,"
+                " probe = 0, failed_at = NULL, last_delivery_at = ? WHERE fence = ? AND settled = ?",
+                (upto, delivered, delivered, time.time(), cursor.fence, cursor.settled),
+            ).rowcount
+        if done != 1:
+            raise Fenced
+        return Cursor(upto, cursor.fence, 0, 0, None)
+
+    def mark(
+        self,
+        cursor: Cursor,
+        *,
+        upto: int,
+        delivered: int,
+        buried: Sequence[Burial] = (),
+        ahead: Sequence[int] = (),
+        attempts: int = 0,
+        probe: int = 0,
+    ) -> Cursor:
+        """The cold mark, in one transaction: move the cursor, bury, settle ahead. Raises :class:`Fenced`.
+
+        ``ahead`` are seqs beyond the cursor that were accepted; ``buried`` may lie on either side of it.
+        """
+        now = time.time()
+        with self.store.lock, self.store.transaction() as conn:
+            # One that was shed in our hands has been counted.
+            counted = len(buried) + delivered - _count_gone(conn, [*ahead, *(b.seq for b in buried)])
+            done = conn.execute(
+                "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, dead = dead + ?,"
+                " attempts = ?, probe = ?, failed_at = CASE WHEN ? THEN failed_at END,"
+                " last_delivery_at = CASE WHEN ? THEN ? ELSE last_delivery_at END WHERE fence = ? AND settled = ?",
+                (
+                    upto,
+                    counted,
+                    delivered,
+                    len(buried),
+                    attempts,
+                    probe,
+                    upto == cursor.settled and attempts,
+                    delivered,
+                    now,
+                    cursor.fence,
+                    cursor.settled,
+                ),
+            ).rowcount
+            if done != 1:
+                raise Fenced
+            for burial in buried:
+                self._bury(conn, burial, now)
+            passed_by = [b.seq for b in buried if b.seq > upto]
+            conn.executemany("INSERT INTO ahead (seq) VALUES (?)", [(seq,) for seq in (*ahead, *passed_by)])
+            conn.execute("DELETE FROM ahead WHERE seq <= ?", (upto,))
+        failed_at = cursor.failed_at if upto == cursor.settled and attempts else None
+        return Cursor(upto, cursor.fence, attempts, probe, failed_at)
+
+    def _bury(self, conn: sqlite3.Connection, burial: Burial, now: float) -> None:
+        row = conn.execute("SELECT id FROM entries WHERE seq = ?", (burial.seq,)).fetchone()
+        if row is None:
+            return  # shed meanwhile, and counted there
+        # A copy: the row itself may be the newest, which must stay.
+        conn.execute(
+            "INSERT OR REPLACE INTO dead_letters (id, seq, created, level, payload, checksum, error, traceback,"
+            " attempts, first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
+            " FROM entries WHERE seq = ?",
+            (
+                self._id_of(burial.seq, row[0]),
+                burial.error[:ERROR_TEXT],
+                burial.traceback,
+                burial.attempts,
+                burial.first_failed_at,
+                now,
+                burial.seq,
+            ),
+        )
+
+    def fail(self, cursor: Cursor, error: str, *, counts: bool, probe: int | None = None) -> Cursor:
+        """A failed attempt; ``counts`` if it speaks against the entry at the head. Raises :class:`Fenced`."""
+        attempts = cursor.attempts + 1 if counts else cursor.attempts
+        failed_at = (cursor.failed_at or time.time()) if attempts else None
+        probe = cursor.probe if probe is None else probe
+        with self.store.lock, self.store.writing() as conn:
+            self.store.set_synchronous(conn, full=False)
+            done = conn.execute(
+                "UPDATE cursor SET retries = retries + 1, last_error = ?, last_error_at = ?, attempts = ?, probe = ?,"
+                " failed_at = ? WHERE fence = ? AND settled = ?",
+                (error[:ERROR_TEXT], time.time(), attempts, probe, failed_at, cursor.fence, cursor.settled),
+            ).rowcount
+        if done != 1:
+            raise Fenced
+        return cursor._replace(attempts=attempts, probe=probe, failed_at=failed_at)
+
+    def raise_fence(self) -> None:
+        """Shut the former holder of the lease out (a takeover; the new lock file is held)."""
+        with self.store.lock, self.store.writing() as conn:
+            self.store.set_synchronous(conn, full=False)
+            conn.execute("UPDATE cursor SET fence = fence + 1")
+
+    # --- dead letters ----------------------------------------------------------------------------------
+
+    def dead_letters(self, ids: Sequence[str] | None = None) -> list[DeadLetter]:
+        """All dead letters, or those named, oldest first."""
+        with self.store.lock, self.store.reading() as conn:
+            rows = conn.execute(
+                "SELECT id, seq, created, level, payload, error, traceback, attempts, first_failed_at, buried_at"
+                " FROM dead_letters ORDER BY seq"
+            ).fetchall()
+        letters = [DeadLetter(*row) for row in rows]
+        if ids is None:
+            return letters
+        wanted = set(ids)
+        return [letter for letter in letters if letter.id in wanted]
+
+    def dead_keys(self) -> list[tuple[int, str]]:
+        """Seq and id of all dead letters, oldest first."""
+        with self.store.lock, self.store.reading() as conn:
+            return conn.execute("SELECT seq, id FROM dead_letters ORDER BY seq").fetchall()
+
+    def retry_dead(self, ids: Sequence[str] | None = None) -> int:
+        """Requeue dead letters (all, or those named): pending again at the end of the line, with their ids."""
+        return self._redrive(
+            ids,
+            "INSERT INTO entries (created, level, payload, checksum, id)"
+            " SELECT created, level, payload, checksum, id FROM dead_letters WHERE id = ?",
+        )
+
+    def drop_dead(self, ids: Sequence[str] | None = None) -> int:
+        """Delete dead letters (all, or those named) for good."""
+        return self._redrive(ids, None)
+
+    def _redrive(self, ids: Sequence[str] | None, statement: str | None) -> int:
+        if ids is None:
+            ids = [id_ for _, id_ in self.dead_keys()]
+        total = 0
+        for first in range(0, len(ids), REDRIVE_ROWS):  # those who log wait for one transaction, not for all
+            with self.store.lock, self.store.transaction() as conn:
+                count = 0
+                for id_ in ids[first : first + REDRIVE_ROWS]:
+                    if statement is not None:
+                        conn.execute(statement, (id_,))
+                    count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
+                conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
+            total += count
+        return total
+
+    # --- drops --------------------------------------------------------------------------------------------
+
+    def untold_drops(self) -> list[Drop]:
+        """What was dropped and no record has told the target of, the most severe first."""
+        with self.store.lock, self.store.reading() as conn:
+            rows = conn.execute(
+                "SELECT level, count - told, first_at, last_at FROM drops WHERE count > told ORDER BY level DESC"
+            ).fetchall()
+        return [Drop(*row) for row in rows]
+
+    def tell_drops(self, row: tuple[float, int, str, int], drops: Sequence[Drop]) -> None:
+        """Append the record that tells of ``drops``, and note that they were told, in one transaction."""
+        with self.store.lock, self.store.transaction() as conn:
+            conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
+            conn.executemany(
+                "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.records, drop.level) for drop in drops]
+            )
+
+    # --- meta -------------------------------------------------------------------------------------------
+
+    def get_meta(self, key: str) -> str | None:
+        """A value of the ``meta`` table."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set a value of the ``meta`` table."""
+        with self.store.lock, self.store.writing() as conn:
+            self.store.set_synchronous(conn, full=False)
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

@@ -1,0 +1,125 @@
+"""What comes out of a journal: rows, the cursor, dead letters, numbers. Plain data, no SQL."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..record.codec import DecodeError, Entry, checksum, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
+    """Another process took the lease over: the mark changed nothing, deliver nothing more."""
+
+
+class StoredRow(NamedTuple):
+    """One row of ``entries``."""
+
+    seq: int
+    created: float
+    level: int
+    payload: bytes
+    checksum: int
+    id: str
+
+
+class Undecodable(NamedTuple):
+    """A row that cannot become an Entry, with the reason."""
+
+    row: StoredRow
+    reason: str
+
+
+class Cursor(NamedTuple):
+    """The cursor row as the holder of the lease last saw it."""
+
+    settled: int
+    fence: int
+    attempts: int
+    probe: int
+    failed_at: float | None
+
+
+class Drop(NamedTuple):
+    """How many records of a level were dropped and not yet told of; unix seconds of the first and the last."""
+
+    level: int
+    records: int
+    first_at: float
+    last_at: float
+
+
+class Burial(NamedTuple):
+    """Why an entry becomes a dead letter."""
+
+    seq: int
+    error: str
+    traceback: str | None
+    attempts: int
+    first_failed_at: float | None
+
+
+class DeadLetter(NamedTuple):
+    """A buried entry: what it was, and why it is here. Times are unix seconds."""
+
+    id: str
+    seq: int
+    created: float
+    level: int
+    payload: str
+    error: str
+    traceback: str | None
+    attempts: int
+    first_failed_at: float | None
+    buried_at: float
+
+
+class Stats(NamedTuple):
+    """A journal in numbers, from the file, so true across processes.
+
+    ``pending``: committed, not yet settled. ``delivered``, ``dead``, ``dropped``: entries since the journal was made
+    (``dead``: dead letters there are now). ``buffered``: records of *this process* that are only in memory.
+    ``retries``: failed attempts. ``oldest_age``: seconds since the oldest pending entry was logged.
+    ``last_delivery``, ``last_error_at``: unix seconds.
+    """
+
+    pending: int
+    delivered: int
+    dead: int
+    dropped: int
+    buffered: int
+    retries: int
+    oldest_age: float | None
+    last_error: str | None
+    last_error_at: float | None
+    last_delivery: float | None
+
+
+# The columns of ``dead_letters``, and how a row of them is copied into another file.
+DEAD_COLUMNS = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
+INSERT_DEAD = (
+    f"INSERT OR IGNORE INTO dead_letters ({DEAD_COLUMNS}) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)"  # noqa: S608
+)
+
+
+def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
+    """The id of the entry at ``seq``: its own, if it was requeued or salvaged, else ``<uuid of its epoch>-<seq>``."""
+    if isinstance(own, str) and own.isascii():  # else it is damaged
+        return own
+    place = bisect_right(epochs, seq, key=lambda epoch: epoch[0])
+    return f"{epochs[max(0, place - 1)][1]}-{seq}"
+
+
+def decode_row(row: StoredRow) -> Entry | Undecodable:
+    """The row as an Entry; what does not decode says why and is to be buried."""
+    seq, created, level, payload, expected, id_ = row
+    try:
+        if checksum(created, level, payload) != expected:
+            return Undecodable(row, "the checksum does not match: the row is damaged")
+        return decode(seq, id_, created, level, payload)
+    except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
+        return Undecodable(row, f"the row does not decode: {error}")

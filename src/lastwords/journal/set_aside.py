@@ -1,0 +1,156 @@
+"""Setting a damaged journal aside: renames that a kill may cut short, and a mark until the salvage is done.
+
+Rules
+-----
+* Nothing is deleted: the file and its side files are renamed to ``<journal>.damaged-<UTC time>``. The ``-shm``, too:
+  through it a process that still writes to the file, and one that reads what it set aside, see each other.
+* The marker, that name with ``.salvage`` added, is on the medium before the first rename, and goes when all that could
+  be read is in the new journal and no process writes to the file any more (``LATE_SECONDS``: its keeper has noticed).
+  So whoever opens the journal next, after a kill at any point, knows what is left to do.
+* The main file is renamed first. Without it nobody opens the journal but to make it anew, and who does that finishes
+  the renames before (``Store._create``): a ``-wal`` is neither removed nor left to a file that is not its own.
+* All renames are made under the commit lock. The salvage itself claims the marker with a flock: one process does it.
+* A marker is input: nothing in it names a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..runtime import process
+from . import files
+
+MARKER = ".salvage"
+DAMAGED = ".damaged-"
+LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idle keeper looks as often
+
+
+class Marker(NamedTuple):
+    """What a marker says: the inode of the damaged file, and what SQLite said of it."""
+
+    inode: int
+    reason: str
+
+
+def unfinished(path: str) -> list[str]:
+    """The files set aside, or about to be, that are not salvaged yet; oldest first."""
+    folder, name = os.path.split(path)
+    try:
+        there = [n for n in os.listdir(folder) if n.startswith(name + DAMAGED) and n.endswith(MARKER)]
+    except OSError:  # a folder that may be entered but not read
+        return []
+    return sorted((os.path.join(folder, n.removesuffix(MARKER)) for n in there), key=_age)
+
+
+def _age(aside: str) -> tuple[str, int, str]:
+    stamp, _, number = aside.rpartition(DAMAGED)[2].partition(".")
+    return stamp, len(number), number
+
+
+def begin(path: str, inode: int, reason: str) -> None:
+    """Set the journal aside (commit lock held)."""
+    marker = os.open(
+        _new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        model = os.stat(path)
+        os.fchmod(marker, stat.S_IMODE(model.st_mode))
+        if os.geteuid() == 0:
+            os.fchown(marker, model.st_uid, model.st_gid)
+        os.write(marker, json.dumps({"inode": inode, "reason": reason}).encode())
+        files.sync_descriptor(marker)
+    finally:
+        os.close(marker)
+    files.sync_folder(path)
+    finish(path)
+
+
+def _new_name(path: str) -> str:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside, number = f"{path}{DAMAGED}{stamp}", 1
+    while os.path.lexists(aside) or os.path.lexists(aside + MARKER):
+        aside, number = f"{path}{DAMAGED}{stamp}.{number}", number + 1
+    return aside
+
+
+def finish(path: str) -> None:
+    """Do the renames that are still due (commit lock held)."""
+    for aside in unfinished(path):
+        marker = read(aside)
+        if marker is None:  # it was being written: no rename was made
+            os.unlink(aside + MARKER)
+            continue
+        there = files.identify(path)
+        if there is not None and there.inode == marker.inode and not os.path.lexists(aside):
+            os.rename(path, aside)
+        for suffix in files.SIDE_FILES:
+            if _is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
+                with suppress(FileNotFoundError):
+                    os.rename(path + suffix, aside + suffix)
+        files.sync_folder(path)
+
+
+def _is_void(path: str) -> bool:
+    try:
+        return os.lstat(path).st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def read(aside: str) -> Marker | None:
+    """What the marker of ``aside`` says, None if it is none."""
+    try:
+        fd = os.open(aside + MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        said = json.loads(os.read(fd, 10_000))
+        return Marker(int(said["inode"]), str(said["reason"])[:500])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def claim(aside: str) -> int | None:
+    """A descriptor that claims the salvage of ``aside`` for this process, None if another one is at it, or was."""
+    with process.unshared_fds() as fds:
+        try:
+            fd = os.open(aside + MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        fds.add(fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return fd
+    except BlockingIOError:
+        pass
+    except BaseException:
+        let_go(fd)
+        raise
+    let_go(fd)
+    return None
+
+
+def let_go(fd: int) -> None:
+    """Undo :func:`claim`."""
+    with process.unshared_fds() as fds:
+        if fd in fds:  # else the fork hook has closed it
+            fds.discard(fd)
+            os.close(fd)
+
+
+def done(aside: str) -> bool:
+    """All that could be read of ``aside`` is in the journal. False if it is to be looked at once more, later."""
+    with suppress(FileNotFoundError):
+        if abs(time.time() - os.stat(aside + MARKER).st_mtime) < LATE_SECONDS:
+            return False
+        os.unlink(aside + MARKER)
+    return True

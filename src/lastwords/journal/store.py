@@ -1,0 +1,431 @@
+"""The journal's file as this process holds it: one connection, one lock, opened lazily.
+
+Rules
+-----
+* Every SQLite call of this process on this journal runs with ``Store.lock`` held, an RLock, because a signal
+  handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
+* Every write also holds the commit lock, see ``commitlock``, or the snapshot of a process that writes alone.
+* Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
+* Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
+  ``open()`` (that would drop SQLite's POSIX locks).
+
+Opening
+-------
+create 0600 -> look (application_id, version) -> connect -> pragmas -> WAL -> migrate inside BEGIN IMMEDIATE ->
+begin an epoch if this is another boot or another file. Races of processes that open at once end in SQLITE_BUSY, which
+``journal_mode=wal`` reports without waiting; the whole opening is retried. The schema is committed before the switch
+to WAL, so that ``application_id`` is always in the main file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
+from ..runtime import process
+from . import files, set_aside
+from .commit_lock import SUFFIX as COMMIT_SUFFIX
+from .commit_lock import CommitLock
+from .first_look import APPLICATION_ID, look_at, refuse_foreign
+from .read_lock import Snapshot
+from .sqlite_codes import is_busy, is_damage, primary_code, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FORMAT = 1  # the number of migrations
+LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
+
+
+def _sync_for_real(conn: sqlite3.Connection) -> None:
+    if sys.platform == "darwin":  # its fsync stops at the drive's cache
+        conn.execute("PRAGMA fullfsync=ON")
+        conn.execute("PRAGMA checkpoint_fullfsync=ON")
+
+
+class Swapped(NamedTuple):
+    """What belongs to a file that is no longer the journal."""
+
+    conn: sqlite3.Connection
+    epochs: list[tuple[int, str]]
+    identity: files.Identity | None
+
+
+class Store:
+    """One journal file. Thread-safe through ``lock``; fork-safe through the process's fork hook.
+
+    ``create``: make the file if it is missing (else :class:`JournalMissing`). ``mode``: its permission bits.
+    ``lock_timeout``: seconds to wait for another process. Raises JournalError and its children from the constructor.
+    """
+
+    def __init__(
+        self, path: str, *, create: bool = True, mode: int = 0o600, lock_timeout: float = LOCK_TIMEOUT
+    ) -> None:
+        self.path = path
+        self.mode = mode
+        self.lock_timeout = lock_timeout
+        self.lock = threading.RLock()
+        self.identity: files.Identity | None = None
+        self.epochs: list[tuple[int, str]] = []
+        # Called with the lock held before a connection is given up (fork, close): save what a replaced file would lose.
+        self.before_close: Callable[[], None] | None = None
+        # Called before the lock is released: commits what a nested call left behind.
+        self.before_release: Callable[[], None] | None = None
+        self._conn: sqlite3.Connection | None = None
+        self.commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
+        self.snapshot = Snapshot(int(lock_timeout * 500))
+        self._full: bool | None = None
+        self._closed_for_good = False
+        self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
+        if not create:
+            files.must_exist(path)
+        process.follow_forks(self)  # first: a fork in another thread must find the connection, and close it
+        with self.lock:
+            self.connection(create=create)
+
+    # --- the lock and the connection ---------------------------------------------------------------
+
+    @property
+    def fork_lock(self) -> threading.RLock:
+        """See :class:`lastwords.process.Forkable`."""
+        return self.lock
+
+    # All three are used as ``with store.lock, store.reading() as conn``: the statement itself takes the lock, and gives
+    # it back whatever a signal handler raises. A generator would keep it, as long as somebody keeps the traceback.
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for SELECTs of a few microseconds (lock held)."""
+        outermost = self._is_outermost()
+        try:
+            yield self.connection()
+        finally:
+            if outermost:
+                self._release()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one autocommit statement, with the commit lock (lock held)."""
+        outermost = self._is_outermost()
+        try:
+            conn = self.connection()
+            self.hold_commit_lock()
+            yield conn
+        finally:
+            if outermost:
+                self._release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """BEGIN IMMEDIATE ... COMMIT, for rare, cold work: an interrupt between the two rolls back (lock held)."""
+        with self.writing() as conn:
+            self.set_synchronous(conn, full=False)
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                yield conn
+                conn.execute("COMMIT")
+            finally:
+                if conn.in_transaction:  # an error, or KeyboardInterrupt, which Python may raise anywhere
+                    conn.execute("ROLLBACK")
+
+    def _is_outermost(self) -> bool:
+        """False inside another use, by a signal handler or the like: that one is not done with the commit lock."""
+        count: int = self.lock._recursion_count()  # type: ignore[attr-defined]
+        return count == 1
+
+    def _release(self) -> None:
+        if not self._is_outermost():
+            return  # an interrupt cut this short, and it is only the garbage collector that comes by
+        try:
+            if self.before_release is not None:
+                self.before_release()
+        finally:
+            self.drop_commit_lock()
+
+    def connection(self, *, create: bool = True) -> sqlite3.Connection:
+        """The open connection, bound to no snapshot; the lock must be held. ``create=False``: the first opening."""
+        if self.snapshot.is_held:
+            self.snapshot.let_go()
+        conn = self._conn
+        if conn is None:
+            conn = self._open(create=create and not self._closed_for_good)
+            self._conn = conn
+        elif conn.in_transaction and not self.commit_lock.held:
+            conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
+        return conn
+
+    def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
+        """Another connection to the same file; closed by who asked for it, and before any fork."""
+        conn = sqlite3.connect(
+            files.uri(self.path, "mode=rw"), uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        conn.execute("PRAGMA wal_autocheckpoint=0")
+        _sync_for_real(conn)
+        if files.identify(self.path) != self.identity:
+            conn.close()
+            raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
+        return conn
+
+    def commit_apart(self, statement: str, row: tuple[float, int, str, int]) -> None:
+        """Commit FULL while there is no connection and none may stay open: amid a fork, or an opening (lock held)."""
+        lock = self.commit_lock
+        was_open, was_held = lock.is_open, lock.held
+        conn = self.side_connection(self.lock_timeout / 2)
+        try:
+            lock.hold()
+            conn.execute("PRAGMA synchronous=FULL")
+            conn.execute(statement, row)
+        finally:
+            conn.close()
+            if not was_held:
+                lock.drop()
+            if not was_open:
+                lock.close()
+
+    @property
+    def is_open(self) -> bool:
+        """True while there is a connection; a look without the lock."""
+        return self._conn is not None
+
+    def close(self) -> None:
+        """Give the connection up. A later use opens it again, but does not make a missing file anew."""
+        with self.lock:
+            try:
+                self._close()
+            finally:
+                self._closed_for_good = True  # last: a rescue may have to make the file anew
+
+    def give_up(self) -> None:
+        """Drop the connection without a last look (lock held)."""
+        self.snapshot.forget()
+        conn, self._conn = self._conn, None
+        self._close()
+        if conn is not None:
+            with suppress(sqlite3.Error):
+                conn.close()
+
+    def swap_out(self) -> Swapped:
+        """Hand over the connection of a file that is no longer the journal (lock held, open)."""
+        self.snapshot.forget()
+        assert self._conn is not None
+        old = Swapped(self._conn, self.epochs, self.identity)
+        self._conn = None
+        self._close()
+        return old
+
+    def swap_back(self, old: Swapped) -> None:
+        """Undo :meth:`swap_out` (lock held)."""
+        self.give_up()
+        self._conn, self.epochs, self.identity = old
+        self._full = None
+
+    def _close(self) -> None:
+        try:
+            if self._conn is not None and self.before_close is not None:
+                self.before_close()
+        finally:  # a fork must find nothing open
+            self.snapshot.forget()
+            conn, self._conn = self._conn, None
+            if conn is not None:
+                conn.close()
+            self.commit_lock.close()
+
+    def before_fork(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+        self._close()
+
+    def after_fork_in_child(self) -> None:
+        """The child opens its own connection when it first needs one."""
+        self._full = None
+
+    # --- the commit lock ----------------------------------------------------------------------------
+
+    def hold_commit_lock(self) -> None:
+        """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame."""
+        if self.snapshot.is_held:
+            self.snapshot.let_go()
+        self.commit_lock.hold()
+
+    def drop_commit_lock(self) -> None:
+        """Let the next process commit (lock held)."""
+        self.commit_lock.drop()
+
+    def mark_checkpointing(self, *, running: bool) -> None:
+        """Tell waiting processes that a checkpoint holds the commit lock (lock and commit lock held)."""
+        self.commit_lock.mark_checkpointing(running=running)
+
+    def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
+        """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
+        if self._full is not full:
+            conn.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
+            self._full = full
+
+    # --- opening --------------------------------------------------------------------------------------
+
+    def _open(self, *, create: bool) -> sqlite3.Connection:
+        flocked = self.commit_lock.held
+        try:
+            return self._open_with_retries(create=create)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        except UnicodeDecodeError as error:  # sqlite3 quotes a damaged schema in a message that is no UTF-8
+            raise JournalDamaged(self.path, "is damaged: malformed schema", "see `lastwords doctor`") from error
+        finally:
+            if not flocked:
+                self.drop_commit_lock()
+
+    def _open_with_retries(self, *, create: bool) -> sqlite3.Connection:
+        deadline = time.monotonic() + self.lock_timeout
+        try:
+            return self._open_once(create=create)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+        from ..runtime import retrying  # noqa: PLC0415 - only when processes raced
+
+        left = max(0.1, deadline - time.monotonic())
+        return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
+
+    def _explain(self, error: sqlite3.Error) -> JournalError:
+        if is_damage(error):
+            return JournalDamaged(self.path, f"is damaged: {error}", "see `lastwords doctor`")
+        if is_busy(error):
+            return JournalBusy(
+                self.path,
+                f"another program kept it locked for {self.lock_timeout:g} s",
+                "see `lsof` for who has it open",
+            )
+        if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+            return JournalDenied(self.path, f"cannot be written: {error}", "check mode and owner of file and folder")
+        if primary_code(error) == sqlite3.SQLITE_FULL:
+            return JournalError(self.path, "the disk is full", "free some space")
+        return JournalError(self.path, f"cannot be opened: {error}", "check the disk, the folder and their modes")
+
+    def _open_once(self, *, create: bool) -> sqlite3.Connection:
+        if self._is_void():
+            if not create:
+                raise files.missing(self.path)
+            files.check_filesystem(self.path)
+            self._create()
+        identity = files.identify(self.path)
+        look_at(self.path)
+        conn = sqlite3.connect(
+            files.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
+            uri=True,
+            timeout=self.lock_timeout / 2,  # the other half is for the commit lock
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            identity = self._same_file(identity)
+            self._prepare(conn, identity)
+            self.identity = self._same_file(identity)
+            self._begin_epoch(conn, identity)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _is_void(self) -> bool:
+        """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in."""
+        status = files.check_file(self.path)
+        return status is None or (status.st_size == 0 and files.has_side_files(self.path))
+
+    def _create(self) -> None:
+        """Make the file, without the -wal and -shm of one that was removed: who has that open still reads them."""
+        if files.has_side_files(self.path):
+            if os.path.exists(self.path + COMMIT_SUFFIX):
+                self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
+            if self._is_void():
+                set_aside.finish(self.path)
+                files.remove_side_files(self.path)
+        files.create_file(self.path, self.mode)
+
+    def _same_file(self, identity: files.Identity | None) -> files.Identity:
+        if identity is None or files.identify(self.path) != identity:
+            raise JournalError(self.path, "was replaced while it was opened", "try again")
+        return identity
+
+    def _prepare(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
+        conn.text_factory = text_of
+        # A journal is input: no function of this process may run from a forged view or trigger.
+        conn.execute("PRAGMA trusted_schema=OFF")
+        conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
+        _sync_for_real(conn)
+        # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
+        self._full = None
+        self.set_synchronous(conn, full=True)
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version:  # else it is empty, or another process is making it
+            application = conn.execute("PRAGMA application_id").fetchone()[0]
+            refuse_foreign(self.path, application, 1)
+        if version < FORMAT:
+            self._migrate(conn, identity)
+        else:
+            self._check_reader(conn)
+        if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
+            raise JournalForeign(self.path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
+        if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            conn.execute("PRAGMA journal_mode=wal")
+        self.set_synchronous(conn, full=False)
+
+    def _migrate(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
+        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
+
+        from lastwords.migrations.migrations import migration  # noqa: PLC0415
+
+        self.hold_commit_lock()
+        try:
+            # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that
+            # writes the first page, and auto_vacuum is set before it or never.
+            conn.execute("BEGIN")
+            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
+                migration.apply(Database(conn, execute_plugins=False))
+                conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                conn.execute(f"PRAGMA user_version={FORMAT}")
+                self._insert_epoch(conn, identity)
+            conn.execute("COMMIT")
+        finally:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+
+    def _check_reader(self, conn: sqlite3.Connection) -> None:
+        row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
+        if row is None or not (str(row[0]).isdecimal() and len(str(row[0])) < 10):
+            raise JournalDamaged(self.path, "does not say which format it has", "see `lastwords doctor`")
+        if int(row[0]) > FORMAT:
+            raise JournalForeign(
+                self.path, f"is of format {row[0]}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
+            )
+
+    def _begin_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
+        """Another boot may have rolled rows back, another file may be a copy: their seqs get a new uuid."""
+        newest = "SELECT boot, device, inode FROM epochs ORDER BY first_seq DESC LIMIT 1"
+        if conn.execute(newest).fetchone() != tuple(identity):
+            self.hold_commit_lock()
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                if conn.execute(newest).fetchone() != tuple(identity):
+                    self._insert_epoch(conn, identity)
+                conn.execute("COMMIT")
+            finally:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+        self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+
+    def _insert_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
+        # OR REPLACE: an epoch in which nothing was logged named no entry.
+        conn.execute(
+            "INSERT OR REPLACE INTO epochs (first_seq, uuid, boot, device, inode, begun_at)"
+            " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
+            (uuid.uuid4().hex, *identity, time.time()),
+        )

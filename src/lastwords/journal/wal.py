@@ -1,0 +1,151 @@
+"""The ``-wal`` file: how full it is, getting it onto the medium, and emptying it.
+
+Theory of operation
+-------------------
+Commits append frames (a page each, with a header) to the WAL; a checkpoint moves them into the database. The WAL can
+be emptied only then. Cutting it to nothing (TRUNCATE) gives the space back, but makes the file system allocate every
+page of it anew: 4 to 6 us for each commit, in the caller. So under load it is begun again from its first frame
+(RESTART), over the old frames, and only cut once the load has ended.
+
+The size of the file then says nothing about how many frames count. A frame does if it carries the salts of the WAL's
+header, which are new at each restart (https://sqlite.org/fileformat2.html#the_write_ahead_log), and those frames are
+the first ones of the file: so their number is found by halving, in a dozen reads of 8 bytes.
+
+A checkpoint that empties the WAL shuts writers out. So nearly all of its work is done before, beside them: a PASSIVE
+one on a connection of its own moves what there is; the one that empties then finds a few frames. SQLite before 3.51.3
+has the WAL-reset bug (a commit that resets the WAL while a checkpoint begins): nobody can reset a WAL on which a
+reader has a lock, so a second connection, the guard, reads for as long as that takes.
+
+A checkpoint does not sync when a reader is idle (PASSIVE and TRUNCATE did 0 fdatasync for 111 unsynced frames), so the
+WAL is synced by a descriptor of our own; SQLite's locks are not on that file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+from ..runtime import process
+from . import files
+from .sqlite_codes import wal_reset_is_safe
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .store import Store
+
+HEADER = 32  # bytes, of the file
+FRAME_HEADER = 24  # bytes, of each frame; the salts are at 8
+SUFFIX = "-wal"
+
+
+def file_size(store: Store) -> int:
+    """Bytes of the ``-wal`` file."""
+    try:
+        return os.stat(store.path + SUFFIX).st_size
+    except OSError:
+        return 0
+
+
+def fill(store: Store) -> int:
+    """Bytes of the frames since the WAL was last begun anew. Takes no lock; a commit under way may count or not."""
+    try:
+        fd = os.open(store.path + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0  # nothing was committed since it was closed
+    try:
+        return _fill(fd)
+    finally:
+        os.close(fd)
+
+
+def _fill(fd: int) -> int:
+    header = os.pread(fd, HEADER, 0)
+    frame = FRAME_HEADER + int.from_bytes(header[8:12], "big")
+    salts = header[16:24]
+    low, high = 0, max(0, os.fstat(fd).st_size - HEADER) // frame
+    while low < high:  # the first `low` frames count, those from `high` on do not
+        middle = (low + high) // 2
+        if os.pread(fd, 8, HEADER + middle * frame + 8) == salts:
+            low = middle + 1
+        else:
+            high = middle
+    return low * frame
+
+
+def sync(store: Store) -> None:
+    """All that was committed reaches the medium. Raises OSError."""
+    try:
+        fd = os.open(store.path + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # checkpointed and closed meanwhile, which synced
+    try:
+        files.sync_descriptor(fd)
+    finally:
+        os.close(fd)
+
+
+class Backfill:
+    """Moves frames into the database beside commits. Fork-safe: a fork waits for its connections to be closed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.fork_lock = threading.RLock()
+        process.follow_forks(self)
+
+    def before_fork(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+
+    def after_fork_in_child(self) -> None:
+        """See :class:`lastwords.process.Forkable`."""
+
+    def run(self) -> None:
+        """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
+        with ExitStack() as held:
+            with self._store.lock, self._store.writing() as conn:
+                # Inside the store's lock: who holds this one must not wait for that, or a signal handler that forks
+                # amid a commit would never get both.
+                held.enter_context(self.fork_lock)
+                guard = held.enter_context(closing(self._store.side_connection()))
+                self._store.set_synchronous(conn, full=False)
+                _note_time(conn)
+                # The frame of that commit cannot be in the database yet, so the guard's mark is not 0.
+                held.enter_context(closing(guard.execute("SELECT 1 FROM sqlite_master")))
+            worker = held.enter_context(closing(self._store.side_connection()))
+            worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def checkpoint(store: Store, *, shrink: bool) -> bool:
+    """Move the WAL into the database and begin it anew; False if a reader was in the way.
+
+    ``shrink``: cut the file, too. Under the commit lock: SQLite before 3.51.3 has the WAL-reset bug, and these modes
+    silently become PASSIVE when a writer is busy. The frames are synced before it is taken, which is most of the work.
+    """
+    sync(store)
+    with store.lock, store.writing() as conn:
+        if not (store.commit_lock.owned or wal_reset_is_safe()):
+            return False  # it was passed by: another process may be amid a commit
+        store.set_synchronous(conn, full=False)
+        store.mark_checkpointing(running=True)
+        # It would wait for readers with the busy timeout, and every caller with it: next time, then.
+        conn.execute("PRAGMA busy_timeout=10")
+        try:
+            return _checkpoint(conn, "TRUNCATE" if shrink else "RESTART")
+        finally:
+            conn.execute(f"PRAGMA busy_timeout={int(store.lock_timeout * 500)}")
+            store.mark_checkpointing(running=False)
+
+
+def _checkpoint(conn: sqlite3.Connection, mode: str) -> bool:
+    busy: int = conn.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
+    if not busy:
+        # The first commit after it begins the file anew, and syncs: so it is made here and not by a caller.
+        _note_time(conn)
+    return busy == 0
+
+
+def _note_time(conn: sqlite3.Connection) -> None:
+    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))

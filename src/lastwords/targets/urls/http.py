@@ -1,0 +1,312 @@
+"""``http(s)://``: batches of entries as JSON Lines or a JSON array, by POST.
+
+What an answer means
+--------------------
+==============================  ===================================================================================
+2xx                             accepted
+409                             accepted: every request has its own ``Idempotency-Key``, and the receiver knows it
+                                already; with ``Retry-After`` it is still busy with the first one: try again
+408, 425, 429, 5xx              try again, after ``Retry-After`` (seconds or a date) if it says so
+no answer                       try again: connection errors, TLS errors, timeouts
+413 with several entries        the request is too large: halve it, and remember the size
+401 402 403 404 405 406 407     about the request as a whole (a password that has expired, a wrong address), not about
+410 411 415 421 426 431 3xx     an entry: a failure, so nothing is buried while the receiver accepts nothing
+other 4xx                       rejected: the entry is a dead letter; of several, the culprit is found by halving
+==============================  ===================================================================================
+
+Redirects are not followed: credentials and log records go where the user said.
+
+The key is made from the ids, so the same batch has the same key in every process; a batch that is cut differently the
+second time has another one, and then the ``id`` of each entry tells.
+
+The client is urllib3 (extra ``lastwords[http]``): blocking like our courier, no dependencies of its own, no hidden
+retries, redirects, cookies or ``.netrc``, released all the time. requests is under feature freeze and reads ``.netrc``;
+httpx had no release since December 2024; niquests replaces urllib3 for the whole environment.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..._version import __version__
+from ...errors import Rejected, TryAgain
+from ..contract import Target
+from ..handlers.http import ABOUT_THE_REQUEST, NOT_NOW, retry_after
+from ..wording import as_json, one_line
+from .address import choice, credential_source, file_name, flag, is_loopback, seconds, size, words
+from .tls import verifying
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import urllib3
+
+    from ...record.codec import Entry
+    from .address import Address
+    from .secret import Credentials
+
+CONFLICT = 409
+TOO_LARGE = 413
+MOST_OF_AN_ANSWER = 2048  # bytes: enough to say what is wrong, and to use the connection again
+
+_AUTH = re.compile(r"basic|bearer|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OTHER_AUTH = ("apikey", "aws", "digest", "hawk", "header", "key", "negotiate", "none", "ntlm", "oauth", "token")
+_MISSING = "{}:// needs an HTTP client: pip install 'lastwords[http]'"
+
+
+def _auth(name: str, text: str) -> str:
+    if not _AUTH.fullmatch(text):
+        what = repr(text) if text in _OTHER_AUTH else "what it says"  # which may be the token itself
+        raise ValueError(f"target: {name} must be basic, bearer or header:NAME, not {what}")
+    return text
+
+
+def _query(name: str, text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+        raise ValueError(f"target: {name} must be a query string for the receiver, itself percent-encoded as a whole")
+    return text
+
+
+KNOBS = {
+    "timeout": seconds,
+    "gzip": flag,
+    "format": choice("jsonl", "array"),
+    "max_bytes": size(1024, 2**31),
+    "cafile": file_name,
+    "certfile": file_name,
+    "keyfile": file_name,
+    "auth": _auth,
+    "query": _query,
+    "app": words,
+    "credentials": credential_source,
+}
+
+
+def from_address(address: Address) -> Target:
+    """The target for an ``http(s)://`` URL; README has the table of its knobs."""
+    knobs = address.knobs(KNOBS)
+    if importlib.util.find_spec("urllib3") is None:
+        raise ModuleNotFoundError(_MISSING.format(address.scheme), name="urllib3")
+    source = knobs.pop("credentials", None)
+    credentials = address.credentials(source)
+    secure = address.scheme == "https"
+    warnings: tuple[str, ...] = ()
+    place = address.place(443 if secure else 80)
+    if credentials is not None and not secure and not is_loopback(address.host):
+        if credentials.origin != "the URL" and source is None:
+            credentials = None
+            how = "write ?credentials=LASTWORDS to send them all the same, or ?credentials=none"
+            warnings = (f"http://{place}: the credentials of the environment are not sent without TLS; {how}",)
+        else:
+            warnings = (f"http://{place}: the credentials are sent without TLS, for everybody to read",)
+    if credentials is None and "auth" in knobs:
+        raise ValueError("target: the knob auth needs credentials, in the URL or in the environment")
+    target = HTTP(address, credentials=credentials, **knobs)
+    target.warnings = warnings
+    return target
+
+
+class _Chunk(NamedTuple):
+    entries: Sequence[Entry]
+    lines: list[bytes]
+
+
+class HTTP(Target):
+    """POSTs entries; see the module. ``max_bytes``: of a request before compression; one entry may exceed it."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        credentials: Credentials | None = None,
+        auth: str = "basic",
+        timeout: float = 30.0,
+        gzip: bool = True,
+        format: str = "jsonl",  # noqa: A002 - the knob's name
+        max_bytes: int = 4 * 2**20,
+        cafile: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        query: str = "",
+        app: str = "",
+    ) -> None:
+        self._scheme, self._host = address.scheme, address.host
+        path = address.path or "/"
+        self._url = f"{address.scheme}://{address.place()}{path}" + (f"?{query}" if query else "")
+        self._credentials, self._auth = credentials, auth
+        self._timeout = timeout
+        self._gzip = gzip
+        self._array = format == "array"
+        self._most = max_bytes
+        self._files = (cafile, certfile, keyfile)
+        self._query = query
+        self._app = app
+        self._pool: urllib3.PoolManager | None = None
+        self._pid = 0
+        place = address.place(443 if address.scheme == "https" else 80)
+        self.label = f"{address.scheme}://{place}{_shown(path)}"
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        done = 0
+        while done < len(entries):
+            chunk = self._cut(entries[done:])
+            try:
+                done += self._post(chunk)
+            except Exception as error:
+                if not done:
+                    raise
+                after = getattr(error, "after", None)
+                raise TryAgain(
+                    f"after {done} of {len(entries)} entries: {error}", after=after, accepted=done
+                ) from error
+
+    def _cut(self, entries: Sequence[Entry]) -> _Chunk:
+        """As many entries as one request takes, at least one."""
+        lines: list[bytes] = []
+        total = 0
+        for entry in entries:
+            line = as_json(entry)
+            total += len(line) + 1
+            if lines and total > self._most:
+                break
+            lines.append(line)
+        return _Chunk(entries[: len(lines)], lines)
+
+    def _post(self, chunk: _Chunk) -> int:
+        """How many entries were accepted: all, or none because the next try is made with fewer."""
+        body = b"[" + b",\n".join(chunk.lines) + b"]\n" if self._array else b"\n".join(chunk.lines) + b"\n"
+        status, reason, asked, text = self._exchange(body, chunk.entries)
+        words = f"{self.label}: HTTP {status} {reason}".rstrip() + (f": {text}" if text else "")
+        if 200 <= status < 300 or (status == CONFLICT and asked is None):
+            return len(chunk.entries)
+        if status == TOO_LARGE and len(chunk.entries) > 1:
+            self._most = max(1, len(body) // 2)
+            return 0
+        if status in NOT_NOW or status >= 500 or status == CONFLICT:
+            raise TryAgain(words, after=asked)
+        if status in ABOUT_THE_REQUEST or status < 400:
+            raise RuntimeError(f"{words}: {'not followed' if 300 <= status < 400 else 'check URL and credentials'}")
+        raise Rejected(words)
+
+    def _exchange(self, body: bytes, entries: Sequence[Entry]) -> tuple[int, str, float | None, str]:
+        import urllib3  # noqa: PLC0415 - an extra, and 30 ms
+
+        try:
+            answer, text = self._request(body, entries)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            self._drop()
+            raise ConnectionError(f"{self.label}: {self._scrub(_reason(error))}") from None
+        said = self._scrub(one_line(text.decode("utf-8", "replace"), 300))
+        return answer.status, one_line(answer.reason or "", 80), retry_after(answer.headers.get("Retry-After")), said
+
+    def _request(self, body: bytes, entries: Sequence[Entry]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        headers = self._headers(entries)
+        if self._gzip:
+            body = gzip.compress(body, 6, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        answer = self._open().request(
+            "POST", self._url, body=body, headers=headers, preload_content=False, redirect=False, retries=False
+        )
+        text = answer.read(MOST_OF_AN_ANSWER, decode_content=True)
+        if answer.read(1):
+            answer.close()  # a longer answer is not worth the wait; the connection goes with it
+        else:
+            answer.release_conn()
+        return answer, text
+
+    def _headers(self, entries: Sequence[Entry]) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json" if self._array else "application/x-ndjson",
+            "Idempotency-Key": idempotency_key(entries),
+            "User-Agent": f"lastwords/{__version__}" + (f" ({self._app})" if self._app else ""),
+        }
+        if self._credentials is not None:
+            headers |= _authorization(self._credentials, self._auth)
+        return headers
+
+    def _open(self) -> urllib3.PoolManager:
+        if self._pool is None or self._pid != os.getpid():  # a fork: the connection is shared with the parent
+            self._pool, self._pid = self._make_pool(), os.getpid()
+        return self._pool
+
+    def _make_pool(self) -> urllib3.PoolManager:
+        import urllib3  # noqa: PLC0415
+
+        settings: dict[str, Any] = {"timeout": urllib3.Timeout(self._timeout), "num_pools": 1, "maxsize": 1}
+        if self._scheme == "https":
+            settings["ssl_context"] = verifying(*self._files)
+        proxy = _proxy(self._scheme, self._host)
+        if proxy is None:
+            return urllib3.PoolManager(**settings)
+        headers = urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
+        return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **settings)
+
+    def _scrub(self, text: str) -> str:
+        if self._query:
+            text = text.replace(self._query, "***")
+        return text if self._credentials is None else self._credentials.scrub(text)
+
+    def _drop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.clear()
+
+    def close(self) -> None:
+        self._drop()
+
+    def after_fork_in_child(self) -> None:
+        self._pool = None
+
+
+def idempotency_key(entries: Sequence[Entry]) -> str:
+    """The same for the same entries, in every process."""
+    if len(entries) == 1:
+        return entries[0].id
+    return hashlib.sha256("\n".join([entry.id for entry in entries]).encode()).hexdigest()
+
+
+def _authorization(credentials: Credentials, auth: str) -> dict[str, str]:
+    user, password = credentials.username.reveal(), credentials.password.reveal()
+    if auth.startswith("header:"):
+        return {auth.partition(":")[2]: password}
+    if auth == "bearer":
+        return {"Authorization": f"Bearer {password}"}
+    import base64  # noqa: PLC0415
+
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the object addresses and the repetitions of urllib3's texts."""
+    cause = error.__cause__ or error.__context__ or error
+    text = str(cause) if isinstance(cause, OSError) else str(error)
+    return f"{type(error).__name__}: {one_line(text or type(cause).__name__, 300)}"
+
+
+def _shown(path: str) -> str:
+    """``path`` for a label: what looks like a token (a webhook's key) is not shown."""
+    parts = path.split("/")
+    return "/".join("***" if len(part) >= 16 and any(c.isdigit() for c in part) else part for part in parts)
+
+
+class _Proxy(NamedTuple):
+    url: str
+    auth: str
+
+
+def _proxy(scheme: str, host: str) -> _Proxy | None:
+    """The proxy that the environment names (``https_proxy``, ``no_proxy``), as for curl; never for this computer."""
+    import urllib.request  # noqa: PLC0415
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415
+
+    url = urllib.request.getproxies_environment().get(scheme)
+    if not url or is_loopback(host) or urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    userinfo, _, place = parts.netloc.rpartition("@")
+    return _Proxy(f"{parts.scheme}://{place}", unquote(userinfo))

@@ -1,0 +1,143 @@
+"""What receivers are told of an entry: as text, as JSON, with nothing in it that could act on the reader's side."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ..record.codec import Entry
+
+# Control characters can forge lines and drive terminals; bidi overrides show a text other than the one that is there.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_DEEPEST = 20
+_MAX_INT = 2**63
+
+TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def clean(text: str) -> str:
+    r"""``text`` with control characters and lone surrogates written as ``\x1b``; line ends and tabs stay."""
+    text = text.replace("\r\n", "\n")
+    return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """The first line of ``text``, cut visibly at ``most`` characters."""
+    line = clean(text.strip().partition("\n")[0]).replace("\t", " ")
+    return line if len(line) <= most else line[: most - 1] + "\u2026"
+
+
+def clip(text: str, most: int, *, head: float = 0.5) -> str:
+    """At most about ``most`` characters of ``text``: its beginning and its end, and how much was cut between them.
+
+    ``head``: the part of ``most`` that goes to the beginning. The end of a traceback says more than its beginning.
+    """
+    if len(text) <= most:
+        return text
+    first = int(most * head)
+    last = most - first
+    gap = f"[... {len(text) - most:,} characters cut ...]"
+    return f"{text[:first]}\n{gap}\n{text[-last:] if last else ''}"
+
+
+def utc(created: float, *, zulu: str = "Z") -> str:
+    """ISO 8601 in UTC, with microseconds. A time beyond the calendar's years is given in seconds."""
+    try:
+        return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + zulu
+    except (ValueError, OverflowError, OSError):
+        return f"{created:.6f}"
+
+
+def trace(entry: Entry) -> str:
+    """The traceback as it was rendered when the record was logged, or ""."""
+    record = entry.record
+    if record.exc_text:
+        return record.exc_text
+    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+
+
+def app_name() -> str:
+    """The running program's name; "" if that is lastwords' own command line, which delivers for others."""
+    name = os.path.basename(sys.argv[0] if sys.argv else "")
+    return "" if name in ("lastwords", "__main__.py", "-c", "-m", "") else name.removesuffix(".py")
+
+
+def host_name() -> str:
+    """The name of this computer."""
+    return socket.gethostname() or "localhost"
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def as_json(entry: Entry) -> bytes:
+    """The entry as one line of JSON, without the line end. Total: odd values become text."""
+    return msgspec.json.encode({key: value for key, value in fields(entry).items() if value not in (None, "")})
+
+
+def fields(entry: Entry) -> dict[str, Any]:
+    """What is said of an entry in JSON. None and empty texts are left out of it."""
+    record = entry.record
+    kind = record.exc_info[0] if record.exc_info else None
+    return {
+        "id": entry.id,
+        "time": utc(entry.created),
+        "created": entry.created,
+        "level": _plain(record.levelname, 0),
+        "levelno": entry.level,
+        "logger": _plain(entry.logger, 0),
+        "message": entry.message,
+        "template": _plain(record.msg, 0) if record.args and isinstance(record.msg, str) else None,
+        "exception": _plain(trace(entry), 0),
+        "exception_type": None if kind is None else _plain(kind.__qualname__, 0),
+        "stack": _plain(record.stack_info, 0),
+        "file": _plain(record.pathname, 0),
+        "line": _plain(record.lineno, 0),
+        "function": _plain(record.funcName, 0),
+        "process": _plain(record.process, 0),
+        "process_name": _plain(record.processName, 0),
+        "thread": _plain(record.thread, 0),
+        "thread_name": _plain(record.threadName, 0),
+        "task": _plain(getattr(record, "taskName", None), 0),
+        "extra": _plain(entry.extra, 0) if entry.extra else None,
+    }
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """``value`` as JSON can say it; what it cannot say becomes text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, int):
+        return int(value) if -_MAX_INT <= value < _MAX_INT else _said(value)
+    if isinstance(value, float):
+        return float(value) if value - value == 0.0 else _said(float(value))
+    if depth >= _DEEPEST:
+        return _said(value)
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, depth + 1) for item in value]
+    return _said(value)
+
+
+def _key(key: Any) -> str:
+    return str(_plain(key, 0)) if isinstance(key, str) else _said(key)
+
+
+def _said(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception as error:  # somebody's __str__, or an int of more digits than Python converts
+        text = f"<{type(value).__name__}: {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

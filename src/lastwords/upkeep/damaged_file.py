@@ -1,0 +1,195 @@
+"""A damaged journal is set aside, and what can be read of it goes into a new one, with its ids.
+
+Rules
+-----
+* Only a handler does this, never a command that looks. And only to a file that has been a journal: a ``.commit`` file
+  lies beside it. Whatever else is at the path (a mistyped path!) is refused and left alone.
+* Nothing is deleted, see ``aside``; and whoever is killed at any point leaves a marker, with which the next handler,
+  or one that has the journal open, goes on where it was.
+* Rows are read around damaged pages, see ``transfer``. What was settled, as far as the cursor can be read, is not
+  delivered again; if it cannot, everything readable is pending: at least once.
+* Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
+
+``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known
+to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
+
+A process that had the file open goes on committing to it until it notices, as with a removed one, and then moves that
+itself. If it is killed before, that is found by a second look a minute later, or at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sqlite3
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import JournalBusy, JournalError, JournalMissing
+from ..journal import files, set_aside
+from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
+from ..journal.sqlite_codes import text_of
+from ..journal.store import Store
+from ..runtime import process
+from .transfer import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..errors import JournalDamaged
+
+LOCK_SECONDS = 1.0  # to wait for the commit lock
+
+
+def was_a_journal(path: str) -> bool:
+    """True if there is reason to believe that the file at ``path`` was made by us."""
+    return os.path.exists(path + COMMIT_SUFFIX)
+
+
+# --- setting aside ------------------------------------------------------------------------------------
+
+
+def finish_setting_aside(path: str) -> None:
+    """Before the journal is opened: do the renames that a killed process left. Raises OSError and JournalBusy."""
+    if set_aside.unfinished(path):
+        with _commit_lock(path):
+            set_aside.finish(path)
+
+
+def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
+    """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
+    if not was_a_journal(path):
+        raise error
+    _set_aside(path, files.identify(path), error.problem)
+    return Store(path, mode=mode)
+
+
+def repair_open(store: Store) -> None:
+    """The keeper's: the file under an open connection turned out damaged. Raises what opening the new one raises."""
+    reason, identity = store.damaged, store.identity
+    with store.lock:
+        if reason is None:
+            return
+        store.give_up()
+        _set_aside(store.path, identity, reason)
+        store.damaged = None
+        store.connection()
+
+
+def _set_aside(path: str, identity: files.Identity | None, reason: str) -> None:
+    with _commit_lock(path):
+        if identity is not None and files.identify(path) == identity:  # else another process has done it meanwhile
+            set_aside.begin(path, identity.inode, reason)
+
+
+@contextmanager
+def _commit_lock(path: str) -> Iterator[None]:
+    if not was_a_journal(path):  # somebody removed the lock file
+        yield
+        return
+    fd = files.open_side_file(path, COMMIT_SUFFIX)
+    try:
+        _lock_soon(fd, path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock_soon(fd: int, path: str) -> None:
+    """Its holder may be stopped, and callers wait for us."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+# --- salvage ------------------------------------------------------------------------------------------
+
+
+class Salvage(Transfer):
+    """From a file that was set aside."""
+
+    counts_gaps = True
+
+    def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
+        self._name = name
+        self._claim = claim
+        self._reason = getattr(set_aside.read(name), "reason", "")
+        super().__init__(conn, name, into)
+        meta = dict(into.execute("SELECT key, value FROM meta").fetchall())
+        if meta.get("damaged_file") == name:
+            self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
+        self._before = self.moved, self.unreadable
+
+    def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
+        """See :meth:`Transfer.note`."""
+        if self.is_known and (moved, unreadable) == self._before:
+            return  # nothing came of it, and the last words may be another file's
+        facts = {
+            "damaged_at": str(time.time()),
+            "damaged_file": self._name,
+            "salvaged": str(moved),
+            "unreadable": str(unreadable),
+        }
+        conn.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(facts.items()))
+
+    def done(self, store: Store) -> None:
+        """See :meth:`Transfer.done`."""
+        self.source.close()
+        self.is_over = set_aside.done(self._name)
+        set_aside.let_go(self._claim)
+        if self.is_known and (self.moved, self.unreadable) == self._before:
+            return  # the second look, and there was nothing more
+        process.say(
+            f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
+            f" pending records were salvaged, {self.unreadable:,} could not be read"
+        )
+
+    def why(self) -> str:
+        """See :meth:`Transfer.why`."""
+        return f"what can be read of a damaged file comes first, up to {self.left:,} pending records"
+
+
+def _whole(value: object) -> int:
+    return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
+
+
+def resume(store: Store, under_way: list[Transfer]) -> bool:
+    """Add what was set aside and not salvaged, by this process or one that was killed (store's lock held).
+
+    The newest first: it has what was salvaged of those before, and says so. False if another process is at one: then
+    those before that are to wait.
+    """
+    for name in reversed(set_aside.unfinished(store.path)):
+        claim = set_aside.claim(name)
+        if claim is None:
+            return False
+        try:
+            under_way.append(Salvage(_open_aside(name), name, claim, store.connection()))
+        except JournalError as error:
+            if isinstance(error, JournalMissing):
+                set_aside.done(name)  # somebody took it away
+            set_aside.let_go(claim)
+            process.say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
+        except BaseException:
+            set_aside.let_go(claim)
+            raise
+    return True
+
+
+def _open_aside(name: str) -> sqlite3.Connection:
+    if files.check_file(name) is None:
+        raise files.missing(name)
+    # Only to read: closing it then neither checkpoints nor removes the -wal, to which another process may still write.
+    conn = sqlite3.connect(files.uri(name, "mode=ro"), uri=True, isolation_level=None, check_same_thread=False)
+    conn.text_factory = text_of
+    conn.execute("PRAGMA trusted_schema=OFF")
+    return conn

@@ -1,0 +1,440 @@
+"""The keeper: a daemon thread that syncs and tidies, so that no caller ever has to.
+
+Rules
+-----
+* It never takes the lease and never calls a target: a hung target stops neither sync nor tidying.
+* It does not poll. While records arrive it looks every ``sync_interval``; an idle process wakes it once a minute, to
+  notice a replaced file and entries that a killed sibling left behind.
+* Its work holds the lock in short slices; only a checkpoint holds it for the length of a sync.
+
+Sync and checkpoint, see ``wal``. While there is load the keeper looks at the WAL ``LOOK_SECONDS`` apart and begins it
+anew when it holds ``CHECKPOINT_BYTES``; a minute after the load has ended it cuts the file.
+
+Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row. Prune takes settled
+rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``: the least severe, oldest
+pending entries, 5 % at a time, each counted by level.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import JournalError
+from ..journal import wal
+from ..journal.journal import Journal
+from ..journal.sqlite_codes import is_damage
+from ..runtime import process
+from ..runtime.bell import Bell
+from ..runtime.thread import Worker
+from . import damaged_file
+from .recovery import Mover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..append.committer import Committer
+    from ..journal.store import Store
+
+CHECKPOINT_BYTES = 32 * 2**20  # of WAL, under load; a checkpoint keeps callers waiting for some 2 ms
+SYNCED_CHECKPOINT_BYTES = 4 * 2**20  # while most commits are synced: to sync what lengthens the file costs double
+LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
+FLOOD_ROWS = 1_000  # that may come before the next sync: fewer do not fill the WAL
+WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has ended
+SLACK_SECONDS = 60.0  # how long no record must have come before it is cut: the next burst finds its pages there
+PRUNE_ROWS = 50  # per hold of the lock: some 0.1 ms
+SHED_ROWS = 500
+SHED_SPAN = 5_000  # rows that are looked at, in one hold of the lock
+SHED_SHARE = 0.05  # of max_bytes
+SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now
+VACUUM_PAGES = 64  # per hold of the lock
+VACUUM_FROM = 1_024  # free pages; fewer are kept for reuse
+IDLE_SECONDS = 60.0
+TROUBLE_SECONDS = 0.5
+TIDY_SECONDS = 1.0  # between two rounds of pruning
+
+
+_SPAN_END = "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)"
+
+
+def used_bytes(store: Store) -> int:
+    """Bytes in use: pages that are not free, and the WAL."""
+    with store.lock, store.reading() as conn:
+        pages = conn.execute("PRAGMA page_count").fetchone()[0] - conn.execute("PRAGMA freelist_count").fetchone()[0]
+        size: int = pages * conn.execute("PRAGMA page_size").fetchone()[0]
+    return size + wal.file_size(store)
+
+
+def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
+    """Delete up to ``rows`` of the oldest settled entries; how many it were."""
+    now = time.time()
+    with store.lock, store.writing() as conn:
+        store.set_synchronous(conn, full=False)
+        first = conn.execute("SELECT min(seq) FROM entries").fetchone()[0]
+        if first is None:
+            return 0
+        deleted: int = conn.execute(
+            "DELETE FROM entries WHERE seq BETWEEN ? AND ? AND seq < (SELECT max(seq) FROM entries)"
+            " AND (seq <= (SELECT settled FROM cursor))"
+            # Of another time than this (the clock was set back), or no time at all: its age is unknown, and it goes.
+            " AND NOT (coalesce(created, 0) > ? AND coalesce(created, 0) <= ?)",
+            (first, first + rows - 1, now - keep_seconds, now),
+        ).rowcount
+    return deleted
+
+
+def vacuum_slice(store: Store, spare: int = VACUUM_FROM) -> bool:
+    """Give some free pages back to the file system, but for ``spare``; True if there is more to give."""
+    with store.lock, store.writing() as conn:
+        free: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
+        if free <= spare:
+            return False
+        store.set_synchronous(conn, full=False)
+        # Not execute(): it makes one step, and that is one page; the statement has no rows to fetch the others with.
+        conn.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        after: int = conn.execute("PRAGMA freelist_count").fetchone()[0]
+    return spare < after < free
+
+
+def shed(store: Store, max_bytes: int) -> int:
+    """Drop the least severe, oldest pending entries, ``SHED_SHARE`` of ``max_bytes`` at a time; how many it were."""
+    wanted = int(max_bytes * SHED_SHARE)
+    dropped = 0
+    for level in _pending_levels(store):
+        at: int | None = 0
+        while wanted > 0 and at is not None:
+            count, size, at = _shed_slice(store, level, at)
+            dropped += count
+            wanted -= size
+    return dropped
+
+
+def _pending_levels(store: Store) -> list[int]:
+    """The levels there are among pending entries, least severe first; scanned in slices."""
+    levels: set[int] = set()
+    with store.lock, store.reading() as conn:
+        at = conn.execute("SELECT settled FROM cursor").fetchone()[0]
+    while True:
+        with store.lock, store.reading() as conn:
+            last = conn.execute(_SPAN_END, (at, SHED_SPAN)).fetchone()[0]
+            if last is None:
+                return sorted(levels)
+            found = conn.execute("SELECT DISTINCT level FROM entries WHERE seq > ? AND seq <= ?", (at, last)).fetchall()
+        levels.update(row[0] for row in found if isinstance(row[0], int))  # else it is damaged
+        at = last
+
+
+def _shed_slice(store: Store, level: int, at: int = 0) -> tuple[int, int, int | None]:
+    """Drop some of those beyond seq ``at``; how many, their bytes, and where to go on (None: there are no more)."""
+    now = time.time()
+    with store.lock, store.transaction() as conn:
+        spared = conn.execute(
+            "SELECT seq FROM entries WHERE seq > (SELECT settled FROM cursor) ORDER BY seq LIMIT 1 OFFSET ?",
+            (SHED_SPARES,),
+        ).fetchone()
+        if spared is None:
+            return 0, 0, None
+        at = max(at, spared[0] - 1)
+        last: int | None = conn.execute(_SPAN_END, (at, SHED_SPAN)).fetchone()[0]
+        if last is None:
+            return 0, 0, None
+        rows = conn.execute(
+            "SELECT seq, length(CAST(payload AS BLOB)) + 40 FROM entries WHERE seq > ? AND seq <= ? AND level = ?"
+            " AND seq < (SELECT max(seq) FROM entries) AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq LIMIT ?",
+            (at, last, level, SHED_ROWS),
+        ).fetchall()
+        if not rows:
+            return 0, 0, last
+        conn.executemany("DELETE FROM entries WHERE seq = ?", [(row[0],) for row in rows])
+        conn.execute("UPDATE cursor SET consumed = consumed + ?", (len(rows),))
+        _count_drops(conn, {level: len(rows)}, now)
+    return len(rows), sum(row[1] for row in rows), rows[-1][0] if len(rows) == SHED_ROWS else last
+
+
+def _count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) -> None:
+    for level, count in drops.items():
+        if count:
+            conn.execute(
+                "INSERT INTO drops (level, count, first_at, last_at) VALUES (:level, :count, :now, :now)"
+                " ON CONFLICT (level) DO UPDATE SET count = count + :count, last_at = :now,"
+                " first_at = CASE WHEN told = count THEN :now ELSE first_at END",
+                {"level": level, "count": count, "now": now},
+            )
+    conn.execute("UPDATE cursor SET dropped = dropped + ?", (sum(drops.values()),))
+
+
+class Keeper:
+    """The thread. ``sync_interval``, ``keep_delivered``: seconds; ``max_bytes``: bytes; ``on_stray``: entries may wait.
+
+    Started lazily by :meth:`nudge`; a forked child starts its own.
+    """
+
+    def __init__(
+        self, store: Store, *, sync_interval: float, keep_delivered: float, max_bytes: int, on_stray: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self.committer: Committer | None = None
+        self._sync_interval = sync_interval
+        self._keep = keep_delivered
+        self._max_bytes = max_bytes
+        self._on_stray = on_stray
+        self._backfill = wal.Backfill(store)
+        self._mover = Mover(store)
+        self._bell = Bell()
+        self._worker = Worker("lastwords-keeper")
+        self._resting = True  # it waits, and a record to be synced must wake it
+        self._idle = True  # it waits for a minute: for something to prune, too
+        self._quiet = False  # no record came since the last look
+        self._tidy = False  # something was settled since the last tidying
+        self._tidied_at = time.monotonic()
+        self._many_synced = False
+        self._looked_at = 0.0  # at the WAL, while tidying
+        self._dirty_at = 0.0  # when the oldest record came that is not synced
+        self._last_error = ""
+        store.before_close = self.move
+
+    # --- called by others ---------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """There is something to sync, or trouble. Takes no lock; safe in a signal handler."""
+        if self._worker.thread is None:
+            if not process.is_passive():
+                self._worker.start(self._run, self._bell)  # if the interpreter is ending, the exit pass syncs
+        elif self._resting:
+            self._resting = False
+            self._bell.ring()
+
+    def dirtied(self) -> None:
+        """A record was committed and not synced, the first since the last sync. Safe in a signal handler, too."""
+        self._dirty_at = time.monotonic()
+        self.nudge()
+
+    def synced(self) -> None:
+        """Many commits were synced by their callers: nothing to sync, but the WAL grows. Safe in a signal handler."""
+        self._many_synced = True
+        self._quiet = False
+        self.nudge()
+
+    def settled(self) -> None:
+        """Entries were settled: there may be rows to prune."""
+        self._tidy = True
+        if self._idle:
+            self.nudge()
+
+    def stop(self) -> None:
+        """Let the thread end. Takes no lock; safe in ``__del__``."""
+        self._bell.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
+        thread = self._worker.thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def after_fork_in_child(self) -> None:
+        """The thread stayed in the parent."""
+        self._bell = Bell()
+        self._worker.forget()
+        self._mover.after_fork_in_child()
+        self._resting = self._idle = True
+
+    def move(self) -> None:
+        """What a removed or damaged file has goes into the journal, all of it. Raises what SQLite raises."""
+        committer = self.committer
+        assert committer is not None
+        self._mover.run(committer)
+
+    @property
+    def moving(self) -> int:
+        """How many entries are still to be moved, at most."""
+        return self._mover.left
+
+    # --- the thread -----------------------------------------------------------------------------------
+
+    def _run(self, bell: Bell) -> None:
+        while not bell.is_set():
+            pause = self.tick()
+            self._resting = pause > 0.0
+            self._idle = pause >= SLACK_SECONDS
+            if self._is_needed(pause):
+                continue
+            bell.wait(pause)
+            self._resting = self._idle = False
+
+    def _is_needed(self, pause: float) -> bool:
+        """Asked after the flags that make others ring were set: nothing falls between the two."""
+        committer = self.committer
+        assert committer is not None
+        if pause == TROUBLE_SECONDS:
+            return False  # it has just been tried
+        trouble = committer.trouble is not None or self._store.damaged is not None
+        return committer.dirty or trouble or (self._tidy and self._idle) or self._many_synced
+
+    def tick(self) -> float:
+        """Do what is due; seconds until the next look."""
+        try:
+            pause = self._tick()
+        except Exception as error:  # whatever it is, the thread must go on: nobody else syncs
+            if is_damage(error):
+                self._store.damaged = str(error)  # the repair will say so
+            elif repr(error) != self._last_error:  # once, not every time
+                self._last_error = repr(error)
+                known = isinstance(error, sqlite3.Error | JournalError | OSError)
+                process.say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
+            return TROUBLE_SECONDS
+        self._last_error = ""
+        return pause
+
+    def _tick(self) -> float:
+        committer = self.committer
+        assert committer is not None
+        self._mover.run(committer, self._keep_up)
+        with self._store.lock:
+            self._store.commit_lock.close_if_replaced()
+        if self._store.damaged is not None:
+            with self._store.lock:  # nothing is logged between the opening of a new file and the first slice
+                damaged_file.repair_open(self._store)
+                self._mover.expect()
+                self._mover.step(committer)
+            self._mover.run(committer, self._keep_up)
+        if committer.trouble is not None and not self._leave_trouble(committer):
+            return TROUBLE_SECONDS
+        self._count_overflow()
+        if committer.dirty:
+            self._quiet = False
+            self._wait_for_more()
+            self.sync()
+            self._mover.run(committer, self._keep_up)  # what came meanwhile may have gone into a removed file
+        self._checkpoint_if_full()
+        self._many_synced = False
+        if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
+            self._tidy = False
+            self.tidy()
+            self._tidied_at = time.monotonic()
+        if self._may_overflow() and used_bytes(self._store) > self._max_bytes:
+            self._make_room()
+        if committer.dirty:
+            return 0.0
+        if self._tidy:
+            return TIDY_SECONDS
+        if Journal(self._store).has_pending():
+            self._on_stray()
+        return self._cut_wal()
+
+    def _wait_for_more(self) -> None:
+        """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second.
+
+        Between looks at how many records came, not at the file: each system call gives the GIL away, and beside a
+        thread that computes, the callers would wait for it in our line.
+        """
+        committer = self.committer
+        assert committer is not None
+        before = committer.committed
+        while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
+            came, before = committer.committed - before, committer.committed
+            if came * self._until_sync() / LOOK_SECONDS < FLOOD_ROWS:
+                self._bell.wait(self._until_sync())
+                return
+            self._checkpoint_if_full()
+
+    def _checkpoint_if_full(self) -> None:
+        limit = min(CHECKPOINT_BYTES, self._max_bytes // 8)
+        if self._many_synced:
+            limit = min(limit, SYNCED_CHECKPOINT_BYTES)
+        # A system call tells that it is not; which frames of a large file count, takes a dozen.
+        if wal.file_size(self._store) <= limit or wal.fill(self._store) <= limit:
+            return
+        self._many_synced = False
+        self._backfill.run()
+        # A file that grew this large, because a reader was in the way, is not kept.
+        wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES)
+
+    def _cut_wal(self) -> float:
+        """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
+        if wal.file_size(self._store) <= WAL_KEPT_BYTES:
+            return IDLE_SECONDS
+        if not self._quiet:
+            self._quiet = True
+            return SLACK_SECONDS
+        self._backfill.run()  # most of the work, beside whoever logs
+        wal.checkpoint(self._store, shrink=True)
+        return IDLE_SECONDS
+
+    def sync(self) -> None:
+        """Sync what was committed; also for ``flush`` and the exit."""
+        committer = self.committer
+        assert committer is not None
+        committer.dirty = False  # first: what is committed from here on is dirty again
+        try:
+            wal.sync(self._store)
+        except OSError:
+            committer.dirty = True
+            raise
+
+    def tidy(self) -> None:
+        """Prune, and give space back, in slices."""
+        while not self._bell.is_set() and prune_slice(self._store, self._keep):
+            self._keep_up()
+        while not self._bell.is_set() and vacuum_slice(self._store):
+            self._keep_up()
+
+    def _keep_up(self, pause: float = 0.001) -> None:
+        """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
+        self._bell.wait(pause)
+        committer = self.committer
+        assert committer is not None
+        if committer.dirty and self._until_sync() <= 0:
+            self.sync()
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._checkpoint_if_full()
+
+    def _until_sync(self) -> float:
+        """Seconds; one sync serves all that arrives within the interval, and 3/4 of it leaves time to sync."""
+        return self._dirty_at + self._sync_interval * 0.75 - time.monotonic()
+
+    def _leave_trouble(self, committer: Committer) -> bool:
+        before = committer.committed
+        done = committer.retry()
+        if not done:
+            self._free_space()
+            done = committer.retry()
+        if committer.committed > before:
+            self._on_stray()  # no caller rang for these
+        return done
+
+    def _free_space(self) -> None:
+        """The journal takes nothing: what was settled may be in the way. Deleting works on a full quota, at times."""
+        for free in (self.tidy, lambda: wal.checkpoint(self._store, shrink=True)):
+            with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
+                free()
+
+    def _may_overflow(self) -> bool:
+        """Two system calls tell that it cannot: the files are at least as large as what is used of them."""
+        return os.stat(self._store.path).st_size + wal.file_size(self._store) > self._max_bytes
+
+    def _make_room(self) -> None:
+        # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.
+        while used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes and prune_slice(self._store, 0.0):
+            self._keep_up()
+        wal.checkpoint(self._store, shrink=True)
+        # Not counting the WAL: a reader may keep it, and dropping entries makes it longer.
+        if used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes:
+            shed(self._store, self._max_bytes)
+
+    def _count_overflow(self) -> None:
+        committer = self.committer
+        assert committer is not None
+        drops = committer.take_overflow()
+        if drops:
+            try:
+                with self._store.lock, self._store.transaction() as conn:
+                    _count_drops(conn, drops, time.time())
+            except BaseException:
+                committer.give_back_overflow(drops)
+                raise

@@ -1,0 +1,88 @@
+"""What is on its way into a journal from files that were it before: rescues and salvages, a slice at a time.
+
+Rules
+-----
+* Any thread may take the next step: the keeper, ``flush``, the exit pass, a fork (which finishes, and waits for it).
+* The first slice is moved in the same hold of the lock in which the new file is opened. If that is not all, callers
+  go to the memory buffer until the rest is done, see ``transfer``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..journal import set_aside
+from . import damaged_file, removed_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..append.committer import Committer
+    from ..journal.store import Store
+    from .transfer import Transfer
+
+BUSY_SECONDS = 1.0  # until the next look, while another process salvages
+_left_to_parent: list[list[Transfer]] = []  # by forked children: closing a connection there would unlock the parent's
+
+
+class Mover:
+    """One store's. Thread-safe; fork-safe through the store's lock and the keeper."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._under_way: list[Transfer] = []
+        self._look = True  # for what was set aside
+        self._look_again_at = float("inf")  # time.monotonic()
+
+    @property
+    def left(self) -> int:
+        """How many entries are still to be moved, at most."""
+        return sum(transfer.left for transfer in list(self._under_way))
+
+    def expect(self) -> None:
+        """A file was set aside."""
+        self._look = True
+
+    def run(self, committer: Committer, rest: Callable[[float], object] = time.sleep) -> None:
+        """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
+        if time.monotonic() >= self._look_again_at:
+            self._look, self._look_again_at = True, float("inf")
+        if self._under_way or self._look or removed_file.is_replaced(self._store):
+            while self.step(committer):
+                committer.spill()
+                rest(0.001)
+
+    def step(self, committer: Committer) -> bool:
+        """Move a slice; True while there is more."""
+        moved = None
+        with self._store.lock:
+            begun = removed_file.begin(self._store)
+            if begun is not None:
+                self._under_way.insert(0, begun)  # the rest of an older one comes after what came of it before
+                self._look = True  # its renames may have been finished by this opening
+            if self._look:
+                if not damaged_file.resume(self._store, self._under_way):
+                    self._look_in(BUSY_SECONDS)
+                self._look = False
+            if self._under_way and not self._under_way[0].step(self._store):
+                moved = self._under_way.pop(0)
+            more = bool(self._under_way)
+            if more:
+                committer.pause(self._under_way[0].why())
+        if moved is not None:
+            moved.done(self._store)
+            if not moved.is_over:
+                self._look_in(set_aside.LATE_SECONDS)
+        if not more:
+            committer.resume()
+        return more
+
+    def _look_in(self, seconds: float) -> None:
+        self._look_again_at = min(self._look_again_at, time.monotonic() + seconds)
+
+    def after_fork_in_child(self) -> None:
+        """The parent goes on with its own."""
+        if self._under_way:
+            _left_to_parent.append(self._under_way)
+            self._under_way = []

@@ -1,0 +1,59 @@
+"""A journal that was removed or replaced under a live connection: what is pending moves into the new file.
+
+Inserts into a removed file go on succeeding, into the void. The old connection still sees everything, so the pending
+entries and the dead letters are moved through it (see ``transfer``) into the file that is at the path now, made anew if
+there is none. What was committed to the old file and is not yet moved dies with this process; the keeper looks at
+least every ``sync_interval`` while records arrive, and a fork looks before it closes the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..journal import files
+from ..runtime import process
+from .transfer import Transfer
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from ..journal.store import Store, Swapped
+
+
+class Rescue(Transfer):
+    """From the old connection, which nobody else has."""
+
+    def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
+        super().__init__(old.conn, str(old.identity), into)
+
+    def done(self, store: Store) -> None:
+        """See :meth:`Transfer.done`."""
+        self.source.close()
+        process.say(
+            f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
+            " copied into the file that is there now"
+            + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
+        )
+
+    def why(self) -> str:
+        """See :meth:`Transfer.why`."""
+        return f"what a removed or replaced file holds comes first, {self.left:,} pending records"
+
+
+def is_replaced(store: Store) -> bool:
+    """True if the file at the path is not the one that the open connection has. A stat, no lock."""
+    return store.is_open and store.identity is not None and files.identify(store.path) != store.identity
+
+
+def begin(store: Store) -> Rescue | None:
+    """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
+    if not is_replaced(store):
+        return None
+    old = store.swap_out()
+    try:
+        rescue = Rescue(old, store.connection())
+        rescue.step(store)
+    except BaseException:
+        store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
+        raise
+    return rescue

@@ -1,0 +1,240 @@
+"""Entries of a file that is not the journal any more, on their way into the one that is.
+
+Theory of operation
+-------------------
+A journal that was removed, replaced or found damaged may have a week's entries pending: a gigabyte, which takes a
+quarter of a minute to copy. So they are moved in slices of some ``AIM_SECONDS``, each a hold of the store's lock and a
+commit. What is logged meanwhile comes after them: it waits in the committer's memory buffer, and no caller waits. When
+that buffer is half full it is committed in between: out of order is better than lost.
+
+Rules
+-----
+* An entry keeps its id. Each process that had the old file open moves it, so how far one is, is written down in the
+  transaction of the slice, and the others go on from there; the note moves along with the last slice. One whose id is
+  in the journal is not copied either.
+* A range of seqs that cannot be read is halved; a single row that cannot be is counted.
+* What is settled stays behind. Dead letters come along.
+* A slice that fails is tried again by the keeper; nothing is forgotten before it is committed.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..journal.store import Store
+
+AIM_SECONDS = 0.05  # of one slice
+FIRST_ROWS = 500  # of the first
+MOST_ROWS = 5_000
+LOOK_ROWS = 20_000  # whose ids are looked at in one slice
+SPAN = 512  # rows in one read
+LEAST = 1  # that are left out together
+_ROW = "seq, created, level, payload, checksum, id"
+_NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
+_NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
+_INSERT = "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)"
+
+
+def read_all(conn: sqlite3.Connection, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows of a query, none if the file is too damaged."""
+    try:
+        return conn.execute(query, values).fetchall()
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return []
+
+
+def read_number(conn: sqlite3.Connection, query: str) -> int:
+    """The number that a query gives, 0 if the file is too damaged."""
+    rows = read_all(conn, query)
+    value = rows[0][0] if rows else None
+    return value if isinstance(value, int) else 0
+
+
+def ranges(
+    conn: sqlite3.Connection, first: int, last: int, on_error: Callable[[int], None] | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out."""
+    todo = [(start, min(start + SPAN - 1, last)) for start in range(first, last + 1, SPAN)]
+    todo.reverse()
+    while todo:
+        low, high = todo.pop()
+        try:
+            found = conn.execute(
+                f"SELECT {_ROW} FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq",  # noqa: S608
+                (low, high),
+            ).fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            if high - low >= LEAST:
+                middle = (low + high) // 2
+                todo += [(middle + 1, high), (low, middle)]
+            elif on_error is not None:
+                on_error(high - low + 1)
+            continue
+        yield from (row for row in found if None not in row[:5])  # no row has that, but one that is damaged
+
+
+def _raw(value: object) -> bytes:
+    """As bytes: a damaged payload need not be UTF-8, and its checksum tells later."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _numbers(note: object) -> tuple[int, int]:
+    found = _NOTE.fullmatch(str(note))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _id(epochs: list[tuple[int, str]], seq: int, own: object) -> str | None:
+    return entry_id(epochs, seq, own) if epochs or (isinstance(own, str) and own.isascii()) else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value
+
+
+class Transfer:
+    """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is.
+
+    ``into``: the journal's connection, for what is known there.
+    """
+
+    is_over = True  # after `done`: False if there may be more later
+    counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
+
+    def __init__(self, source: sqlite3.Connection, name: str, into: sqlite3.Connection) -> None:
+        self.source = source
+        self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
+        # Under which it is written down how far they are: of this file and no other; device and inode are used again.
+        self._key = f"moved {self._epochs[-1][1] if self._epochs else name}"
+        settled = read_number(source, "SELECT settled FROM cursor")
+        self.newest = max(read_number(source, "SELECT max(seq) FROM entries"), settled)
+        self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
+        self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
+        self._dead_at = 0  # the rowid up to which dead letters are moved
+        self.at, self._dead_at = self._noted(into)
+        self._dead_left = True
+        self._there: set[str] = set()  # ids in the journal
+        self._seen = -1  # the seq up to which they were looked at
+        self._slice_rows = FIRST_ROWS
+        self.is_known: bool | None = None  # some of it was moved before; known with the first slice
+        self.moved = 0
+        self.unreadable = 0
+
+    @property
+    def left(self) -> int:
+        """How many seqs are still to be looked at."""
+        return self.newest - self.at
+
+    def step(self, store: Store) -> bool:
+        """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
+        began = time.monotonic()
+        conn = store.connection()
+        store.hold_commit_lock()
+        try:
+            store.set_synchronous(conn, full=True)
+            conn.execute("BEGIN IMMEDIATE")
+            if self._look(conn):
+                self._move(conn)
+            conn.execute("COMMIT")
+        finally:
+            try:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+            finally:
+                store.drop_commit_lock()
+        self._commit()
+        share = AIM_SECONDS / max(time.monotonic() - began, 0.001)
+        self._slice_rows = max(1, min(MOST_ROWS, int(self._slice_rows * min(share, 2.0))))
+        return self._is_behind or self._dead_left or self.at < self.newest
+
+    # What a slice changes here counts once it is committed.
+
+    def _look(self, conn: sqlite3.Connection) -> bool:
+        """See which ids are there; False if there are more to look at first."""
+        first, newest = conn.execute("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM entries").fetchone()
+        seen = max(self._seen, first - 1)
+        self._seen = min(seen + LOOK_ROWS, newest)
+        query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
+        self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
+        self._next = (self.at, self._dead_at, self._dead_left, 0, 0, self._seen)
+        self._is_behind = self._seen < newest
+        return not self._is_behind
+
+    def _move(self, conn: sqlite3.Connection) -> None:
+        at, dead_at = self._noted(conn)
+        if self.is_known is None:
+            self.is_known = conn.execute("SELECT 1 FROM meta WHERE key = ?", (self._key,)).fetchone() is not None
+        dead_at, dead_left = self._move_dead(conn, dead_at)
+        upto = min(at + self._slice_rows, self.newest)
+        failed: list[int] = []
+        rows, seen = [], 0
+        for seq, created, level, payload, checksum, own in ranges(self.source, at + 1, upto, failed.append):
+            seen += 1
+            id_ = _id(self._epochs, seq, own)
+            if seq not in self._ahead and id_ not in self._there:
+                rows.append((_plain(created), _plain(level), _raw(payload), _plain(checksum), id_))
+        conn.executemany(_INSERT, rows)
+        newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
+        missing = upto - at - seen if self.counts_gaps else sum(failed)
+        self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
+        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
+        if upto == self.newest and not dead_left:
+            self._carry_notes(conn)
+        self.note(conn, self.moved + len(rows), self.unreadable + missing)
+
+    def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
+        """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
+        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
+        at, dead_at = _numbers(row[0]) if row is not None else (0, 0)
+        return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
+
+    def _carry_notes(self, conn: sqlite3.Connection) -> None:
+        """Of still older files: what was moved from those to this one need not be moved to the next one again."""
+        here = {row[0]: _numbers(row[1]) for row in conn.execute(_NOTES)}
+        for key, value in read_all(self.source, _NOTES):
+            if _numbers(value) > here.get(key, (0, 0)):
+                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
+
+    def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
+        rows = read_all(
+            self.source,
+            f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608
+            at,
+            self._slice_rows,
+        )
+        if not rows:
+            return at, False
+        payload = DEAD_COLUMNS.split(", ").index("payload") + 1
+        moved = 0
+        for row in rows:
+            values = [_raw(v) if i == payload else _plain(v) for i, v in enumerate(row)][1:]
+            moved += conn.execute(INSERT_DEAD, values).rowcount
+        conn.execute("UPDATE cursor SET dead = dead + ?", (moved,))
+        return int(rows[-1][0]), True
+
+    def _commit(self) -> None:
+        self.at, self._dead_at, self._dead_left, moved, unreadable, self._seen = self._next
+        self.moved += moved
+        self.unreadable += unreadable
+
+    # --- for the two kinds ----------------------------------------------------------------------------
+
+    def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
+        """Write down what people may want to know, in the transaction of the slice."""
+
+    def done(self, store: Store) -> None:
+        """The last slice is committed."""
+        raise NotImplementedError
+
+    def why(self) -> str:
+        """For callers whose records wait, and for people."""
+        raise NotImplementedError
