@@ -370,7 +370,7 @@ def test_a_reader_does_not_lead_for_everybody(log):
 
 def test_two_threads_that_retry_commit_each_record_once(tmp_path, monkeypatch):
     """The keeper retries, and so do flush, close and the exit."""
-    monkeypatch.setattr(committer.process, "say", lambda text: None)
+    monkeypatch.setattr(committer, "say", lambda text: None)
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=100)
     log = logging.Logger("t", 1)
     log.addHandler(handler)

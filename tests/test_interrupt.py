@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from lastwords import DurableHandler, Journal
+from lastwords import engine as engine_module
 from lastwords.append.ticket import Ticket
 from lastwords.record import codec
-from lastwords.runtime import process
 from lastwords.runtime.signals import pass_on
 from lastwords.runtime.thread import Worker
 
@@ -278,11 +278,11 @@ def test_an_interrupted_arming_is_done_by_the_next_record(log, on_signal, monkey
     """The exit pass is what delivers at the end."""
     engine = log.durable._engine
     with monkeypatch.context() as patched:
-        patched.setattr(process, "arm", on_signal(raises(TimeIsUp)))
+        patched.setattr(engine_module, "arm", on_signal(raises(TimeIsUp)))
         with pytest.raises(TimeIsUp):
             log.info("x")
     armed = []
-    monkeypatch.setattr(process, "arm", armed.append)
+    monkeypatch.setattr(engine_module, "arm", armed.append)
     log.info("y")
     assert armed == [engine]
 
@@ -397,7 +397,7 @@ def test_a_thread_whose_start_was_interrupted_is_there_once(monkeypatch, on_sign
 def test_a_courier_whose_start_was_interrupted_delivers(tmp_path, monkeypatch, on_signal, poll):
     """With the next record: the first call had not returned."""
     got = []
-    monkeypatch.setattr(process, "THREADS_END_EARLY", False)  # else it is there already
+    monkeypatch.setattr(engine_module, "THREADS_END_EARLY", False)  # else it is there already
     handler = DurableHandler(lambda entries: got.extend(e.message for e in entries), tmp_path / "j.db")
     log = logging.Logger("t", 1)
     log.addHandler(handler)

@@ -18,7 +18,10 @@ from .errors import JournalDamaged, JournalError
 from .journal import files
 from .journal.journal import Journal, Stats
 from .journal.store import Store
-from .runtime import process
+from .runtime.exit import arm, deadline_within, disarm, exit_deadline
+from .runtime.fork import follow_forks
+from .runtime.guard import THREADS_END_EARLY, is_delivering, is_passive
+from .runtime.stderr import say
 from .upkeep import damaged_file
 from .upkeep.keeper import Keeper
 
@@ -38,7 +41,7 @@ def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
     identity = files.identify(path)
     other = None if identity is None else _open.get((identity.device, identity.inode))
-    if other is not None and not other.closed and not process.is_passive():
+    if other is not None and not other.closed and not is_passive():
         raise ValueError(
             f"journal {path} already has an open DurableHandler in this process: share that one, close it first, "
             "or give each its own journal"
@@ -46,7 +49,7 @@ def _refuse_second(path: str) -> None:
 
 
 def _open_store(path: str, mode: int) -> Store:
-    if process.is_passive():  # the command line only looks
+    if is_passive():  # the command line only looks
         return Store(path, mode=mode)
     damaged_file.finish_setting_aside(path)
     try:
@@ -115,8 +118,8 @@ class Engine:
                 retry_max=retry_max,
                 max_age=max_age,
             )
-        process.follow_forks(self)
-        if not process.is_passive():
+        follow_forks(self)
+        if not is_passive():
             self._move()
         self.remember("keep_delivered", f"{keep_delivered:g}")
         self._begin()
@@ -127,13 +130,13 @@ class Engine:
             if (self.journal.get_meta(key) or "0") != value:
                 self.journal.set_meta(key, value)
         except (sqlite3.Error, JournalError, OSError) as error:  # a full disk is no reason not to start
-            process.say(f"journal {self.store.path} cannot be written: {error}")
+            say(f"journal {self.store.path} cannot be written: {error}")
 
     def _move(self) -> None:
         try:
             self.keeper.move()
         except (sqlite3.Error, JournalError, OSError) as error:  # the keeper tries again
-            process.say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
+            say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
             self.keeper.nudge()
 
     def _register(self) -> None:
@@ -142,11 +145,11 @@ class Engine:
         _open[identity.device, identity.inode] = self
 
     def _begin(self) -> None:
-        if process.is_passive():
+        if is_passive():
             return
         pending = self.journal.has_pending()
-        if pending or process.THREADS_END_EARLY:
-            process.arm(self)
+        if pending or THREADS_END_EARLY:
+            arm(self)
             if self.courier is not None:
                 self.courier.wake()
                 self.keeper.nudge()
@@ -157,7 +160,7 @@ class Engine:
         """Commit ``row`` and wake the courier if it sleeps."""
         committer = self.committer
         if not self._armed:
-            process.arm(self)
+            arm(self)
             self._armed = True
         if self.closed and committer.trouble is not None:
             committer.retry()
@@ -192,7 +195,7 @@ class Engine:
             if self.committer.dirty:
                 self.keeper.sync()
         except (sqlite3.Error, JournalError, OSError) as error:
-            process.say(f"journal {self.store.path} could not be synced: {error}")
+            say(f"journal {self.store.path} could not be synced: {error}")
 
     def flush(self) -> None:
         """Sync, and wake the courier out of a pause."""
@@ -202,9 +205,9 @@ class Engine:
 
     def drain(self, timeout: float | None) -> bool:
         """See :meth:`lastwords.DurableHandler.drain`."""
-        if process.is_delivering():
+        if is_delivering():
             return False
-        deadline = float("inf") if timeout is None else process.deadline_within(timeout)
+        deadline = float("inf") if timeout is None else deadline_within(timeout)
         newest = None
         while newest is None or self.keeper.moving:  # this one asked for after that: it may have just begun
             while self.committer.buffered or self.keeper.moving:  # logged before, so it is to be settled, too
@@ -242,10 +245,10 @@ class Engine:
             self.courier.join(deadline)
         self.sync()
         left = self.committer.buffered
-        if left and process.exit_deadline() is not None and not self._told_loss:
+        if left and exit_deadline() is not None and not self._told_loss:
             self._told_loss = True  # logging.shutdown() closes what the exit pass has been through
             what = "1 record is" if left == 1 else f"{left:,} records are"
-            process.say(f"journal {self.store.path}: {what} only in memory, and lost with this process")
+            say(f"journal {self.store.path}: {what} only in memory, and lost with this process")
 
     def _empty_memory(self, deadline: float) -> None:
         """What waits in memory dies with the process: the disk may have room again, the lock may go, until then."""
@@ -260,8 +263,8 @@ class Engine:
         if self.closed:
             return
         self.closed = True
-        deadline = process.deadline_within(self.drain_timeout)
-        if process.is_delivering():
+        deadline = deadline_within(self.drain_timeout)
+        if is_delivering():
             deadline = time.monotonic()  # closed by the target's own code: do not wait for oneself
         self.finish(deadline)
         self.committer.sync_all()  # before the last sync: what comes after it is synced by its caller
@@ -275,7 +278,7 @@ class Engine:
         try:
             self.store.close()
         except (sqlite3.Error, JournalError, OSError) as error:
-            process.say(f"journal {self.store.path} could not be closed: {error}")
+            say(f"journal {self.store.path} could not be closed: {error}")
 
     def retire(self) -> None:
         """The handler was collected. Takes no lock."""
@@ -288,7 +291,7 @@ class Engine:
     def abandon(self) -> None:
         """The command line built the handler, and the end of this process is to deliver nothing of it."""
         self.retire()
-        process.disarm(self)
+        disarm(self)
 
     # --- fork ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from . import knobs, targets
 from .engine import Engine
 from .journal import files
 from .record import codec
-from .runtime import process
+from .runtime.guard import is_delivering
 
 if TYPE_CHECKING:
     import os
@@ -137,7 +137,7 @@ class DurableHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> logging.LogRecord | bool:  # type: ignore[override]
         """Take the record if the filters let it pass. Does not acquire the handler's lock."""
-        if process.is_delivering() or (self._ignored and self._is_ignored(record.name)):
+        if is_delivering() or (self._ignored and self._is_ignored(record.name)):
             return False
         passed = self.filter(record)
         if not passed:

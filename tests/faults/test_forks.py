@@ -173,7 +173,7 @@ def test_a_record_logged_amid_a_fork_is_there_when_the_call_returns(children, tm
 
 NESTED = """
 import logging, os, signal, sys, threading, time
-from lastwords import DurableHandler; from lastwords.runtime import process
+from lastwords import DurableHandler; from lastwords.runtime import fork as fork_hook
 handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
 forks = 0
 def fork(*_):
@@ -196,7 +196,7 @@ def free(lock):
     thread = threading.Thread(target=lambda: got.append(lock.acquire(timeout=2)))
     thread.start(); thread.join(5)
     return got == [True]
-print(forks, free(handler._engine.store.lock), free(logging._lock), free(process._fd_lock), flush=True)
+print(forks, free(handler._engine.store.lock), free(logging._lock), free(fork_hook._fd_lock), flush=True)
 os._exit(0)
 """
 

@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalError
 from ..journal.sqlite_codes import is_damage
-from ..runtime import process
 from ..runtime.signals import pass_on
+from ..runtime.stderr import say
 from ..upkeep import removed_file
 from .memory_buffer import MemoryBuffer, snapshot
 from .ticket import INSERT_ONE, Ticket, insertion
@@ -352,7 +352,7 @@ class Committer:
             self._store.damaged = str(error)
         if self.trouble is None:
             self.trouble = str(error)
-            process.say(
+            say(
                 f"journal {self._store.path} takes no records ({error}); they wait in memory, up to"
                 f" {self._memory.limit / 2**20:.0f} MiB, and die with this process until it does"
             )
@@ -403,7 +403,7 @@ class Committer:
                     self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
                     return False
                 self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
-        process.say(
+        say(
             f"journal {self._store.path} takes records again; {before:,} waited in memory"
             + (f", {lost:,} did not fit and are lost" if lost else ", none is lost")
         )

@@ -6,7 +6,7 @@ Rules
 * Every verb ends through ``output.leave(code)``. What it raises becomes one line on stderr, never a traceback:
   JournalError and Misconfigured carry their exit code, KeyboardInterrupt is 130, a reader that went away (``| head``)
   is silence and 141, as it is for other tools. An output that cannot be written is 74; a stdout that is closed is none.
-* ``process.passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
+* ``passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
   DurableHandlers, and none of them may start a courier that competes with ours, or deliver when this process ends.
 """
 
@@ -23,7 +23,7 @@ import click
 
 from lastwords import __version__
 from lastwords.errors import JournalError
-from lastwords.runtime import process
+from lastwords.runtime.guard import passive
 
 from . import output
 
@@ -58,7 +58,7 @@ class Verbs(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         before = _engines()
         try:
-            with process.passive():
+            with passive():
                 code = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
             if sys.stdout is not None:  # `>&-`
                 sys.stdout.flush()

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 from ..errors import JournalError
 from ..journal.journal import Fenced
 from ..journal.sqlite_codes import is_damage
-from ..runtime import process
 from ..runtime.bell import Bell
+from ..runtime.guard import delivering, is_delivering, is_passive
+from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from ..upkeep import removed_file
 from .lease import Lease
@@ -114,7 +115,7 @@ class Courier:
             raise
 
     def _start(self) -> None:
-        if not (self._ending or process.is_passive() or self._worker.start(self._run)):
+        if not (self._ending or is_passive() or self._worker.start(self._run)):
             self.asleep = True  # the interpreter is ending: join() drains inline
 
     def retire(self) -> None:
@@ -167,7 +168,7 @@ class Courier:
 
     def _waiters_served(self) -> bool:
         """False if nobody but the caller can deliver."""
-        return self._worker.thread is not None or process.is_passive() or self._ending
+        return self._worker.thread is not None or is_passive() or self._ending
 
     def after_fork_in_child(self) -> None:
         """The thread and the lease stayed in the parent; the target starts afresh at its next use."""
@@ -234,7 +235,7 @@ class Courier:
         return outcome
 
     def _drain_inline(self, deadline: float | None = None) -> None:
-        if process.is_delivering():
+        if is_delivering():
             return  # a target that drains its own journal
         if deadline is not None:
             self.delivery.deadline = deadline
@@ -265,16 +266,16 @@ class Courier:
             self._on_damage()  # the repair will say so
         elif str(error) != self._last_trouble:  # once, not every time
             self._last_trouble = str(error)
-            process.say(f"journal {self._journal.path} cannot be delivered: {describe(error)}")
+            say(f"journal {self._journal.path} cannot be delivered: {describe(error)}")
 
     def _close_target(self) -> None:
         if self._target_closed:
             return
         self._target_closed = self._closing = True
         try:
-            with process.delivering():
+            with delivering():
                 self._target.close()
         except Exception as error:  # the target's own code
-            process.say(f"closing the target of {self._journal.path}: {describe(error)}")
+            say(f"closing the target of {self._journal.path}: {describe(error)}")
         finally:
             self._closing = False

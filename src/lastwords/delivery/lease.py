@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..journal import files
-from ..runtime import process
+from ..runtime.fork import unshared_fds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class Lease:
                 time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
 
     def _try(self, *, block: bool) -> bool:
-        with process.unshared_fds() as fds:
+        with unshared_fds() as fds:
             fd = files.open_side_file(self._journal, SUFFIX)
             fds.add(fd)
         try:
@@ -103,7 +103,7 @@ class Lease:
         """Become the holder whoever holds it; the caller then raises the journal's fence. Raises OSError."""
         self.release()
         suffix = f"{SUFFIX}.{os.getpid()}"
-        with process.unshared_fds() as fds:
+        with unshared_fds() as fds:
             fd = files.open_side_file(self._journal, suffix)
             fds.add(fd)
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -121,7 +121,7 @@ class Lease:
             self._close(fd)
 
     def _close(self, fd: int) -> None:
-        with process.unshared_fds() as fds:
+        with unshared_fds() as fds:
             if fd in fds:
                 fds.discard(fd)
                 os.close(fd)

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 from ..errors import JournalError, Rejected, TryAgain
 from ..journal.rows import Burial, Fenced, Undecodable
 from ..record.codec import Entry, encode
-from ..runtime import process, retrying
+from ..runtime import retrying
+from ..runtime.guard import delivering
+from ..runtime.stderr import say
 from . import verdict
 from .verdict import Fault, Phase
 
@@ -235,7 +237,7 @@ class Delivery:
     def _call(self, entries: list[Entry]) -> BaseException | None:
         """Hand ``entries`` to the target; what it raised, or None."""
         try:
-            with process.delivering():
+            with delivering():
                 self.target.deliver(entries)
         except (Exception, SystemExit) as error:  # a target that calls sys.exit() must not end the courier
             self.last_error = describe(error)
@@ -321,11 +323,11 @@ class Delivery:
 
     def _rebuild(self) -> None:
         try:
-            with process.delivering():
+            with delivering():
                 self.target.rebuild()
         except (Exception, SystemExit) as error:  # the target's own code must not end the courier
             self.last_error = describe(error)
-            process.say(f"journal {self.journal.path}: building the target anew: {self.last_error}")
+            say(f"journal {self.journal.path}: building the target anew: {self.last_error}")
 
     def _probe(self, cursor: Cursor, state: verdict.State) -> _Did:
         rows = self.journal.read(cursor.settled, 1, beyond=verdict.probe_offset(state))

@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..runtime import process
+from ..runtime.fork import unshared_fds
 from . import files
 
 MARKER = ".salvage"
@@ -120,7 +120,7 @@ def read(aside: str) -> Marker | None:
 
 def claim(aside: str) -> int | None:
     """A descriptor that claims the salvage of ``aside`` for this process, None if another one is at it, or was."""
-    with process.unshared_fds() as fds:
+    with unshared_fds() as fds:
         try:
             fd = os.open(aside + MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -141,7 +141,7 @@ def claim(aside: str) -> int | None:
 
 def let_go(fd: int) -> None:
     """Undo :func:`claim`."""
-    with process.unshared_fds() as fds:
+    with unshared_fds() as fds:
         if fd in fds:  # else the fork hook has closed it
             fds.discard(fd)
             os.close(fd)

@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
-from ..runtime import process
+from ..runtime.fork import follow_forks
 from . import files, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
@@ -86,7 +86,7 @@ class Store:
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
             files.must_exist(path)
-        process.follow_forks(self)  # first: a fork in another thread must find the connection, and close it
+        follow_forks(self)  # first: a fork in another thread must find the connection, and close it
         with self.lock:
             self.connection(create=create)
 
@@ -94,7 +94,7 @@ class Store:
 
     @property
     def fork_lock(self) -> threading.RLock:
-        """See :class:`lastwords.process.Forkable`."""
+        """See :class:`lastwords.runtime.fork.Forkable`."""
         return self.lock
 
     # All three are used as ``with store.lock, store.reading() as conn``: the statement itself takes the lock, and gives
@@ -238,7 +238,7 @@ class Store:
             self.commit_lock.close()
 
     def before_fork(self) -> None:
-        """See :class:`lastwords.process.Forkable`."""
+        """See :class:`lastwords.runtime.fork.Forkable`."""
         self._close()
 
     def after_fork_in_child(self) -> None:

@@ -28,7 +28,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from ..runtime import process
+from ..runtime.fork import follow_forks
 from . import files
 from .sqlite_codes import wal_reset_is_safe
 
@@ -94,13 +94,13 @@ class Backfill:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.fork_lock = threading.RLock()
-        process.follow_forks(self)
+        follow_forks(self)
 
     def before_fork(self) -> None:
-        """See :class:`lastwords.process.Forkable`."""
+        """See :class:`lastwords.runtime.fork.Forkable`."""
 
     def after_fork_in_child(self) -> None:
-        """See :class:`lastwords.process.Forkable`."""
+        """See :class:`lastwords.runtime.fork.Forkable`."""
 
     def run(self) -> None:
         """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""

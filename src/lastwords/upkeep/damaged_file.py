@@ -32,7 +32,7 @@ from ..journal import files, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
-from ..runtime import process
+from ..runtime.stderr import say
 from .transfer import Transfer
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Salvage(Transfer):
         set_aside.let_go(self._claim)
         if self.is_known and (self.moved, self.unreadable) == self._before:
             return  # the second look, and there was nothing more
-        process.say(
+        say(
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
             f" pending records were salvaged, {self.unreadable:,} could not be read"
         )
@@ -178,7 +178,7 @@ def resume(store: Store, under_way: list[Transfer]) -> bool:
             if isinstance(error, JournalMissing):
                 set_aside.done(name)  # somebody took it away
             set_aside.let_go(claim)
-            process.say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
+            say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
         except BaseException:
             set_aside.let_go(claim)
             raise

@@ -28,8 +28,9 @@ from ..errors import JournalError
 from ..journal import wal
 from ..journal.journal import Journal
 from ..journal.sqlite_codes import is_damage
-from ..runtime import process
 from ..runtime.bell import Bell
+from ..runtime.guard import is_passive
+from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from . import damaged_file
 from .recovery import Mover
@@ -202,7 +203,7 @@ class Keeper:
     def nudge(self) -> None:
         """There is something to sync, or trouble. Takes no lock; safe in a signal handler."""
         if self._worker.thread is None:
-            if not process.is_passive():
+            if not is_passive():
                 self._worker.start(self._run, self._bell)  # if the interpreter is ending, the exit pass syncs
         elif self._resting:
             self._resting = False
@@ -285,7 +286,7 @@ class Keeper:
             elif repr(error) != self._last_error:  # once, not every time
                 self._last_error = repr(error)
                 known = isinstance(error, sqlite3.Error | JournalError | OSError)
-                process.say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
+                say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
             return TROUBLE_SECONDS
         self._last_error = ""
         return pause

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..journal import files
-from ..runtime import process
+from ..runtime.stderr import say
 from .transfer import Transfer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Rescue(Transfer):
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
         self.source.close()
-        process.say(
+        say(
             f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
             " copied into the file that is there now"
             + (f", {self.unreadable:,} could not be read" if self.unreadable else "")

@@ -14,7 +14,8 @@ from lastwords.delivery.loop import Outcome, Stalled, describe
 from lastwords.delivery.verdict import Fault
 from lastwords.errors import JournalError, Rejected, TryAgain
 from lastwords.record.codec import Entry
-from lastwords.runtime import process, retrying
+from lastwords.runtime import retrying
+from lastwords.runtime.guard import delivering
 
 from ...journal import readonly
 from .. import entries
@@ -141,7 +142,7 @@ class Copies:
 
     def _call(self, batch: list[Entry]) -> BaseException | None:
         try:
-            with process.delivering():
+            with delivering():
                 self._target.deliver(batch)
         except (Exception, SystemExit) as error:  # a target that calls sys.exit() must not end us
             return error

@@ -335,11 +335,11 @@ class _Worker(threading.Thread):
 
 def close_target(group: Sequence[Job]) -> None:
     """The target's own ``close``; what it raises is a note, the entries are settled or not all the same."""
-    from lastwords.runtime import process
+    from lastwords.runtime.guard import delivering
 
     assert group[0].way is not None
     try:
-        with process.delivering():
+        with delivering():
             group[0].way.target.close()
     except Exception as error:  # the target's own code
         group[0].notes.append(f"closing the target: {type(error).__name__}: {error}")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..._version import __version__
 from ...errors import TryAgain
-from ...runtime import process
+from ...runtime.stderr import say
 from ..contract import Target
 from ..urls.address import choice, credential_source, file_name, is_loopback, seconds, size, words
 from ..urls.secret import Credentials
@@ -220,7 +220,7 @@ class SMTPDigest(Target):
         """Make it heard that an address refuses for good: once here, and on top of the mails of the others."""
         for address, reply in final.items():
             if self._refusing.get(address) != reply:
-                process.say(f"{self._mailer.label}: {address} refuses the digests: {reply}")
+                say(f"{self._mailer.label}: {address} refuses the digests: {reply}")
             self._refusing[address] = reply
 
     # --- the mail ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import logging
 import logging.config
 from typing import TYPE_CHECKING, Any
 
-from ...runtime import process
+from ...runtime.stderr import say
 from ..contract import Target
 from .wrap import wrap
 
@@ -133,7 +133,7 @@ class SpecTarget(Target):
             if not self.label:
                 self.label = self._inner.label
                 for warning in self._inner.warnings:  # not said at construction
-                    process.say(f"{self.label}: {warning}")
+                    say(f"{self.label}: {warning}")
         self._inner.deliver(entries)
 
     def rebuild(self) -> bool:
@@ -144,7 +144,7 @@ class SpecTarget(Target):
         try:
             inner.close()
         except Exception as error:  # it failed a moment ago, which was reported; the next one counts
-            process.say(f"{self.label}: closing it before building it anew: {type(error).__name__}: {error}")
+            say(f"{self.label}: closing it before building it anew: {type(error).__name__}: {error}")
         return True
 
     def close(self) -> None:

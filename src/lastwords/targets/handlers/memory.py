@@ -14,7 +14,7 @@ import logging.handlers
 from typing import TYPE_CHECKING
 
 from ...errors import TryAgain
-from ...runtime import process
+from ...runtime.stderr import say
 from .wrap import HandlerTarget, listening, shadowed, wrap
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class MemoryTarget(HandlerTarget):
                 if count == 1
                 else f"{count} records from before it was wrapped are"
             )
-            process.say(f"{self.label}: {what} lost: {error}")
+            say(f"{self.label}: {what} lost: {error}")
         finally:
             self._inner.close()
 

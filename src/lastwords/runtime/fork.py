@@ -1,0 +1,137 @@
+"""Forks: what is closed before one, and what a child forgets.
+
+ONE fork hook over a WeakSet, because hooks cannot be unregistered.
+
+Theory of operation
+-------------------
+Every SQLite connection is closed before a fork and reopened lazily on both sides.
+One merely left open makes the child's fresh connection believe that it already holds
+the SHARED lock; the next last-user close then unlinks the live WAL: 111 records were
+acknowledged and 11 survived. The hook takes logging's module lock first (the other
+order deadlocked with dictConfig within 500 forks) and each member's lock with a short
+timeout, stepping back from all of them when one is taken: garbage collection may run
+``logging._removeHandlerRef``, which wants logging's lock, in a thread that holds a
+journal's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .exit import forget_in_child
+from .members import alive
+from .stderr import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Forkable(Protocol):
+    """What takes part in a fork."""
+
+    @property
+    def fork_lock(self) -> Any:
+        """An RLock (``acquire(timeout=)``, ``release``) that is held across the fork."""
+
+    def before_fork(self) -> None:
+        """Close what must not be shared. Runs with ``fork_lock`` held; must not log."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's threads and work. Runs with ``fork_lock`` held."""
+
+
+_forkables: weakref.WeakSet[Any] = weakref.WeakSet()
+_inherited_fds: set[int] = set()
+_fd_lock = threading.RLock()
+
+
+def follow_forks(member: Forkable) -> None:
+    """Take ``member`` into the fork hook for as long as it lives."""
+    _forkables.add(member)
+
+
+@contextmanager
+def unshared_fds() -> Iterator[set[int]]:
+    """The descriptors that a forked child closes (never unlocks: it shares the parent's lock).
+
+    Open or close one inside this context only: it excludes a fork between ``open`` and the entry in the set,
+    which would leave a locked descriptor behind in the child.
+    """
+    with _fd_lock:
+        yield _inherited_fds
+
+
+class _Fork:
+    """One fork under way: what it holds. A signal handler may fork amid another fork of its thread."""
+
+    def __init__(self) -> None:
+        self.locks: list[Any] = []
+        self.members: list[Any] = []
+
+    def hold(self) -> bool:
+        logging_lock = logging._lock  # type: ignore[attr-defined]
+        logging_lock.acquire()
+        self.locks.append(logging_lock)
+        members = alive(_forkables)
+        for lock in [_fd_lock, *(m.fork_lock for m in members)]:
+            if not lock.acquire(timeout=0.05):
+                return False
+            self.locks.append(lock)
+        self.members = members
+        for member in members:
+            try:
+                member.before_fork()
+            except Exception as error:  # a hook that raises leaves the locks to nobody
+                say(f"while preparing a fork: {error!r}")
+        return True
+
+    def let_go(self) -> None:
+        while self.locks:
+            self.locks.pop().release()
+
+
+class _Forks(threading.local):
+    def __init__(self) -> None:
+        self.under_way: list[_Fork] = []
+
+
+_forks = _Forks()
+
+
+def _before_fork() -> None:
+    fork = _Fork()
+    _forks.under_way.append(fork)
+    while not fork.hold():
+        fork.let_go()
+        time.sleep(0.001)
+
+
+def _after_fork_in_parent() -> None:
+    _forks.under_way.pop().let_go()
+
+
+def _after_fork_in_child() -> None:
+    # logging's own hook, registered before ours, has already made its lock anew: nothing to release.
+    for fork in _forks.under_way:
+        fork.locks = [lock for lock in fork.locks if lock is not logging._lock]  # type: ignore[attr-defined]
+    fork = _forks.under_way.pop()
+    forget_in_child()
+    for fd in _inherited_fds:
+        os.close(fd)
+    _inherited_fds.clear()
+    for member in fork.members:
+        member.after_fork_in_child()
+    fork.let_go()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
