@@ -3,7 +3,7 @@
     python tools/_lib/ends_matrix.py
 
 Runs those tests on every supported Python and writes the table between the two markers in README.md. The tests check
-that the table names just the ends there are (tests/test_readme.py).
+that the table names just the ends there are (tests/project/test_readme.py).
 """
 
 import os

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-LIB = pathlib.Path(__file__).parent.parent / "tools" / "_lib"
+LIB = pathlib.Path(__file__).parent.parent.parent / "tools" / "_lib"
 
 linux = pytest.mark.skipif(not pathlib.Path("/proc/self/io").exists(), reason="needs Linux's /proc")
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 TOOLS = ROOT / "tools"
 ENV = {**os.environ, "LASTWORDS_TOOLS_PYTHON": sys.executable}
 

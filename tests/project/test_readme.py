@@ -14,7 +14,7 @@ import pytest
 from lastwords import DurableHandler, errors
 from lastwords.journal.store import LOCK_TIMEOUT
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+README = (pathlib.Path(__file__).parent.parent.parent / "README.md").read_text()
 
 
 def blocks(language):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 ENV = {**os.environ, "LASTWORDS_TOOLS_PYTHON": sys.executable}
 COMMAND = ["tools/bench", "--quick", "--rounds", "1"]
 
