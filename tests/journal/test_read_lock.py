@@ -146,7 +146,7 @@ def test_it_saves_most_system_calls(tmp_path):
     """Of a commit alone: 2 fcntl instead of 6, no flock."""
     code = (
         "import sys, logging\nfrom lastwords import DurableHandler; from lastwords.journal import read_lock\n"
-        "snapshot.TAKE_AFTER = int(sys.argv[2])\n"
+        "read_lock.TAKE_AFTER = int(sys.argv[2])\n"
         "log = logging.Logger('s'); log.addHandler(DurableHandler(None, sys.argv[1], sync_interval=30))\n"
         "for i in range(400): log.info('m%d', i)\nimport os; os._exit(0)"
     )
