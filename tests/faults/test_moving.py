@@ -12,10 +12,10 @@ import pytest
 from lastwords import DurableHandler, Journal, JournalError
 from lastwords.append.committer import Committer
 from lastwords.append.memory_buffer import ROW_OVERHEAD
-from lastwords.journal import set_aside, wal
+from lastwords.journal import set_aside, tidy, wal
 from lastwords.journal.journal import Burial
 from lastwords.journal.store import Store
-from lastwords.upkeep import damaged_file, keeper, recovery, removed_file, transfer
+from lastwords.upkeep import damaged_file, recovery, removed_file, transfer
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     journal = handler._engine.journal
     log.info("after")
     journal.settle(journal.cursor(), 200, 200)
-    assert keeper.prune_slice(handler._engine.store, 0.0, 1000) == 200
+    assert tidy.prune_slice(handler._engine.store, 0.0, 1000) == 200
     if not noted:
         monkeypatch.setattr(removed_file.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
     with other.lock:
@@ -495,7 +495,7 @@ def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carrie
         engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
         log.info("the newest row is not pruned")
         engine.journal.settle(engine.journal.cursor(), engine.journal.newest_seq(), 1)
-        assert keeper.prune_slice(engine.store, 0.0) > 0
+        assert tidy.prune_slice(engine.store, 0.0) > 0
     names = set_aside.unfinished(path)
     assert len(names) == 12
     assert names == sorted(names, key=lambda name: os.stat(name + ".salvage").st_mtime_ns)

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lastwords import Journal
-from lastwords.journal import wal
+from lastwords.journal import tidy, wal
 from lastwords.journal.journal import Burial, Fenced
 from lastwords.journal.store import Store
 from lastwords.record import codec
-from lastwords.upkeep import keeper
 
 
 def row(text):
@@ -116,7 +115,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def prune(self):
-        while keeper.prune_slice(self.store, 0.0, 3):
+        while tidy.prune_slice(self.store, 0.0, 3):
             pass
 
     @rule()
@@ -196,7 +195,7 @@ def test_a_seq_is_never_used_twice(tmp_path):
     for _ in range(3):
         last = append()
     journal.settle(journal.cursor(), last, 3)
-    assert keeper.prune_slice(store, 0.0) == 2
+    assert tidy.prune_slice(store, 0.0) == 2
     assert append() == 4
 
     with store.lock, store.writing() as conn:  # the naive version

@@ -10,7 +10,7 @@ import pytest
 
 from lastwords import DurableHandler, Journal
 from lastwords.journal import journal as journal_module
-from lastwords.journal import wal
+from lastwords.journal import tidy, wal
 from lastwords.journal.journal import Burial
 from lastwords.journal.store import Store
 from lastwords.record import codec
@@ -31,13 +31,13 @@ def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
     journal = Journal(store)
     fill(store, 1000)
     journal.settle(journal.cursor(), 700, 700)
-    assert keeper.prune_slice(store, 3600) == 0
-    assert keeper.prune_slice(store, 0) == keeper.PRUNE_ROWS
-    while keeper.prune_slice(store, 0):
+    assert tidy.prune_slice(store, 3600) == 0
+    assert tidy.prune_slice(store, 0) == tidy.PRUNE_ROWS
+    while tidy.prune_slice(store, 0):
         pass
     assert journal.read(0, 2000)[0].seq == 701
     journal.settle(journal.cursor(), 1000, 300)
-    while keeper.prune_slice(store, 0):
+    while tidy.prune_slice(store, 0):
         pass
     assert [row.seq for row in journal.read(0, 10)] == [1000]
 
@@ -48,14 +48,14 @@ def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
     journal = Journal(store)
     fill(store, 5_000)
     journal.settle(journal.cursor(), 5_000, 5_000)
-    while keeper.prune_slice(store, 0):
+    while tidy.prune_slice(store, 0):
         pass
     free = lambda: store.connection().execute("PRAGMA freelist_count").fetchone()[0]  # noqa: E731
     before = free()
     assert before > 300
-    assert keeper.vacuum_slice(store, 0) is True
-    assert before - free() == keeper.VACUUM_PAGES
-    while keeper.vacuum_slice(store, 0):
+    assert tidy.vacuum_slice(store, 0) is True
+    assert before - free() == tidy.VACUUM_PAGES
+    while tidy.vacuum_slice(store, 0):
         pass
     assert free() == 0
     store.close()
@@ -73,7 +73,7 @@ def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch)
         pruning.append(time.monotonic())
         return len(pruning) < 800
 
-    monkeypatch.setattr(keeper, "prune_slice", endless)
+    monkeypatch.setattr(tidy, "prune_slice", endless)
     monkeypatch.setattr(keeper, "TIDY_SECONDS", 0.0)
     log.info("first")
     engine.keeper.settled()
@@ -130,14 +130,14 @@ def test_shedding_takes_the_least_severe_oldest_first(tmp_path):
     fill(store, 2000, level=40, start=2000)
     fill(store, 2000, level=10, start=4000)
     first = journal.read(0, 1)[0]
-    dropped = keeper.shed(store, max_bytes=2_000_000)
+    dropped = tidy.shed(store, max_bytes=2_000_000)
     levels = [row.level for row in journal.read(0, 10_000)]
     assert 200 < dropped < 900
     assert levels.count(40) == 2000
     assert levels.count(10) == 4000 - dropped
     assert journal.read(0, 1)[0] == first  # the first thousand may be in a courier's hands
-    assert journal.read(0, 10_000)[keeper.SHED_SPARES].level == 10
-    assert journal.read(0, 10_000)[keeper.SHED_SPARES].seq == keeper.SHED_SPARES + dropped + 1
+    assert journal.read(0, 10_000)[tidy.SHED_SPARES].level == 10
+    assert journal.read(0, 10_000)[tidy.SHED_SPARES].seq == tidy.SHED_SPARES + dropped + 1
     stats = journal.stats()
     assert (stats.dropped, stats.pending) == (dropped, 6000 - dropped)
     assert [(drop.level, drop.records) for drop in journal.untold_drops()] == [(10, dropped)]
@@ -149,11 +149,11 @@ def test_delivered_entries_are_pruned_before_anything_is_dropped(tmp_path, poll)
     store, journal = handler._engine.store, handler._engine.journal
     fill(store, 6000)
     journal.settle(journal.cursor(), 4000, 4000)
-    assert keeper.used_bytes(store) > 2**20
+    assert tidy.used_bytes(store) > 2**20
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("one more")
-    assert poll(lambda: keeper.used_bytes(store) < 2**20, 20)
+    assert poll(lambda: tidy.used_bytes(store) < 2**20, 20)
     stats = handler.stats()
     assert (stats.dropped, stats.pending) == (0, 2001)
     handler.close()
@@ -182,7 +182,7 @@ def test_an_overflow_during_an_outage_is_told_when_the_target_is_back(tmp_path, 
             count += 1
         time.sleep(0.02)
     assert handler.stats().dropped > 0
-    assert poll(lambda: keeper.used_bytes(engine.store) < 2 * 2**20, 20)
+    assert poll(lambda: tidy.used_bytes(engine.store) < 2 * 2**20, 20)
     down[0] = False
     handler.flush()
     assert handler.drain(30)
@@ -277,7 +277,7 @@ def test_an_entry_of_another_time_does_not_stop_pruning(tmp_path, created):
     with store.lock, store.transaction() as conn:
         conn.execute("UPDATE entries SET created = ? WHERE seq = 1", (created,))
     journal.settle(journal.cursor(), 200, 200)
-    while keeper.prune_slice(store, 0.0):
+    while tidy.prune_slice(store, 0.0):
         pass
     with store.lock, store.reading() as conn:
         assert conn.execute("SELECT count(*), max(seq) FROM entries").fetchone() == (1, 200)
@@ -305,17 +305,17 @@ def test_the_keeper_survives_whatever_a_journal_holds(tmp_path, poll, capfd, mon
 def test_a_scarce_level_is_looked_for_in_slices(tmp_path, monkeypatch):
     """One DEBUG entry behind a million others would keep callers waiting for as long as it takes to read those."""
     store = Store(str(tmp_path / "j.db"))
-    monkeypatch.setattr(keeper, "SHED_SPARES", 5)
-    monkeypatch.setattr(keeper, "SHED_SPAN", 10)
-    monkeypatch.setattr(keeper, "SHED_ROWS", 3)
+    monkeypatch.setattr(tidy, "SHED_SPARES", 5)
+    monkeypatch.setattr(tidy, "SHED_SPAN", 10)
+    monkeypatch.setattr(tidy, "SHED_ROWS", 3)
     fill(store, 100)
     fill(store, 1, level=10)
     fill(store, 20)
-    assert keeper._shed_slice(store, 10, 0) == (0, 0, 15)
-    assert keeper._shed_slice(store, 20, 0)[::2] == (3, 8)
-    assert keeper._shed_slice(store, 10, 120)[::2] == (0, 121)
-    assert keeper._shed_slice(store, 10, 121) == (0, 0, None)
-    assert keeper.shed(store, 20 * 1_000) == 4  # 5 % of that are 1,000 bytes: the DEBUG entry, and three more
+    assert tidy._shed_slice(store, 10, 0) == (0, 0, 15)
+    assert tidy._shed_slice(store, 20, 0)[::2] == (3, 8)
+    assert tidy._shed_slice(store, 10, 120)[::2] == (0, 121)
+    assert tidy._shed_slice(store, 10, 121) == (0, 0, None)
+    assert tidy.shed(store, 20 * 1_000) == 4  # 5 % of that are 1,000 bytes: the DEBUG entry, and three more
     with sqlite3.connect(store.path) as conn:
         left = [row[0] for row in conn.execute("SELECT seq FROM entries ORDER BY seq")]
         assert conn.execute("SELECT level, count FROM drops ORDER BY level").fetchall() == [(10, 1), (20, 6)]

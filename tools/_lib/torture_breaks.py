@@ -28,13 +28,13 @@ def settle_first():
 
 def reuse_seqs():
     """Pruning deletes every settled row, the newest too: seqs start again, below the cursor, under used ids."""
-    from lastwords.upkeep import keeper
+    from lastwords.journal import tidy
 
     def prune_slice(store, keep_seconds, rows=0):
         with store.lock, store.writing() as conn:
             return conn.execute("DELETE FROM entries WHERE seq <= (SELECT settled FROM cursor)").rowcount
 
-    _replace(keeper, "prune_slice", prune_slice)
+    _replace(tidy, "prune_slice", prune_slice)
 
 
 def keep_connection():

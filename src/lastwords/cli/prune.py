@@ -20,10 +20,9 @@ lastwords prune --keep 0 --json /var/lib/app/mail.db
 def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     """Prune one journal. Raises JournalError."""
     from lastwords.cli.delivering import deliver
-    from lastwords.journal import readonly, wal
+    from lastwords.journal import readonly, tidy, wal
     from lastwords.journal.journal import Journal
     from lastwords.journal.store import Store
-    from lastwords.upkeep import keeper
 
     with readonly.explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
@@ -34,8 +33,8 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
             if dead is not None:
                 old = [letter.id for letter in journal.dead_letters() if letter.buried_at <= time.time() - dead]
                 dropped = journal.drop_dead(old) if old else 0
-            pruned = deliver.tidy(journal.store, keep, lambda: False)
-            while keeper.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
+            pruned = deliver.make_tidy(journal.store, keep, lambda: False)
+            while tidy.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
                 pass
             wal.checkpoint(journal.store, shrink=True)
     after = sum(readonly.sizes(path))

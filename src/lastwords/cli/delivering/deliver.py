@@ -28,7 +28,7 @@ from lastwords.delivery import lease as lease_
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalError
-from lastwords.journal import wal
+from lastwords.journal import tidy, wal
 from lastwords.journal.journal import Fenced, Journal
 from lastwords.journal.store import Store
 from lastwords.runtime.bell import Bell
@@ -228,18 +228,18 @@ def _tidy(job: Job, journal: Journal) -> None:
     """What the keeper of a service does: the marks reach the medium, what is settled is pruned."""
     keep = job.way.keep_delivered if job.way is not None else None
     try:
-        tidy(journal.store, kept(journal) if keep is None else keep, lambda: job.stopping)
+        make_tidy(journal.store, kept(journal) if keep is None else keep, lambda: job.stopping)
     except (JournalError, sqlite3.Error, OSError) as error:
         job.notes.append(f"{job.path}: could not be tidied: {error}")
 
 
-def tidy(store: Store, keep: float, stop: Callable[[], bool]) -> int:
+def make_tidy(store: Store, keep: float, stop: Callable[[], bool]) -> int:
     """Sync, prune, give space back, checkpoint if that is due; how many rows were pruned."""
     wal.sync(store)
     pruned = 0
-    while not stop() and (count := keeper.prune_slice(store, keep)):
+    while not stop() and (count := tidy.prune_slice(store, keep)):
         pruned += count
-    while not stop() and keeper.vacuum_slice(store):
+    while not stop() and tidy.vacuum_slice(store):
         pass
     if wal.file_size(store) > keeper.CHECKPOINT_BYTES:
         wal.checkpoint(store, shrink=True)
