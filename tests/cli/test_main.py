@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy():
         "import sys; from lastwords.cli.main import cli\n"
         "try: cli.main(['flush', '--help'])\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('sqlite_utils', 'tenacity', 'smtplib', 'lastwords.cli.deliver') if m in sys.modules])"
+        "print([m for m in ('sqlite_utils', 'tenacity', 'smtplib', 'lastwords.cli.delivering.deliver') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"

@@ -10,35 +10,35 @@ import pytest
 
 # name: (module, attribute). A kill before and after each.
 POINTS = {
-    "append": ("lastwords.commit", "Committer._append_alone"),
-    "commit of several": ("lastwords.commit", "Committer._insert"),
-    "sync": ("lastwords.wal", "sync"),
-    "read": ("lastwords.journal", "Journal.read"),
-    "accept": ("lastwords.delivery", "Delivery._call"),
-    "settle": ("lastwords.journal", "Journal.settle"),
-    "bury": ("lastwords.journal", "Journal._bury"),
-    "mark": ("lastwords.journal", "Journal.mark"),
-    "fail": ("lastwords.journal", "Journal.fail"),
-    "requeue": ("lastwords.journal", "Journal._redrive"),
-    "tell of drops": ("lastwords.journal", "Journal.tell_drops"),
-    "prune": ("lastwords.upkeep", "prune_slice"),
-    "shed": ("lastwords.upkeep", "_shed_slice"),
-    "checkpoint": ("lastwords.wal", "checkpoint"),
-    "backfill": ("lastwords.wal", "Backfill.run"),
-    "migrate": ("lastwords.store", "Store._migrate"),
-    "epoch": ("lastwords.store", "Store._begin_epoch"),
-    "takeover": ("lastwords.lease", "Lease.take_over"),
-    "fence": ("lastwords.journal", "Journal.raise_fence"),
-    "lease": ("lastwords.lease", "Lease._own"),
-    "fork": ("lastwords.store", "Store.before_fork"),
+    "append": ("lastwords.append.committer", "Committer._append_alone"),
+    "commit of several": ("lastwords.append.committer", "Committer._insert"),
+    "sync": ("lastwords.journal.wal", "sync"),
+    "read": ("lastwords.journal.journal", "Journal.read"),
+    "accept": ("lastwords.delivery.loop", "Delivery._call"),
+    "settle": ("lastwords.journal.journal", "Journal.settle"),
+    "bury": ("lastwords.journal.journal", "Journal._bury"),
+    "mark": ("lastwords.journal.journal", "Journal.mark"),
+    "fail": ("lastwords.journal.journal", "Journal.fail"),
+    "requeue": ("lastwords.journal.journal", "Journal._redrive"),
+    "tell of drops": ("lastwords.journal.journal", "Journal.tell_drops"),
+    "prune": ("lastwords.journal.tidy", "prune_slice"),
+    "shed": ("lastwords.journal.tidy", "_shed_slice"),
+    "checkpoint": ("lastwords.journal.wal", "checkpoint"),
+    "backfill": ("lastwords.journal.wal", "Backfill.run"),
+    "migrate": ("lastwords.journal.store", "Store._migrate"),
+    "epoch": ("lastwords.journal.store", "Store._begin_epoch"),
+    "takeover": ("lastwords.delivery.lease", "Lease.take_over"),
+    "fence": ("lastwords.journal.journal", "Journal.raise_fence"),
+    "lease": ("lastwords.delivery.lease", "Lease._own"),
+    "fork": ("lastwords.journal.store", "Store.before_fork"),
 }
 
 SERVICE = """
 import importlib, json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler, Rejected; from lastwords.append import committer; from lastwords.journal import store, wal; from lastwords.upkeep import keeper
+from lastwords import DurableHandler, Rejected; from lastwords.append import committer; from lastwords.journal import store, tidy, wal; from lastwords.upkeep import keeper
 from lastwords.delivery.lease import Lease
 journal, received, acks, how = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-keeper.CHECKPOINT_BYTES, keeper.TIDY_SECONDS, keeper.SHED_SPARES, keeper.PRUNE_ROWS = 30_000, 0.01, 5, 10
+keeper.CHECKPOINT_BYTES, keeper.TIDY_SECONDS, tidy.SHED_SPARES, tidy.PRUNE_ROWS = 30_000, 0.01, 5, 10
 
 def die():
     os._exit(9) if how["by"] == "exit" else os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +95,7 @@ if os.fork() == 0: os._exit(0)
 os.wait()
 down[0] = True  # else all may be delivered before there is anything to shed
 for i in range(60, 100): say(i)
-keeper.shed(engine.store, 20_000)
+tidy.shed(engine.store, 20_000)
 down[0] = False
 h.flush(); h.drain(5)
 wal.checkpoint(engine.store, shrink=True)
@@ -166,6 +166,7 @@ def test_a_kill_at_a_named_point(children, tmp_path, name, when):
     by = "kill" if when == "before" else "exit"
     how = {"kind": "point", "module": module, "attribute": attribute, "when": when, "by": by}
     out, err = run(children, tmp_path, nth=1 if once else 3, **how)
+    assert "Traceback" not in err, err  # it ended by the kill, not by a mistake of its own
     if name not in {"tell of drops", "commit of several"}:  # those depend on timing
         assert "hits" not in out, f"{name} was not reached: {out} {err}"
     check(children, tmp_path)
@@ -238,7 +239,13 @@ def test_settling_before_delivery_is_caught(children, tmp_path):
         "Delivery._offer = first_settle\n"
         "h = DurableHandler(",
     )
-    how = {"kind": "point", "module": "lastwords.journal", "attribute": "Journal.settle", "when": "after", "nth": 3}
+    how = {
+        "kind": "point",
+        "module": "lastwords.journal.journal",
+        "attribute": "Journal.settle",
+        "when": "after",
+        "nth": 3,
+    }
     (tmp_path / "received").touch()
     args = (tmp_path / "j.db", tmp_path / "received", tmp_path / "acks", json.dumps({**how, "by": "kill"}))
     children.run(wrong, *args, check=None, timeout=60)

@@ -101,7 +101,7 @@ def test_a_handler_that_closes_its_file_after_each_record_is_believed_and_synced
             self.stream = None
 
     synced = []
-    monkeypatch.setattr("lastwords.place.sync_descriptor", lambda fd: synced.append(os.fstat(fd).st_ino))
+    monkeypatch.setattr("lastwords.journal.files.sync_descriptor", lambda fd: synced.append(os.fstat(fd).st_ino))
     target = resolve(Closes(tmp_path / "x.log", delay=True))
     target.deliver([entry("one")])
     target.deliver([entry("two")])

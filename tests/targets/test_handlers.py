@@ -197,8 +197,8 @@ def test_retry_after_may_be_a_date():
 def test_a_file_is_synced_before_its_entries_are_accepted(entry, tmp_path, monkeypatch):
     """fdatasync after each record, and the folder once."""
     synced = []
-    monkeypatch.setattr("lastwords.place.sync_descriptor", lambda fd: synced.append("file"))
-    monkeypatch.setattr("lastwords.place.sync_folder", lambda path: synced.append("folder"))
+    monkeypatch.setattr("lastwords.journal.files.sync_descriptor", lambda fd: synced.append("file"))
+    monkeypatch.setattr("lastwords.journal.files.sync_folder", lambda path: synced.append("folder"))
     target = resolve(logging.FileHandler(tmp_path / "x.log", delay=True))
     target.deliver([entry()])
     target.deliver([entry()])
