@@ -358,6 +358,10 @@ class Committer:
             )
         self._on_trouble()
 
+    def refuse(self, why: str) -> None:
+        """Keep what comes in memory until :meth:`retry`: the journal must not grow any further."""
+        self._enter_trouble(why)
+
     def pause(self, why: str) -> None:
         """Keep what comes in memory until :meth:`resume`: older records are moved into the journal first."""
         self._paused = True

@@ -272,9 +272,11 @@ class Journal:
         with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             done = conn.execute(
-                "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, attempts = 0,"
+                # What was shed in our hands, or settled ahead, has been counted: so what is there is counted here.
+                "UPDATE cursor SET settled = ?, consumed = consumed + (SELECT count(*) FROM entries WHERE"
+                " seq BETWEEN ? AND ? AND seq NOT IN (SELECT seq FROM ahead)), delivered = delivered + ?, attempts = 0,"
                 " probe = 0, failed_at = NULL, last_delivery_at = ? WHERE fence = ? AND settled = ?",
-                (upto, delivered, delivered, time.time(), cursor.fence, cursor.settled),
+                (upto, cursor.settled + 1, upto, delivered, time.time(), cursor.fence, cursor.settled),
             ).rowcount
         if done != 1:
             raise Fenced

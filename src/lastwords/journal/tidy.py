@@ -4,12 +4,14 @@ Rules
 -----
 * Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row: a seq is never used
   twice. Prune takes settled rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``:
-  the least severe, oldest pending entries, 5 % at a time, each counted by level.
+  the least severe, oldest pending entries, each counted by level. The first ones of the line are spared: most likely
+  a courier has them in its hands. (If it is a larger batch, nothing is counted twice: see ``Journal.settle``.)
 * All is done in slices that hold the lock for a fraction of a millisecond, so that callers hardly wait.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -17,14 +19,16 @@ from . import wal
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from .store import Store
 
 PRUNE_ROWS = 50  # per hold of the lock: some 0.1 ms
 SHED_ROWS = 500
 SHED_SPAN = 5_000  # rows that are looked at, in one hold of the lock
-SHED_SHARE = 0.05  # of max_bytes
-SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now
+SHED_SHARE = 0.05  # of max_bytes: so much more than needed, so that it is not needed again at once
+SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now, at most
+SPARED_SHARE = 0.25  # of max_bytes: the bytes of those, at most
 VACUUM_PAGES = 64  # per hold of the lock
 VACUUM_FROM = 1_024  # free pages; fewer are kept for reuse
 
@@ -71,16 +75,21 @@ def vacuum_slice(store: Store, spare: int = VACUUM_FROM) -> bool:
     return spare < after < free
 
 
-def shed(store: Store, max_bytes: int) -> int:
-    """Drop the least severe, oldest pending entries, ``SHED_SHARE`` of ``max_bytes`` at a time; how many it were."""
-    wanted = int(max_bytes * SHED_SHARE)
+def shed(store: Store, max_bytes: int, excess: int = 0, between: Callable[[], None] | None = None) -> int:
+    """Drop the least severe, oldest pending entries: ``excess`` bytes and ``SHED_SHARE``; how many were dropped.
+
+    ``between``: called after each slice, without a lock.
+    """
+    wanted = excess + int(max_bytes * SHED_SHARE)
     dropped = 0
     for level in _pending_levels(store):
         at: int | None = 0
         while wanted > 0 and at is not None:
-            count, size, at = _shed_slice(store, level, at)
+            count, size, at = _shed_slice(store, level, at, wanted, int(max_bytes * SPARED_SHARE))
             dropped += count
             wanted -= size
+            if between is not None:
+                between()
     return dropped
 
 
@@ -99,31 +108,57 @@ def _pending_levels(store: Store) -> list[int]:
         at = last
 
 
-def _shed_slice(store: Store, level: int, at: int = 0) -> tuple[int, int, int | None]:
-    """Drop some of those beyond seq ``at``; how many, their bytes, and where to go on (None: there are no more)."""
+def _first_unspared(conn: sqlite3.Connection, most_bytes: int) -> int | None:
+    """The seq from which on pending entries may be dropped; None if there are no such."""
+    spared = 0
+    for number, (seq, size) in enumerate(
+        conn.execute(
+            "SELECT seq, length(CAST(payload AS BLOB)) FROM entries WHERE seq > (SELECT settled FROM cursor)"
+            " ORDER BY seq LIMIT ?",
+            (SHED_SPARES + 1,),
+        )
+    ):
+        spared += size or 0
+        if number >= SHED_SPARES or (spared > most_bytes and number):  # the head itself is spared, however large
+            first: int = seq
+            return first
+    return None
+
+
+def _shed_slice(store: Store, level: int, at: int, wanted: int, spared_bytes: int) -> tuple[int, int, int | None]:
+    """Drop some of those beyond seq ``at``, until it is ``wanted`` bytes; how many and how much, and where to go on.
+
+    None: there are no more.
+    """
     now = time.time()
     with store.lock, store.transaction() as conn:
-        spared = conn.execute(
-            "SELECT seq FROM entries WHERE seq > (SELECT settled FROM cursor) ORDER BY seq LIMIT 1 OFFSET ?",
-            (SHED_SPARES,),
-        ).fetchone()
-        if spared is None:
+        first = _first_unspared(conn, spared_bytes)
+        if first is None:
             return 0, 0, None
-        at = max(at, spared[0] - 1)
+        at = max(at, first - 1)
         last: int | None = conn.execute(_SPAN_END, (at, SHED_SPAN)).fetchone()[0]
         if last is None:
             return 0, 0, None
-        rows = conn.execute(
+        page: int = conn.execute("PRAGMA page_size").fetchone()[0]
+        found = conn.execute(
             "SELECT seq, length(CAST(payload AS BLOB)) + 40 FROM entries WHERE seq > ? AND seq <= ? AND level = ?"
             " AND seq < (SELECT max(seq) FROM entries) AND seq NOT IN (SELECT seq FROM ahead) ORDER BY seq LIMIT ?",
             (at, last, level, SHED_ROWS),
         ).fetchall()
-        if not rows:
+        if not found:
             return 0, 0, last
+        sizes = list(itertools.accumulate(_stored(size or 0, page) for _, size in found))
+        rows = found[: 1 + sum(size < wanted for size in sizes[:-1])]
         conn.executemany("DELETE FROM entries WHERE seq = ?", [(row[0],) for row in rows])
         conn.execute("UPDATE cursor SET consumed = consumed + ?", (len(rows),))
         count_drops(conn, {level: len(rows)}, now)
-    return len(rows), sum(row[1] for row in rows), rows[-1][0] if len(rows) == SHED_ROWS else last
+    go_on = rows[-1][0] if len(rows) < len(found) or len(found) == SHED_ROWS else last
+    return len(rows), sizes[len(rows) - 1], go_on
+
+
+def _stored(size: int, page: int) -> int:
+    """What a row takes in the file, about: a long one fills pages of its own (https://sqlite.org/fileformat2.html)."""
+    return size if size < page else -(-size // page) * page
 
 
 def count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) -> None:

@@ -45,6 +45,7 @@ LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
 FLOOD_ROWS = 1_000  # that may come before the next sync: fewer do not fill the WAL
 WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has ended
 SLACK_SECONDS = 60.0  # how long no record must have come before it is cut: the next burst finds its pages there
+STUCK_TIMES = 4  # max_bytes: a WAL that cannot be emptied takes no more records from there on
 IDLE_SECONDS = 60.0
 TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
@@ -199,11 +200,11 @@ class Keeper:
             self._tidy = False
             self.tidy()
             self._tidied_at = time.monotonic()
-        if self._may_overflow() and tidy.used_bytes(self._store) > self._max_bytes:
+        if self._is_over():
             self._make_room()
         if committer.dirty:
             return 0.0
-        if self._tidy:
+        if self._tidy or self._is_over():
             return TIDY_SECONDS
         if Journal(self._store).has_pending():
             self._on_stray()
@@ -220,22 +221,35 @@ class Keeper:
         before = committer.committed
         while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
             came, before = committer.committed - before, committer.committed
-            if came * self._until_sync() / LOOK_SECONDS < FLOOD_ROWS:
+            few = came * self._until_sync() / LOOK_SECONDS < FLOOD_ROWS
+            if few and wal.file_size(self._store) <= self._wal_limit():
                 self._bell.wait(self._until_sync())
                 return
             self._checkpoint_if_full()
 
-    def _checkpoint_if_full(self) -> None:
+    def _wal_limit(self) -> int:
+        """Bytes of WAL, from which on it is to be begun anew."""
         limit = min(CHECKPOINT_BYTES, self._max_bytes // 8)
-        if self._many_synced:
-            limit = min(limit, SYNCED_CHECKPOINT_BYTES)
+        return min(limit, SYNCED_CHECKPOINT_BYTES) if self._many_synced else limit
+
+    def _checkpoint_if_full(self) -> None:
+        limit = self._wal_limit()
         # A system call tells that it is not; which frames of a large file count, takes a dozen.
         if wal.file_size(self._store) <= limit or wal.fill(self._store) <= limit:
             return
         self._many_synced = False
         self._backfill.run()
         # A file that grew this large, because a reader was in the way, is not kept.
-        wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES)
+        if not wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES):
+            self._refuse_if_stuck()
+
+    def _refuse_if_stuck(self) -> None:
+        """Asked after a try to cut the WAL: a reader keeps it, and it is far beyond what the journal may hold."""
+        size = wal.file_size(self._store)
+        if size > STUCK_TIMES * self._max_bytes and self.committer is not None:
+            self.committer.refuse(
+                f"another program reads it: its -wal of {size / 2**20:.0f} MiB cannot be cut; see `lsof`"
+            )
 
     def _cut_wal(self) -> float:
         """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
@@ -282,6 +296,10 @@ class Keeper:
         return self._dirty_at + self._sync_interval * 0.75 - time.monotonic()
 
     def _leave_trouble(self, committer: Committer) -> bool:
+        if wal.file_size(self._store) > STUCK_TIMES * self._max_bytes:
+            self._backfill.run()
+            if not wal.checkpoint(self._store, shrink=True):
+                return False
         before = committer.committed
         done = committer.retry()
         if not done:
@@ -297,20 +315,31 @@ class Keeper:
             with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
                 free()
 
-    def _may_overflow(self) -> bool:
-        """Two system calls tell that it cannot: the files are at least as large as what is used of them."""
+    def _is_over(self) -> bool:
+        """Whether the files are larger than they may be."""
         return os.stat(self._store.path).st_size + wal.file_size(self._store) > self._max_bytes
 
     def _make_room(self) -> None:
-        # What was delivered goes first, whatever keep_delivered says: nothing pending is dropped for its sake.
-        while tidy.used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes and tidy.prune_slice(
-            self._store, 0.0
-        ):
+        """First what costs nothing, then what was delivered, then what waits, until it is no more than ``max_bytes``.
+
+        The WAL is not counted against entries: a reader may keep it, and dropping entries makes it longer.
+        """
+        store, most = self._store, self._max_bytes
+        self._backfill.run()
+        wal.checkpoint(store, shrink=True)
+        # Whatever keep_delivered says: nothing pending is dropped for the sake of what was delivered.
+        while self._excess() > 0 and tidy.prune_slice(store, 0.0):
             self._keep_up()
-        wal.checkpoint(self._store, shrink=True)
-        # Not counting the WAL: a reader may keep it, and dropping entries makes it longer.
-        if tidy.used_bytes(self._store) - wal.file_size(self._store) > self._max_bytes:
-            tidy.shed(self._store, self._max_bytes)
+        excess = self._excess()
+        if excess > 0:
+            tidy.shed(store, most, excess, self._keep_up)
+        while os.stat(store.path).st_size > most and tidy.vacuum_slice(store, 0):
+            self._keep_up()
+        if wal.file_size(store) > most // 8 and not wal.checkpoint(store, shrink=True):
+            self._refuse_if_stuck()
+
+    def _excess(self) -> int:
+        return tidy.used_bytes(self._store) - wal.file_size(self._store) - self._max_bytes
 
     def _count_overflow(self) -> None:
         committer = self.committer
