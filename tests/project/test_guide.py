@@ -1,0 +1,129 @@
+"""The manual cannot rot: its code runs, its commands parse, and everything that has a name is in it.
+
+Conventions of its pages: a block that begins with ```python runs, in order with the others of its page, in a folder of
+its own. One with a file name behind it (```python settings.py) is written there first, for those that import it. A
+```console block holds commands behind `$ `, of which those of ours are parsed, not run.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from lastwords.cli import guide
+from lastwords.cli.main import VERBS, cli
+
+FOLDER = pathlib.Path(guide.FOLDER)
+PAGES = sorted(FOLDER.glob("*.md"))
+BLOCK = re.compile(r"^```(\w+)[ \t]*([^\n`]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(text, language):
+    return [(name.strip(), body) for kind, name, body in BLOCK.findall(text) if kind == language]
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if blocks(path.read_text(), "python")], ids=lambda p: p.stem)
+def test_the_code_of_a_page_runs(tmp_path, path):
+    """As somebody would paste it, in one program a page; targets that are not there are no reason to fail."""
+    text = path.read_text()
+    program = []
+    for name, body in blocks(text, "python"):
+        if name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(body)
+            compile(body, f"{path.name}: {name}", "exec")
+        else:
+            program.append(body)
+    for needed in re.findall(r"<!-- needs: (.*?) -->", text):
+        for package in needed.split():
+            pytest.importorskip(package)
+    (tmp_path / "page.py").write_text("\n".join(program))
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "LASTWORDS_GUIDE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_the_commands_of_a_page_parse(path):
+    """Verbs and options exist."""
+    for _, body in blocks(path.read_text(), "console"):
+        for line in body.splitlines():
+            if line.startswith("$ lastwords "):
+                words = shlex.split(line[2:].split(" | ")[0].split(" > ")[0], comments=True)
+                parse(words[1:])
+
+
+def parse(words):
+    """Raises click.UsageError for what the command line would not take."""
+    if words[0] in {"--help", "--version"}:
+        return
+    command, rest = cli.get_command(click.Context(cli), words[0]), words[1:]
+    assert command is not None, words
+    context = click.Context(command, info_name=words[0])
+    if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command, rest = command.get_command(context, rest[0]), rest[1:]
+        assert command is not None, words
+    with contextlib.suppress(click.exceptions.Exit):  # --help
+        command.make_context(words[0], rest, resilient_parsing=False)
+
+
+def test_a_wrong_option_would_be_found():
+    """The check above can fail."""
+    with pytest.raises(click.UsageError):
+        parse(["flush", "--no-such-thing", "j.db"])
+
+
+def test_the_contents_name_every_page():
+    """And no other."""
+    text = (FOLDER / "README.md").read_text()
+    assert sorted(re.findall(r"\((\S+)\.md\)", text)) == guide.topics()
+
+
+def test_links_between_pages_lead_somewhere():
+    """Also where they are given as a command."""
+    for path in PAGES:
+        for topic in re.findall(r"`lastwords guide ([a-z-]+)`", path.read_text()):
+            assert topic in guide.topics(), (path.name, topic)
+
+
+def test_every_verb_is_in_the_manual():
+    """By its name."""
+    text = "\n".join(path.read_text() for path in PAGES)
+    for verb in VERBS:
+        assert re.search(rf"lastwords {verb}\b", text), verb
+
+
+def test_it_reads_a_page():
+    """Whole, as Markdown, into a pipe."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lastwords", "guide", "start"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == (FOLDER / "start.md").read_text()
+
+
+def test_a_page_that_is_not_there_is_a_usage_error_that_helps():
+    """With what is near."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lastwords", "guide", "strat"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "did you mean start" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    """`lastwords guide start | head -1`."""
+    command = f"{shlex.quote(sys.executable)} -m lastwords guide start | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "# Start\n" and done.stderr == ""
