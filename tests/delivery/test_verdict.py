@@ -126,6 +126,7 @@ class ModelTarget:
     between acceptance and mark."""
 
     record_at_a_time = False
+    narrows = True
     label = ""
 
     def __init__(self, poison=(), script=(), batchwise=True):

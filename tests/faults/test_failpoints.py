@@ -234,8 +234,8 @@ def test_settling_before_delivery_is_caught(children, tmp_path):
         "def first_settle(self, cursor, state, entries):\n"
         "    self._cursor = self.journal.settle(cursor, entries[-1].seq, len(entries))\n"
         "    self._call(entries)\n"
-        "    from lastwords.delivery.loop import _Did\n"
-        "    return _Did.PROGRESS\n"
+        "    from lastwords.delivery.marks import Did\n"
+        "    return Did.PROGRESS\n"
         "Delivery._offer = first_settle\n"
         "h = DurableHandler(",
     )

@@ -49,11 +49,12 @@ _version errors knobs
 runtime.signals runtime.stderr runtime.members runtime.guard runtime.exit runtime.fork runtime.bell runtime.thread runtime.retrying
 record.write_values record.read_values record.exceptions record.payload record.replayed record.any_record record.codec
 journal.files journal.sqlite_codes journal.commit_lock journal.first_look journal.read_lock journal.set_aside journal.rows
-journal.store journal.journal journal.wal journal.tidy journal.readonly
+journal.store journal.aging journal.journal journal.wal journal.tidy journal.readonly
 append.memory_buffer append.ticket
 targets
 upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.keeper
-delivery.lease delivery.verdict delivery.loop delivery.courier
+delivery.lease delivery.verdict delivery.width delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
+delivery.courier
 engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named
 

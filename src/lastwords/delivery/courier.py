@@ -31,7 +31,8 @@ from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from ..upkeep import removed_file
 from .lease import Lease
-from .loop import Delivery, Outcome, describe
+from .loop import Delivery, Outcome
+from .reasons import describe
 
 if TYPE_CHECKING:
     import threading

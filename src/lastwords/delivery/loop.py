@@ -14,26 +14,27 @@ Rules
 from __future__ import annotations
 
 import enum
-import logging
-import sqlite3
 import time
-import traceback
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError, Rejected, TryAgain
+from ..errors import Rejected, TryAgain
 from ..journal.rows import Burial, Fenced, Undecodable
-from ..record.codec import Entry, encode
+from ..record.codec import Entry
 from ..runtime import retrying
 from ..runtime.guard import delivering
 from ..runtime.stderr import say
-from . import verdict
+from . import drops, verdict
+from .ages import Ages
+from .marks import Did, Marks, Stalled
+from .reasons import describe, traceback_of
 from .verdict import Fault, Phase
+from .width import Width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..journal.journal import Journal
-    from ..journal.rows import Cursor, Drop, StoredRow
+    from ..journal.rows import Cursor, StoredRow
     from ..runtime.bell import Bell
     from ..targets.contract import Target
     from .lease import Lease
@@ -49,21 +50,7 @@ class Outcome(enum.Enum):
     BUSY = "busy"  # another process holds the lease
 
 
-class Stalled(Exception):  # noqa: N818 - a state of the line
-    """A pause is due. ``after``: seconds the target asked for."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        self.after = after
-        super().__init__(reason)
-
-
-class _Did(enum.Enum):
-    PROGRESS = 1  # something was settled or buried
-    AGAIN = 2  # nothing was, but the next try is due at once
-    NOTHING = 3  # nothing is pending
-
-
-class Delivery:
+class Delivery(Marks):
     """Delivers one journal to one target. One thread at a time.
 
     ``batch_size``: entries in one call at most. ``linger``: seconds to wait for a fuller batch. ``suspect_after``:
@@ -88,7 +75,7 @@ class Delivery:
         on_settled: Callable[[int], None] | None = None,
         check: Callable[[], object] = lambda: None,
     ) -> None:
-        self.journal = journal
+        super().__init__(journal, on_settled)
         self.target = target
         self.lease = lease
         self.bell = bell
@@ -97,25 +84,14 @@ class Delivery:
         self.suspect_after = suspect_after
         self.retry_min = retry_min
         self.retry_max = retry_max
-        self.max_age = max_age
-        self.on_settled = on_settled
+        self._ages = None if max_age is None else Ages(max_age)
         self.check = check
         self.deadline: float | None = None  # time.monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
-        self.buried = 0  # entries this object buried
-        self.delivered = 0
-        self.last_error: str | None = None
-        self._cursor: Cursor | None = None
-        self._state = verdict.State()
-        self._owed: Callable[[], _Did] | None = None
-        self._asked: float | None = None
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
-
-    @property
-    def settled(self) -> int:
-        """The cursor, as this object last saw it."""
-        return 0 if self._cursor is None else self._cursor.settled
+        self._width = Width()
+        self._seconds = 0.0  # of the last call
 
     def time_left(self) -> float:
         """Seconds until the deadline."""
@@ -154,10 +130,9 @@ class Delivery:
             self.waits_for_lease = False
 
     def _begin(self) -> None:
-        before, cursor = self._cursor, self.journal.cursor()
-        self._cursor, self._state = cursor, verdict.start(cursor.attempts, cursor.probe)
-        if before is None or (before.fence, before.settled) != (cursor.fence, cursor.settled):
-            self._owed = None  # else what was accepted in the last drain is still to be marked
+        if self._cursor is None and self.target.narrows:
+            self._width = Width.parse(self.journal.get_meta("width"))  # cron's runs are to learn from each other
+        self._take_up()
         self._collecting = False
 
     def _drain(self, *, once: bool) -> Outcome:
@@ -172,23 +147,23 @@ class Delivery:
                     did = self._back_off(stalled)
                 except Stalled:
                     return Outcome.REMAIN
-                if did is _Did.PROGRESS and self.delivered > delivered:
-                    self._told_drops()  # the outage is over
-            told = (did is _Did.NOTHING or self._collecting) and self.delivered > delivered and self._told_drops()
-            if did is _Did.NOTHING and not told:
+                if did is Did.PROGRESS and self.delivered > delivered:
+                    drops.tell(self.journal)  # the outage is over
+            told = (did is Did.NOTHING or self._collecting) and self.delivered > delivered and drops.tell(self.journal)
+            if did is Did.NOTHING and not told:
                 return Outcome.DONE
             if self._collecting and not self.hurry:
                 break
         return Outcome.REMAIN if self.journal.has_pending() else Outcome.DONE
 
-    def _back_off(self, stalled: Stalled) -> _Did:
+    def _back_off(self, stalled: Stalled) -> Did:
         first: list[Stalled] = [stalled]
 
-        def attempt() -> _Did:
+        def attempt() -> Did:
             if first:
                 raise first.pop()
             did = self._step()
-            while did is _Did.AGAIN and self.time_left() > 0:
+            while did is Did.AGAIN and self.time_left() > 0:
                 did = self._step()
             return did
 
@@ -203,25 +178,27 @@ class Delivery:
 
     # --- one step ---------------------------------------------------------------------------------------
 
-    def _step(self) -> _Did:
+    def _step(self) -> Did:
         if not self.lease.held:
             raise Fenced
         self.check()
+        if self._ages is not None:
+            self._ages.look(self.journal)
         if self._owed is not None:
             return self._mark(self._owed)
         cursor, state = self._cursor, self._state
         assert cursor is not None
         if state.phase is Phase.PROBE:
             return self._probe(cursor, state)
-        rows = self.journal.read(cursor.settled, verdict.batch_size(state, self.batch_size))
+        rows = self.journal.read(cursor.settled, verdict.batch_size(state, self._width.of(self.batch_size)))
         if not rows:
-            return _Did.NOTHING
+            return Did.NOTHING
         entries = self._decodable(rows)
         if isinstance(entries, Undecodable):
             burial = Burial(entries.row.seq, entries.reason, None, 0, None)
             return self._mark(lambda: self._settle_cold(cursor, entries.row.seq, 0, [burial]))
-        if self.max_age is not None and time.time() - entries[0].created > self.max_age:
-            return self._bury_too_old(cursor, entries[0])
+        if self._ages is not None and self._ages.is_over(entries[0], self.journal):
+            return self._bury_too_old(cursor, entries[0], self._ages.max_age)
         return self._offer(cursor, state, entries)
 
     def _decodable(self, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
@@ -236,15 +213,18 @@ class Delivery:
 
     def _call(self, entries: list[Entry]) -> BaseException | None:
         """Hand ``entries`` to the target; what it raised, or None."""
+        began = time.monotonic()
         try:
             with delivering():
                 self.target.deliver(entries)
         except (Exception, SystemExit) as error:  # a target that calls sys.exit() must not end the courier
             self.last_error = describe(error)
             return error
+        finally:
+            self._seconds = time.monotonic() - began
         return None
 
-    def _offer(self, cursor: Cursor, state: verdict.State, entries: list[Entry]) -> _Did:
+    def _offer(self, cursor: Cursor, state: verdict.State, entries: list[Entry]) -> Did:
         error = self._call(entries)
         if error is None:
             return self._accepted(cursor, state, entries)
@@ -255,12 +235,14 @@ class Delivery:
             return self._accepted_in_part(cursor, entries, error)
         return self._failed(cursor, state, entries, error, fault)
 
-    def _accepted(self, cursor: Cursor, state: verdict.State, entries: list[Entry]) -> _Did:
+    def _accepted(self, cursor: Cursor, state: verdict.State, entries: list[Entry]) -> Did:
         following = verdict.after_acceptance(state, len(entries))
         last = entries[-1].seq
         cold = state.attempts or state.phase is not Phase.LINE
+        full = len(entries) >= self._width.of(self.batch_size)
+        self._widen(len(entries))
 
-        def mark() -> _Did:
+        def mark() -> Did:
             count = len(entries)
             moved = (
                 self.journal.mark(cursor, upto=last, delivered=count)
@@ -270,7 +252,7 @@ class Delivery:
             return self._moved(moved, following.state, count)
 
         did = self._mark(mark)
-        if len(entries) < self.batch_size and not self.hurry and following.state.phase is Phase.LINE:
+        if not full and not self.hurry and following.state.phase is Phase.LINE:
             if self.linger:
                 self._collecting = True  # else a steady flood is one small batch after the other: a mail every 50 ms
             else:
@@ -278,7 +260,7 @@ class Delivery:
                 self.bell.wait(COALESCE_SECONDS)
         return did
 
-    def _accepted_in_part(self, cursor: Cursor, entries: list[Entry], error: TryAgain) -> _Did:
+    def _accepted_in_part(self, cursor: Cursor, entries: list[Entry], error: TryAgain) -> Did:
         taken = entries[: error.accepted]
         did = self._mark(lambda: self._settle_cold(cursor, taken[-1].seq, len(taken), []))
         if error.after is None:
@@ -288,12 +270,12 @@ class Delivery:
 
     # --- refusals and failures ------------------------------------------------------------------------------
 
-    def _refused(self, cursor: Cursor, state: verdict.State, entries: list[Entry], error: Rejected) -> _Did:
+    def _refused(self, cursor: Cursor, state: verdict.State, entries: list[Entry], error: Rejected) -> Did:
         """The target refused entries for good: bury those; of several unnamed ones, find the culprit by halving."""
         named = _named(entries, error)
         if not named and len(entries) > 1:
             self._state = verdict.narrowed(state, len(entries))
-            return _Did.AGAIN
+            return Did.AGAIN
         attempts = cursor.attempts + 1
         burials = [
             Burial(e.seq, describe(error), traceback_of(error), attempts, cursor.failed_at or time.time())
@@ -304,7 +286,7 @@ class Delivery:
 
     def _failed(
         self, cursor: Cursor, state: verdict.State, entries: list[Entry], error: BaseException, fault: Fault
-    ) -> _Did:
+    ) -> Did:
         others = True
         if fault is Fault.FAILURE and state.attempts + 1 >= self.suspect_after:
             others = bool(self.journal.read(cursor.settled, 1, beyond=1))
@@ -312,14 +294,26 @@ class Delivery:
         if following.bury_head:
             burial = Burial(entries[0].seq, describe(error), traceback_of(error), cursor.attempts + 1, cursor.failed_at)
             return self._mark(lambda: self._settle_cold(cursor, entries[0].seq, 0, [burial], following.state))
+        if self.target.narrows and len(entries) > 1 and verdict.too_slow(error, self._seconds):
+            self._set_width(self._width.after_silence(len(entries), self._seconds))
         counts = following.state.attempts > state.attempts
         self._cursor = self.journal.fail(cursor, describe(error), counts=counts, probe=following.state.probe)
         self._state = following.state
         self._asked = getattr(error, "after", None)
         if not following.pause:
-            return _Did.AGAIN
+            return Did.AGAIN
         self._rebuild()
         raise Stalled(describe(error), self._asked)
+
+    def _widen(self, accepted: int) -> None:
+        wider = self._width.after_acceptance(accepted, self._seconds, self.batch_size)
+        if self._width.most and not wider.most:
+            self._set_width(wider)
+        self._width = wider
+
+    def _set_width(self, width: Width) -> None:
+        self._width = width
+        self.journal.set_meta("width", str(width))
 
     def _rebuild(self) -> None:
         try:
@@ -329,7 +323,7 @@ class Delivery:
             self.last_error = describe(error)
             say(f"journal {self.journal.path}: building the target anew: {self.last_error}")
 
-    def _probe(self, cursor: Cursor, state: verdict.State) -> _Did:
+    def _probe(self, cursor: Cursor, state: verdict.State) -> Did:
         rows = self.journal.read(cursor.settled, 1, beyond=verdict.probe_offset(state))
         newest = self.journal.newest_pending(cursor.settled)
         row = rows[0] if rows else newest
@@ -356,82 +350,10 @@ class Delivery:
         self._asked = getattr(error, "after", None)
         raise Stalled(describe(error), self._asked)
 
-    def _bury_too_old(self, cursor: Cursor, entry: Entry) -> _Did:
-        reason = f"older than max_age ({self.max_age:g} s); last error: {self.last_error or 'none'}"
+    def _bury_too_old(self, cursor: Cursor, entry: Entry, max_age: float) -> Did:
+        reason = f"older than max_age ({max_age:g} s); last error: {self.last_error or 'none'}"
         burial = Burial(entry.seq, reason, None, cursor.attempts, cursor.failed_at)
         return self._mark(lambda: self._settle_cold(cursor, entry.seq, 0, [burial]))
-
-    # --- marks ------------------------------------------------------------------------------------------------
-
-    def _mark(self, mark: Callable[[], _Did]) -> _Did:
-        """Do it, or owe it: what was accepted must be marked before anything else is delivered."""
-        self._owed = mark
-        try:
-            did = mark()
-        except (sqlite3.Error, JournalError, OSError) as error:
-            self._asked = None
-            self.last_error = f"accepted entries cannot be marked: {error}"
-            raise Stalled(self.last_error) from error
-        self._owed = None
-        return did
-
-    def _settle_cold(
-        self,
-        cursor: Cursor,
-        upto: int,
-        delivered: int,
-        burials: Sequence[Burial],
-        state: verdict.State | None = None,
-    ) -> _Did:
-        state = state or verdict.State()
-        moved = self.journal.mark(
-            cursor, upto=upto, delivered=delivered, buried=burials, attempts=state.attempts, probe=state.probe
-        )
-        self.buried += len(burials)
-        return self._moved(moved, state, delivered)
-
-    def _settle_ahead(
-        self, cursor: Cursor, state: verdict.State, ahead: Sequence[int], burials: Sequence[Burial]
-    ) -> _Did:
-        moved = self.journal.mark(
-            cursor,
-            upto=cursor.settled,
-            delivered=len(ahead),
-            buried=burials,
-            ahead=ahead,
-            attempts=state.attempts,
-            probe=state.probe,
-        )
-        self.buried += len(burials)
-        return self._moved(moved, state, len(ahead))
-
-    def _moved(self, cursor: Cursor, state: verdict.State, delivered: int) -> _Did:
-        self._cursor = cursor
-        self._state = state
-        self.delivered += delivered
-        self._asked = None
-        if self.on_settled is not None:
-            self.on_settled(delivered)
-        return _Did.PROGRESS
-
-    def _told_drops(self) -> bool:
-        """The target accepts: put one WARNING record on the line that says what was dropped; False if nothing was."""
-        drops = self.journal.untold_drops()
-        if not drops:
-            return False
-        levels = ", ".join(f"{logging.getLevelName(drop.level)} {drop.records:,}" for drop in drops)
-        first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in _span(drops))
-        text = (
-            f"lastwords dropped {sum(drop.records for drop in drops):,} records ({levels}) between {first} and {last}:"
-            f" the journal {self.journal.path} had no room for them"
-        )
-        made = logging.LogRecord("lastwords", logging.WARNING, __file__, 0, text, (), None, "drops")
-        self.journal.tell_drops(encode(made), drops)
-        return True
-
-
-def _span(drops: Sequence[Drop]) -> tuple[float, float]:
-    return min(drop.first_at for drop in drops), max(drop.last_at for drop in drops)
 
 
 def _named(entries: list[Entry], error: Rejected) -> list[Entry]:
@@ -439,15 +361,3 @@ def _named(entries: list[Entry], error: Rejected) -> list[Entry]:
         return []
     ids = {item.id if isinstance(item, Entry) else str(item) for item in error.entries}
     return [entry for entry in entries if entry.id in ids]
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, for people."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def traceback_of(error: BaseException) -> str:
-    """The text of an exception's traceback, bounded."""
-    text = "".join(traceback.format_exception(error))
-    return text if len(text) <= 20_000 else text[:10_000] + "\n[...]\n" + text[-10_000:]

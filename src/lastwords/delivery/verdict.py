@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from ..errors import Rejected, TryAgain
 
+SLOW_SECONDS = 1.0  # who refuses a connection does so at once; a proxy or a worker's limit takes its time
 _STEPS = 40  # in one round of probing; 2**40 entries are beyond any newest one
 
 
@@ -83,6 +84,13 @@ def classify(error: BaseException) -> Fault:
     if names & _NETWORK_ERRORS:
         return Fault.OUTAGE
     return Fault.FAILURE
+
+
+def too_slow(error: BaseException, seconds: float) -> bool:
+    """True if fewer entries may help: the target did not answer in time, or let us wait before it gave up."""
+    if classify(error) not in (Fault.OUTAGE, Fault.NOT_NOW) or getattr(error, "after", None) is not None:
+        return False
+    return seconds >= SLOW_SECONDS or isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
 # Errors of well-known clients that do not derive from OSError (httpx, aiohttp, pymongo, botocore, grpc, urllib3).

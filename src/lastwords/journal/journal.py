@@ -30,7 +30,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ..errors import JournalError
-from . import files
+from . import aging, files
 from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
 
@@ -415,6 +415,8 @@ class Journal:
                         conn.execute(statement, (id_,))
                     count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
                 conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
+                if statement is not None:
+                    aging.note(conn, time.time())  # or what max_age buried would be buried again at once
             total += count
         return total
 

@@ -40,8 +40,9 @@ class Target(ABC):
 
     ``record_at_a_time``: ``deliver`` wants exactly one entry per call. ``label``: the destination in words, without
     credentials; the journal remembers it. ``warnings``: reasons why this target cannot acknowledge, said at
-    construction. ``batch_size`` and ``linger`` (seconds): what suits it where the user says nothing. ``front``: a
-    handler whose level and filters apply in the caller, before the journal.
+    construction. ``batch_size`` and ``linger`` (seconds): what suits it where the user says nothing. ``narrows``: after
+    a timeout fewer entries are offered at once; False where that would not make the target faster, only busier.
+    ``front``: a handler whose level and filters apply in the caller, before the journal.
     """
 
     record_at_a_time: bool = False
@@ -49,6 +50,7 @@ class Target(ABC):
     warnings: tuple[str, ...] = ()
     batch_size: int = 100
     linger: float = 0.0
+    narrows: bool = True
     front: logging.Handler | None = None
 
     @abstractmethod

@@ -10,7 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lastwords.delivery import verdict
-from lastwords.delivery.loop import Outcome, Stalled, describe
+from lastwords.delivery.loop import Outcome
+from lastwords.delivery.marks import Stalled
+from lastwords.delivery.reasons import describe
 from lastwords.delivery.verdict import Fault
 from lastwords.errors import JournalError, Rejected, TryAgain
 from lastwords.record.codec import Entry

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastwords import targets
-from lastwords.delivery.loop import describe
+from lastwords.delivery.reasons import describe
 from lastwords.handler import DurableHandler
 from lastwords.targets.contract import Target
 from lastwords.targets.urls import secret

@@ -119,6 +119,7 @@ class SMTPDigest(Target):
 
     batch_size = 1000
     linger = 10.0
+    narrows = False  # a mail is as large with fewer records, and there would be more of them
 
     def __init__(
         self,

@@ -71,7 +71,8 @@ class SpecTarget(Target):
             return
         self.front = inner.front
         self.label, self.warnings = inner.label, inner.warnings
-        self.record_at_a_time = inner.record_at_a_time
+        self.record_at_a_time, self.batch_size = inner.record_at_a_time, inner.batch_size
+        self.narrows = inner.narrows
 
     def _build(self) -> HandlerTarget:
         try:

@@ -104,6 +104,7 @@ class BufferingTarget(HandlerTarget):
     """Accepted: flushed."""
 
     record_at_a_time = False
+    narrows = False  # the handler's capacity says how many it wants
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         size = max(1, int(getattr(self.handler, "capacity", 1)))

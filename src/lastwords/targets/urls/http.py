@@ -7,7 +7,8 @@ What an answer means
 409                             accepted: every request has its own ``Idempotency-Key``, and the receiver knows it
                                 already; with ``Retry-After`` it is still busy with the first one: try again
 408, 425, 429, 5xx              try again, after ``Retry-After`` (seconds or a date) if it says so
-no answer                       try again: connection errors, TLS errors, timeouts
+no answer                       try again: connection errors, TLS errors, timeouts; after a timeout (408 and 504 are
+                                those of the receiver) with fewer entries, until the receiver keeps up
 413 with several entries        the request is too large: halve it, and remember the size
 401 402 403 404 405 406 407     about the request as a whole (a password that has expired, a wrong address), not about
 410 411 415 421 426 431 3xx     an entry: a failure, so nothing is buried while the receiver accepts nothing
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 CONFLICT = 409
 TOO_LARGE = 413
+TOO_SLOW = frozenset({408, 504})  # the receiver's own limit, or that of a proxy before it: fewer entries may help
 MOST_OF_AN_ANSWER = 2048  # bytes: enough to say what is wrong, and to use the connection again
 
 _AUTH = re.compile(r"basic|bearer|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -187,6 +189,8 @@ class HTTP(Target):
         if status == TOO_LARGE and len(chunk.entries) > 1:
             self._most = max(1, len(body) // 2)
             return 0
+        if status in TOO_SLOW and asked is None:
+            raise TryAgain(words) from TimeoutError(words)
         if status in NOT_NOW or status >= 500 or status == CONFLICT:
             raise TryAgain(words, after=asked)
         if status in ABOUT_THE_REQUEST or status < 400:
@@ -200,7 +204,9 @@ class HTTP(Target):
             answer, text = self._request(body, entries)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._drop()
-            raise ConnectionError(f"{self.label}: {self._scrub(_reason(error))}") from None
+            silent = isinstance(error, urllib3.exceptions.ReadTimeoutError | TimeoutError)
+            reason = self._scrub(_reason(error))
+            raise ConnectionError(f"{self.label}: {reason}") from (TimeoutError(reason) if silent else None)
         said = self._scrub(one_line(text.decode("utf-8", "replace"), 300))
         return answer.status, one_line(answer.reason or "", 80), retry_after(answer.headers.get("Retry-After")), said
 

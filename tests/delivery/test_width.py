@@ -1,0 +1,139 @@
+"""A receiver that is too slow for a full batch."""
+
+import collections
+import logging
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastwords import DurableHandler, Journal, TryAgain
+from lastwords.delivery import verdict
+from lastwords.delivery.lease import Lease
+from lastwords.delivery.loop import Delivery
+from lastwords.delivery.width import NARROWER, Width
+from lastwords.runtime.bell import Bell
+from lastwords.targets.contract import CallableTarget
+
+
+def pending(path, count):
+    handler = DurableHandler(None, path)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    for number in range(count):
+        logger.info("%d", number)
+    handler.close()
+
+
+class Slow:
+    """Stores what it gets at once; takes no more than ``most`` entries in the time it is given."""
+
+    def __init__(self, most, error=TimeoutError):
+        self.most, self.error = most, error
+        self.sizes, self.copies = [], collections.Counter()
+
+    def __call__(self, entries):
+        self.sizes.append(len(entries))
+        self.copies.update(entry.id for entry in entries)
+        if len(entries) > self.most:
+            raise self.error
+
+
+def drain(path, target, **knobs):
+    with Journal(path) as journal:
+        delivery = Delivery(journal, CallableTarget(target), Lease(journal.path), Bell(), **knobs)
+        delivery.hurry = True
+        delivery.deadline = time.monotonic() + 20
+        return delivery.drain(once=knobs.get("retry_min") is None)
+
+
+def test_a_batch_without_an_answer_narrows_and_then_widens_again(tmp_path):
+    """The receiver gets no entry more than a few times, and full batches when it is quick again."""
+    pending(tmp_path / "j.db", 1000)
+    slow = Slow(30)
+    drain(tmp_path / "j.db", slow, retry_min=0.001, retry_max=0.002, batch_size=100)
+    assert sum(slow.copies.values()) >= 1000
+    assert max(slow.copies.values()) <= 3
+    assert slow.sizes[:2] == [100, 100 // NARROWER]
+    pending(tmp_path / "k.db", 2000)
+    sizes = []
+
+    def quick(entries):
+        sizes.append(len(entries))
+        if len(sizes) == 1:
+            raise TimeoutError
+
+    drain(tmp_path / "k.db", quick, retry_min=0.001, retry_max=0.002, batch_size=100)
+    assert sizes[0] == sizes[-2] == 100
+
+
+def test_the_next_run_of_cron_knows_the_width(tmp_path):
+    """A run that is cut short after one try would offer the same full batch for ever."""
+    pending(tmp_path / "j.db", 120)
+    slow = Slow(10)
+    for _ in range(3):
+        drain(tmp_path / "j.db", slow)  # `once`: it ends at the first pause
+    assert slow.sizes[:3] == [100, 25, 6]
+    assert Journal(tmp_path / "j.db").stats().pending < 120
+
+
+def test_a_mail_does_not_narrow(tmp_path):
+    """It is as large with fewer records, and after an outage there would be many mails instead of one."""
+    pending(tmp_path / "j.db", 50)
+    slow = Slow(0)
+    target = CallableTarget(slow)
+    target.narrows = False
+    with Journal(tmp_path / "j.db") as journal:
+        delivery = Delivery(journal, target, Lease(journal.path), Bell())
+        for _ in range(3):
+            delivery.drain(once=True)
+    assert slow.sizes == [50, 50, 50]
+
+
+def from_timeout(error):
+    error.__cause__ = TimeoutError()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "slow"),
+    [
+        (TimeoutError(), 0.0, True),
+        (ConnectionRefusedError(), 0.01, False),
+        (ConnectionResetError(), 30.0, True),  # a server that ends a worker which takes too long
+        (TryAgain("502"), 30.0, True),
+        (TryAgain("429", after=5), 30.0, False),
+        (TryAgain("503"), 0.01, False),
+        (from_timeout(TryAgain("504")), 0.01, True),
+        (ValueError(), 30.0, False),
+    ],
+    ids=repr,
+)
+def test_which_failures_narrow(error, seconds, slow):
+    """Those that took time; who refuses a connection is down, whatever the size of the batch."""
+    assert verdict.too_slow(error, seconds) is slow
+
+
+@given(st.integers(2, 2000), st.floats(0.0001, 0.05), st.floats(0, 1))
+def test_any_receiver_that_manages_one_entry_in_time_gets_all(full, each, fixed):
+    """Within a few tries after each silence, and without endless ones."""
+    patience = 2.0
+    width, left, silences, calls = Width(), 3000, 0, 0
+    while left:
+        calls += 1
+        size = min(left, width.of(full))
+        seconds = fixed + each * size
+        if seconds > patience:
+            width, silences = width.after_silence(size, patience), silences + 1
+        else:
+            width, left = width.after_acceptance(size, seconds, full), left - size
+        assert calls < 6000
+    assert silences <= 7
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "3", "3 x", "-1 -1"])
+def test_nonsense_in_the_journal_is_no_limit(text):
+    """A journal is input."""
+    assert Width.parse(text).most == 0
+    assert Width.parse(str(Width(25, 2.0))) == (25, 2.0)
