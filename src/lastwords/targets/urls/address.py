@@ -93,6 +93,23 @@ def _checked(check: Check, name: str, text: str) -> Any:
     raise ValueError(wrong)  # here, so that the other one is not its context
 
 
+def permitted(
+    address: Address, source: str | None, *, secure: bool, default_port: int
+) -> tuple[Credentials | None, tuple[str, ...]]:
+    """The credentials that may be sent, and what the user should know. ``secure``: the connection is encrypted.
+
+    A variable that was set for one destination must not go to another one for everybody to read.
+    """
+    credentials = address.credentials(source)
+    if credentials is None or secure or is_loopback(address.host):
+        return credentials, ()
+    place = f"{address.scheme}://{address.place(default_port)}"
+    if credentials.origin == "the URL" or source is not None:
+        return credentials, (f"{place}: the credentials are sent without TLS, for everybody to read",)
+    how = "write ?credentials=LASTWORDS to send them all the same, or ?credentials=none"
+    return None, (f"{place}: the credentials of the environment are not sent without TLS; {how}",)
+
+
 def _printable(found: Credentials) -> None:
     if _CONTROL.search(found.password.reveal().replace(" ", "")) or "\n" in found.username.reveal():
         raise ValueError(f"target: the credentials from {found.origin} have control characters in them")

@@ -1,4 +1,4 @@
-"""Targets from URLs: ``smtp(s)://``, ``http(s)://``, ``syslog+tcp://``, ``syslog+tls://``, ``file:``, ``stdout:``.
+"""Targets from URLs: mail, ``http(s)://``, syslog, streams (``nats://`` ...), ``file:``, ``stdout:``; see ``_SCHEMES``.
 
 Rules
 -----
@@ -31,6 +31,8 @@ _SCHEMES = {
     "https": (".http", "https://HOST[:PORT]/PATH"),
     "syslog+tcp": (".syslog", "syslog+tcp://HOST[:PORT]"),
     "syslog+tls": (".syslog", "syslog+tls://HOST[:PORT]"),
+    "nats": ("..streams.jetstream", "nats://HOST[:PORT]/STREAM"),
+    "nats+tls": ("..streams.jetstream", "nats+tls://HOST[:PORT]/STREAM"),
     "file": (".files", "file:PATH"),
     "stdout": (".files", "stdout:"),
     "stderr": (".files", "stderr:"),

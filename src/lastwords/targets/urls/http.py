@@ -39,7 +39,7 @@ from ...errors import Rejected, TryAgain
 from ..contract import Target
 from ..handlers.http import ABOUT_THE_REQUEST, NOT_NOW, retry_after
 from ..wording import as_json, one_line
-from .address import choice, credential_source, file_name, flag, is_loopback, seconds, size, words
+from .address import choice, credential_source, file_name, flag, is_loopback, permitted, seconds, size, words
 from .tls import verifying
 
 if TYPE_CHECKING:
@@ -94,18 +94,10 @@ def from_address(address: Address) -> Target:
     knobs = address.knobs(KNOBS)
     if importlib.util.find_spec("urllib3") is None:
         raise ModuleNotFoundError(_MISSING.format(address.scheme), name="urllib3")
-    source = knobs.pop("credentials", None)
-    credentials = address.credentials(source)
     secure = address.scheme == "https"
-    warnings: tuple[str, ...] = ()
-    place = address.place(443 if secure else 80)
-    if credentials is not None and not secure and not is_loopback(address.host):
-        if credentials.origin != "the URL" and source is None:
-            credentials = None
-            how = "write ?credentials=LASTWORDS to send them all the same, or ?credentials=none"
-            warnings = (f"http://{place}: the credentials of the environment are not sent without TLS; {how}",)
-        else:
-            warnings = (f"http://{place}: the credentials are sent without TLS, for everybody to read",)
+    credentials, warnings = permitted(
+        address, knobs.pop("credentials", None), secure=secure, default_port=443 if secure else 80
+    )
     if credentials is None and "auth" in knobs:
         raise ValueError("target: the knob auth needs credentials, in the URL or in the environment")
     target = HTTP(address, credentials=credentials, **knobs)
