@@ -30,7 +30,7 @@ from . import output
 if TYPE_CHECKING:
     from lastwords.engine import Engine
 
-VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor", "guide")
+VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor", "courier", "guide")
 
 
 class Verbs(click.Group):

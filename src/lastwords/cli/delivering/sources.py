@@ -22,6 +22,9 @@ class Source(Protocol):
     def way(self, job: Job) -> Way:
         """How entries leave ``job.path``. Raises Misconfigured, JournalError."""
 
+    def line(self, path: str) -> str:
+        """Journals of one line have one target. Raises Misconfigured for a journal without."""
+
 
 class FromTo:
     """``--to``: one target for all journals. It is found at once: a wrong one must not wait for an emergency."""
@@ -33,6 +36,9 @@ class FromTo:
     def paths(self) -> list[str]:
         return self._paths
 
+    def line(self, path: str) -> str:
+        return ""
+
     def way(self, job: Job) -> Way:
         job.notes += self.target.warnings
         return Way(self.target)
@@ -43,6 +49,7 @@ class FromConfig:
 
     def __init__(self, source: str, handler: str | None, journals: tuple[str, ...]) -> None:
         self._configuration = config.Configuration(source)
+        self._handler = handler
         self._names: dict[str, str] = {}  # of the handler, by path
         self._built: dict[str, Way] = {}  # by path
         if journals:
@@ -58,6 +65,11 @@ class FromConfig:
 
     def paths(self) -> list[str]:
         return list(self._names)
+
+    def line(self, path: str) -> str:
+        if path not in self._names:
+            self._names[path] = self._configuration.for_path(path, self._handler)
+        return self._names[path]
 
     def way(self, job: Job) -> Way:
         if job.path not in self._built:
