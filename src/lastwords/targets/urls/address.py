@@ -197,6 +197,17 @@ def size(least: int, most: int) -> Check:
     return check
 
 
+def number(least: int, most: int) -> Check:
+    """A whole number."""
+
+    def check(name: str, text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+            raise ValueError(f"target: {name} must be a whole number from {least} to {most}, not {text[:80]!r}")
+        return int(text)
+
+    return check
+
+
 def words(name: str, text: str) -> str:
     """Any printable text."""
     if not text or not text.isprintable():

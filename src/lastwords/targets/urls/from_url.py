@@ -33,6 +33,8 @@ _SCHEMES = {
     "syslog+tls": (".syslog", "syslog+tls://HOST[:PORT]"),
     "nats": ("..streams.jetstream", "nats://HOST[:PORT]/STREAM"),
     "nats+tls": ("..streams.jetstream", "nats+tls://HOST[:PORT]/STREAM"),
+    "redis": ("..streams.redis_streams", "redis://HOST[:PORT]/KEY"),
+    "rediss": ("..streams.redis_streams", "rediss://HOST[:PORT]/KEY"),
     "file": (".files", "file:PATH"),
     "stdout": (".files", "stdout:"),
     "stderr": (".files", "stderr:"),

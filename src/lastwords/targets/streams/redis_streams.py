@@ -1,0 +1,190 @@
+"""``redis://HOST/KEY``: a Redis stream, each record once, however late it is repeated.
+
+Theory of operation
+-------------------
+One script call for a batch. A bit for each entry says that the stream has it: the script looks at the bit, adds the
+entry, sets the bit. Redis runs a script alone and writes its effects together, so there is no doubt to resolve: whoever
+repeats an entry, in whatever order, adds nothing. Adding comes before setting: a script that fails in between (the
+memory is full) may add twice, never lose.
+
+The bits of 65,536 entries are one key of 8 KB beside the stream, ``{KEY}:lastwords:<epoch>:<n>``. They outlive what
+``maxlen`` removes from the stream; removing them only forgets what is there.
+
+What Redis promises of an acknowledged write is its own configuration (``appendfsync``), and a failover loses what the
+replica has not: ``replicas=N`` waits until N of them have the batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TryAgain
+from ..urls.address import credential_source, file_name, number, permitted, seconds, size, words
+from ..wording import one_line
+from .stream_target import Item, StreamTarget
+
+if TYPE_CHECKING:
+    from ..contract import Target
+    from ..urls.address import Address
+    from ..urls.secret import Credentials
+
+PORT = 6379
+SEGMENT = 65_536
+
+SCRIPT = """
+local added = 0
+for i = 3, #ARGV, 4 do
+  local key, bit = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
+  if redis.call('GETBIT', key, bit) == 0 then
+    if ARGV[1] == '0' then
+      redis.call('XADD', KEYS[1], '*', 'id', ARGV[i + 2], 'data', ARGV[i + 3])
+    else
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[i + 2], 'data', ARGV[i + 3])
+    end
+    redis.call('SETBIT', key, bit, 1)
+    added = added + 1
+  end
+end
+return added
+"""
+_LATER = re.compile(r"\b(OOM|LOADING|BUSY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|READONLY|NOREPLICAS|MISCONF)\b")
+_KEY = re.compile(r"[^{}\x00-\x20\x7f]+")
+_MISSING = "{}:// needs a Redis client: pip install 'lastwords[redis]'"
+_LARGEST = 64 * 2**20  # of one record; Redis itself takes 512 MB
+_inherited: list[object] = []  # a forked child must not end its parent's connection
+
+KNOBS = {
+    "maxlen": number(1, 10**12),
+    "replicas": number(1, 100),
+    "db": number(0, 100_000),
+    "timeout": seconds,
+    "max_bytes": size(1024, 2**28),
+    "app": words,
+    "cafile": file_name,
+    "certfile": file_name,
+    "keyfile": file_name,
+    "credentials": credential_source,
+}
+
+
+def from_address(address: Address) -> Target:
+    """The target for a ``redis://`` URL; ``lastwords guide fleet`` has the table of its knobs."""
+    from urllib.parse import unquote  # noqa: PLC0415
+
+    knobs = address.knobs(KNOBS)
+    key = unquote(address.path.removeprefix("/"))
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"target: {address.scheme}: needs the key of a stream after the host: {address.shape}")
+    if importlib.util.find_spec("redis") is None:
+        raise ModuleNotFoundError(_MISSING.format(address.scheme), name="redis")
+    secure = address.scheme == "rediss"
+    credentials, warnings = permitted(address, knobs.pop("credentials", None), secure=secure, default_port=PORT)
+    target = RedisStreams(address, key, credentials=credentials, **knobs)
+    target.warnings = warnings
+    return target
+
+
+class RedisStreams(StreamTarget):
+    """See the module."""
+
+    def __init__(
+        self,
+        address: Address,
+        key: str,
+        *,
+        credentials: Credentials | None = None,
+        maxlen: int = 0,
+        replicas: int = 0,
+        db: int = 0,
+        timeout: float = 10.0,
+        max_bytes: int = 8 * 2**20,
+        app: str = "",
+        cafile: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> None:
+        self._key, self._maxlen, self._replicas = key, maxlen, replicas
+        self._credentials = credentials
+        self._timeout, self._max_bytes = timeout, max_bytes
+        self._settings: dict[str, Any] = {"host": address.host, "port": address.port or PORT, "db": db}
+        if app:  # only then: it needs a permission of its own
+            self._settings["client_name"] = "".join(app.split())
+        if address.scheme == "rediss":
+            self._settings |= {"ssl": True, "ssl_ca_certs": cafile, "ssl_certfile": certfile, "ssl_keyfile": keyfile}
+        self.label = f"{address.scheme}://{address.place(PORT)}/{key}" + (f" of database {db}" if db else "")
+        self._client: Any = None
+        self._script: Any = None
+        self._pid = 0
+
+    def _open(self) -> None:
+        """Nothing is connected before the script is sent."""
+        if self._client is not None and self._pid != os.getpid():
+            self.after_fork_in_child()
+        if self._client is None:
+            import redis  # noqa: PLC0415 - an extra
+            from redis.backoff import NoBackoff  # noqa: PLC0415
+            from redis.retry import Retry  # noqa: PLC0415
+
+            login: dict[str, Any] = {}
+            if self._credentials is not None:
+                login["username"] = self._credentials.username.reveal() or None
+                login["password"] = self._credentials.password.reveal()
+            self._client = redis.Redis(
+                socket_timeout=self._timeout,
+                socket_connect_timeout=self._timeout,
+                retry=Retry(NoBackoff(), 0),  # our courier repeats, and says why
+                protocol=2,
+                **login,
+                **self._settings,
+            )
+            self._script = self._client.register_script(SCRIPT)
+            self._pid = os.getpid()
+
+    def _largest(self) -> int:
+        return _LARGEST
+
+    def _send(self, run: list[Item]) -> None:
+        keys = [self._key]
+        places: dict[int, int] = {}
+        values: list[Any] = [self._maxlen, run[0].epoch]
+        for item in run:
+            segment, bit = divmod(item.seq, SEGMENT)
+            if segment not in places:
+                keys.append(f"{{{self._key}}}:lastwords:{item.epoch}:{segment}")
+                places[segment] = len(keys)
+            values += (places[segment], bit, item.id, item.payload)
+        try:
+            self._script(keys=keys, args=values)
+            there = self._client.wait(self._replicas, int(self._timeout * 500)) if self._replicas else 0
+        except Exception as error:
+            raise self._meaning(error) from None
+        if there < self._replicas:
+            raise TryAgain(f"{self.label}: {there} of {self._replicas} replicas have the batch")
+
+    def _meaning(self, error: Exception) -> Exception:
+        """What to raise for ``error``, in one line without credentials."""
+        import redis  # noqa: PLC0415
+
+        text = one_line(str(error) or type(error).__name__, 300)
+        words = f"{self.label}: {text if self._credentials is None else self._credentials.scrub(text)}"
+        refused = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
+        if isinstance(error, refused) or "NOAUTH" in text:
+            return RuntimeError(f"{words}: check the credentials")
+        if isinstance(error, redis.exceptions.ResponseError):
+            return TryAgain(words) if _LATER.search(text) else RuntimeError(words)
+        if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
+            return TimeoutError(words)
+        return ConnectionError(words) if isinstance(error, redis.exceptions.RedisError | OSError) else error
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            client.close()
+
+    def after_fork_in_child(self) -> None:
+        if self._client is not None:
+            _inherited.append(self._client)
+        self._client = None
