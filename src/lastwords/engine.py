@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from .append.committer import Committer
 from .delivery.courier import Courier
+from .delivery.lease import Lease
 from .errors import JournalDamaged, JournalError
-from .journal import files
+from .journal import files, places
 from .journal.journal import Journal, Stats
 from .journal.store import Store
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
@@ -51,11 +52,23 @@ def _refuse_second(path: str) -> None:
 def _open_store(path: str, mode: int) -> Store:
     if is_passive():  # the command line only looks
         return Store(path, mode=mode)
-    damaged_file.finish_setting_aside(path)
     try:
-        return Store(path, mode=mode)
-    except JournalDamaged as error:
-        return damaged_file.open_repaired(path, mode, error)
+        damaged_file.finish_setting_aside(path)
+        try:
+            return Store(path, mode=mode)
+        except JournalDamaged as error:
+            return damaged_file.open_repaired(path, mode, error)
+    except OSError as error:
+        raise places.refusal(path, error) from error
+
+
+def _check_lease(store: Store) -> None:
+    """A handler that could never deliver is to say so now."""
+    try:
+        Lease(store.path).check()
+    except BaseException:
+        store.close()
+        raise
 
 
 class Engine:
@@ -87,6 +100,8 @@ class Engine:
         self.fork_lock = threading.RLock()
         _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
         self.store = _open_store(path, mode)
+        if target is not None:
+            _check_lease(self.store)
         self._register()
         self.journal = Journal(self.store)
         self.keeper = Keeper(

@@ -45,6 +45,12 @@ class JournalDenied(JournalError):  # noqa: N818
     exit_code = 77  # EX_NOPERM
 
 
+class JournalFull(JournalError):  # noqa: N818
+    """There is no room on the disk. What is pending stays so, and another run may find room."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
 class JournalDamaged(JournalError):  # noqa: N818
     """The file is not a database, or its pages do not hold together."""
 

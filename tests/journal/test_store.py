@@ -10,7 +10,7 @@ import pytest
 
 from lastwords import Journal, JournalError
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
-from lastwords.journal import files
+from lastwords.journal import places
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.journal.store import FORMAT, Store
 
@@ -110,6 +110,7 @@ def test_a_foreign_owner_is_refused_and_root_is_not(tmp_path):
         os.chmod(folder, os.stat(folder).st_mode | 0o011)
         folder = folder.parent
     os.chmod(tmp_path, 0o777)
+    (tmp_path / "j.db.commit").unlink()
     os.chown(path, 4321, 4321)
     os.chmod(path, 0o666)
     assert "JournalDenied" in as_user(1234, path)
@@ -138,7 +139,7 @@ def as_user(uid, path):
 
 def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
     """WAL does not work there."""
-    monkeypatch.setattr(files, "filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr(places, "filesystem_of", lambda path: "nfs4")
     with pytest.raises(JournalError, match="network file system") as caught:
         Store(str(tmp_path / "j.db"))
     assert "local disk" in caught.value.hint
@@ -148,8 +149,8 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
 def test_the_file_system_of_a_path_is_found():
     """The longest mount point wins."""
     if sys.platform.startswith("linux"):
-        assert files.filesystem_of("/proc/self") == "proc"
-        assert files.filesystem_of("/") not in ("", "proc")
+        assert places.filesystem_of("/proc/self") == "proc"
+        assert places.filesystem_of("/") not in ("", "proc")
 
 
 @pytest.mark.parametrize(

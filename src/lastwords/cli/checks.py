@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
 from lastwords.errors import JournalError
-from lastwords.journal import files
+from lastwords.journal import files, places
 from lastwords.journal import set_aside as aside_
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.record.codec import Entry
@@ -91,14 +91,18 @@ def _sqlite() -> Iterator[Finding]:
 
 
 def _place(path: str) -> Iterator[Finding]:
-    kind = files.filesystem_of(os.path.realpath(os.path.dirname(path)))
-    if kind in files.NETWORK_FILESYSTEMS:
+    kind = places.filesystem_of(os.path.realpath(os.path.dirname(path)))
+    if places.is_network(kind):
         yield Finding("file system", "warning", f"{kind}: SQLite's WAL does not work there", "move it to a local disk")
     elif kind in VOLATILE:
         yield Finding("file system", "warning", f"{kind}: gone after a reboot", "move it to a disk, such as /var/lib")
     else:
         yield Finding("file system", "ok", kind or "unknown")
+    if places.is_mount_point(path):
+        yield Finding("mount", "warning", "the file alone is mounted, and its -wal is not", "mount its folder instead")
     space = os.statvfs(os.path.dirname(path))
+    if space.f_files and not space.f_favail:
+        yield Finding("inodes", "warning", "none is left, so SQLite cannot make its -wal", "remove some files")
     free = space.f_bavail * space.f_frsize
     low = free < 100 * 2**20
     yield Finding("free space", "warning" if low else "ok", output.size(free), "free some space")

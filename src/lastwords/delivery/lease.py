@@ -14,6 +14,7 @@ after a kill -9, where lease rows stalled for 2 s). Rules:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -43,6 +44,10 @@ class Lease:
         self._journal = journal
         self._path = journal + SUFFIX
         self._fd = -1
+
+    def check(self) -> None:
+        """Raise JournalError if there is a lock file that cannot be opened. Makes none."""
+        files.check_lock(self._journal, SUFFIX)
 
     @property
     def held(self) -> bool:
@@ -102,13 +107,20 @@ class Lease:
     def take_over(self) -> None:
         """Become the holder whoever holds it; the caller then raises the journal's fence. Raises OSError."""
         self.release()
-        suffix = f"{SUFFIX}.{os.getpid()}"
         with unshared_fds() as fds:
-            fd = files.open_side_file(self._journal, suffix)
+            fd, suffix = self._open_new()
             fds.add(fd)
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.rename(self._journal + suffix, self._path)
         self._own(fd)
+
+    def _open_new(self) -> tuple[int, str]:
+        """Short names: they are to fit wherever SQLite's ``-journal`` does."""
+        for number in range(10):
+            suffix = f"{SUFFIX}.{number}"
+            with suppress(FileExistsError):  # another takeover, perhaps of a process that was killed amid it
+                return files.open_side_file(self._journal, suffix, new=True), suffix
+        raise FileExistsError(errno.EEXIST, "takeovers left behind", self._path + ".*")
 
     def release(self) -> None:
         """Let others deliver; idempotent."""
@@ -133,9 +145,8 @@ class Lease:
 
 def holder(journal: str) -> int | None:
     """The pid of the process that holds the lease of ``journal``, or None. Only looks."""
-    try:
-        fd = os.open(journal + SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    fd = files.open_if_sound(journal + SUFFIX, files.owner_of(journal))
+    if fd is None:
         return None
     try:
         text = os.pread(fd, 32, 0).strip()

@@ -54,12 +54,16 @@ class CommitLock:
         """True while there is a descriptor, which must not be when the process forks."""
         return self._fd >= 0
 
-    def hold(self) -> None:
-        """Queue up. Reentrant. Raises OSError, and JournalBusy if another process is stopped inside a checkpoint."""
-        if self.held:
-            return
+    def open(self) -> None:
+        """Have the file open. Raises FileNotFoundError without a journal, else JournalError. Idempotent."""
         if self._fd < 0:
             self._fd = files.open_side_file(self._journal, SUFFIX)
+
+    def hold(self) -> None:
+        """Queue up. Reentrant. Raises OSError, JournalError; JournalBusy if one is stopped inside a checkpoint."""
+        if self.held:
+            return
+        self.open()
         self.owned = not (self._crowded and time.monotonic() > self._turn_ends) and self._try()
         if not self.owned:
             self.owned = self._queue()

@@ -1,4 +1,4 @@
-"""Where a journal lives: its path, owner, mode, file system, and what tells one file from another.
+"""A journal's files: path, owner, mode, what lies beside it, and what tells one file from another.
 
 Rules
 -----
@@ -9,6 +9,10 @@ Rules
   under /tmp that somebody else planted would collect or forge our records.
 * Side files take the journal's owner and mode, so that root can help out without
   locking the application out. (SQLite does the same for -wal and -shm.)
+* What is found beside a journal is input, in a folder like /tmp anybody's: it is used if it is a regular file of the
+  journal's owner under one name. A link, a FIFO, a folder, another user's file is refused, and none of them is
+  waited for: all is opened with ``O_NOFOLLOW`` and ``O_NONBLOCK``.
+* A rollback journal may name a super-journal, which SQLite deletes, whatever that is. We make none with a name in it.
 """
 
 from __future__ import annotations
@@ -21,13 +25,16 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import JournalDenied, JournalError, JournalMissing
+from ..runtime import identity
+from . import places
 
-# WAL needs shared memory between all users of the file, which network file systems do not give
-# (sqlite.org/wal.html, "all processes using a database must be on the same host computer").
-NETWORK_FILESYSTEMS = frozenset(
-    """9p afs afpfs beegfs ceph cifs coda fuse.cephfs fuse.davfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs
-    gfs2 glusterfs lustre ncpfs nfs nfs4 ocfs2 orangefs smb2 smb3 smbfs webdav""".split()
-)
+SIDE_FILES = ("-wal", "-shm")
+ROLLBACK = "-journal"
+LOCKS = (".commit", ".lock")
+_NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+READ = os.O_RDONLY | _NO_SURPRISE
+WRITE = os.O_RDWR | _NO_SURPRISE
+_SUPER_MAGIC = bytes.fromhex("d9d505f920a163d7")  # ends a rollback journal that names one
 
 
 class Identity(NamedTuple):
@@ -51,12 +58,6 @@ def absolute(path: str | os.PathLike[str]) -> str:
         raise JournalError(text, "the current folder no longer exists", "give an absolute path") from error
 
 
-def _printed_by(*command: str) -> str:
-    import subprocess  # noqa: PLC0415 - only macOS needs it, and it takes milliseconds to import
-
-    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603
-
-
 def _read_boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
@@ -64,7 +65,7 @@ def _read_boot_id() -> str:
     except OSError:
         pass  # not Linux
     if sys.platform == "darwin":
-        return _printed_by("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid").strip()
+        return places.printed_by("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid").strip()
     return "unknown"
 
 
@@ -88,52 +89,9 @@ def identify(path: str) -> Identity | None:
     return Identity(boot_id(), status.st_dev, status.st_ino)
 
 
-def _unescape(mount_point: str) -> str:
-    return mount_point.encode("latin-1", "replace").decode("unicode_escape")
-
-
-def filesystem_of(path: str) -> str:
-    """The type of the file system that holds ``path``, "" where it cannot be told."""
-    if sys.platform == "darwin":
-        return _darwin_filesystem(path)
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                fields = line.split(" ")
-                point = _unescape(fields[1]) if "\\" in fields[1] else fields[1]
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):  # the last of equals is the one on top
-                    best, kind = point, fields[2]
-    except (OSError, IndexError):
-        return ""
-    return kind
-
-
-def _darwin_filesystem(path: str) -> str:
-    best, kind = "", ""
-    for line in _printed_by("/sbin/mount").splitlines():  # "/dev/disk1s1 on /Volumes/x (apfs, local, ...)"
-        left, _, options = line.rpartition(" (")
-        point = left.partition(" on ")[2]
-        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, kind = point, options.partition(",")[0].rstrip(")")
-    return kind
-
-
 def uri(path: str, query: str) -> str:
     """``path`` as SQLite's URI (sqlite.org/uri.html). Never open a journal without ``mode=``: it would be made."""
     return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?" + query
-
-
-def check_filesystem(path: str) -> None:
-    """Refuse a network file system: WAL does not work there."""
-    kind = filesystem_of(os.path.realpath(os.path.dirname(path)))
-    if kind in NETWORK_FILESYSTEMS:
-        raise JournalError(
-            path,
-            f"is on a network file system ({kind}), where SQLite's WAL does not work",
-            "put the journal on a local disk, such as /var/lib/NAME",
-        )
 
 
 def check_file(path: str) -> os.stat_result | None:
@@ -146,16 +104,26 @@ def check_file(path: str) -> os.stat_result | None:
         raise JournalError(path, "a part of the path is not a folder", "check the path") from error
     except PermissionError as error:
         raise JournalDenied(path, "permission denied", "this user must be able to enter its folder") from error
+    except OSError as error:
+        raise places.refusal(path, error) from error
     if stat.S_ISLNK(status.st_mode):
         raise JournalDenied(path, "is a symbolic link", "name the file it points to")
     if not stat.S_ISREG(status.st_mode):
         raise JournalError(path, "is not a regular file", "name a file, not a folder or device")
-    me = os.geteuid()
-    if me not in (0, status.st_uid):
-        raise JournalDenied(path, f"belongs to another user (uid {status.st_uid})", "run as that user or as root")
+    _check_owner(path, status.st_uid)
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise JournalDenied(path, "cannot be read and written by this user", "check its mode and owner")
+        raise places.trouble(path) or JournalDenied(
+            path, "cannot be read and written by this user", "check its mode and owner"
+        )
     return status
+
+
+def _check_owner(path: str, owner: int) -> None:
+    me = identity.uid()
+    if me == owner or (me == 0 and not identity.is_strict()):
+        return
+    hint = f"run as that user or as root; if this process has changed its user, give the journal to uid {me}"
+    raise JournalDenied(path, f"belongs to another user (uid {owner})", hint if me else "name the journal itself")
 
 
 def create_file(path: str, mode: int) -> None:
@@ -170,15 +138,12 @@ def create_file(path: str, mode: int) -> None:
     except PermissionError as error:
         raise JournalDenied(path, "cannot be created", f"this user cannot write to {folder}") from error
     except OSError as error:
-        raise JournalError(path, f"cannot be created: {error.strerror}", "check the disk and the path") from error
+        raise places.refusal(path, error, "cannot be created") from error
     try:
         os.fchmod(fd, mode)  # whatever the umask is
     finally:
         os.close(fd)
     sync_folder(path)
-
-
-SIDE_FILES = ("-wal", "-shm")
 
 
 def has_side_files(path: str) -> bool:
@@ -212,20 +177,144 @@ def sync_descriptor(fd: int) -> None:
         os.fdatasync(fd)
 
 
-def open_side_file(journal: str, suffix: str) -> int:
-    """Open, making it if need be, a lock file beside the journal, with the journal's owner and mode."""
-    path = journal + suffix
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+# --- beside the journal ---------------------------------------------------------------------------------
+
+
+def owner_of(path: str) -> int:
+    """The uid to which all that belongs to the journal must belong; of one that is not there: ours."""
     try:
-        return os.open(path, flags)
+        return os.lstat(path).st_uid
+    except OSError:
+        return identity.uid()
+
+
+def is_sound(status: os.stat_result, owner: int) -> bool:
+    """True for a regular file of ``owner`` under one name: all else was put there by somebody, or by accident."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == owner and status.st_nlink <= 1
+
+
+def is_sound_at(path: str, owner: int) -> bool:
+    """:func:`is_sound` of what is at ``path``; False if there is nothing."""
+    try:
+        return is_sound(os.lstat(path), owner)
+    except OSError:
+        return False
+
+
+def _refuse_unsound(journal: str, path: str, status: os.stat_result, owner: int) -> None:
+    if is_sound(status, owner):
+        return
+    about = f"{os.path.basename(path)} beside it "
+    if not stat.S_ISREG(status.st_mode):
+        problem = f"is {places.kind_of(status)} and no regular file"
+    elif status.st_uid != owner:
+        problem = f"belongs to another user (uid {status.st_uid}) than the journal (uid {owner})"
+    else:
+        problem = "has another name, too (a hard link)"
+    raise JournalDenied(journal, about + problem, f"see who made it; remove {path} while no service runs")
+
+
+def check_beside(path: str, owner: int | None = None) -> None:
+    """Refuse to open a journal beside files that are not its own. Raises JournalError.
+
+    To be called before it is opened and once more when it is: who can make files in its folder, but not remove ours,
+    has then failed, or is found out.
+    """
+    owner = owner_of(path) if owner is None else owner
+    for suffix in (*SIDE_FILES, ROLLBACK, *LOCKS):
+        try:
+            status = os.lstat(path + suffix)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise places.refusal(path, error, suffix) from error
+        _refuse_unsound(path, path + suffix, status, owner)
+        if suffix == ROLLBACK:
+            _refuse_super_journal(path, owner)
+
+
+def _refuse_super_journal(path: str, owner: int) -> None:
+    """SQLite would delete the file that a rollback journal names: as root, any file."""
+    try:
+        fd = os.open(path + ROLLBACK, READ)
     except FileNotFoundError:
-        pass
+        return  # another process has made the journal meanwhile
+    except OSError as error:
+        raise places.refusal(path, error, ROLLBACK) from error
+    try:
+        status = os.fstat(fd)
+        _refuse_unsound(path, path + ROLLBACK, status, owner)
+        end = os.pread(fd, len(_SUPER_MAGIC), max(0, status.st_size - len(_SUPER_MAGIC)))
+    finally:
+        os.close(fd)
+    if end == _SUPER_MAGIC or (identity.uid() == 0 != owner):
+        raise JournalDenied(
+            path,
+            f"{os.path.basename(path)}{ROLLBACK} beside it was not made by lastwords",
+            f"see who made it; remove {path}{ROLLBACK} while no service runs",
+        )
+
+
+def open_side_file(journal: str, suffix: str, *, new: bool = False) -> int:
+    """Open a lock file beside the journal, made if need be with its owner and mode.
+
+    ``new``: it must not be there (FileExistsError). Raises FileNotFoundError without a journal, else JournalError.
+    """
+    path = journal + suffix
     model = os.stat(journal)
-    fd = os.open(path, flags | os.O_CREAT, stat.S_IMODE(model.st_mode))
+    for _ in range(100):  # two processes may make and remove it at once
+        try:
+            fd = os.open(path, WRITE) if not new else _make(path, model)
+        except FileNotFoundError:
+            try:
+                fd = _make(path, model)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _about(journal, suffix, error) from error
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _about(journal, suffix, error) from error
+        try:
+            _refuse_unsound(journal, path, os.fstat(fd), model.st_uid)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+    raise JournalError(journal, f"{suffix} is made and removed all the time", "see who does that")
+
+
+def check_lock(journal: str, suffix: str) -> None:
+    """Raise JournalError if there is a lock file that cannot be opened; for one that only other processes have open."""
+    if os.path.lexists(journal + suffix):
+        os.close(open_side_file(journal, suffix))
+
+
+def _make(path: str, model: os.stat_result) -> int:
+    fd = os.open(path, WRITE | os.O_CREAT | os.O_EXCL, stat.S_IMODE(model.st_mode))
     os.fchmod(fd, stat.S_IMODE(model.st_mode))
-    if os.geteuid() == 0:
+    if identity.uid() == 0:
         os.fchown(fd, model.st_uid, model.st_gid)
     return fd
+
+
+def _about(journal: str, suffix: str, error: OSError) -> JournalError:
+    name = os.path.basename(journal) + suffix
+    hint = f"give {journal}{suffix} the journal's owner and mode, or remove it while no service runs"
+    return places.refusal(journal, error, f"its lock file {name} cannot be opened", hint)
+
+
+def open_if_sound(path: str, owner: int, flags: int = READ) -> int | None:
+    """A descriptor of a file that belongs to a journal, None if it is not there, not ours to open, or not sound."""
+    try:
+        fd = os.open(path, flags)
+    except OSError:
+        return None
+    if is_sound(os.fstat(fd), owner):
+        return fd
+    os.close(fd)
+    return None
 
 
 def must_exist(path: str) -> None:
@@ -236,6 +325,8 @@ def must_exist(path: str) -> None:
         raise missing(path) from error
     except PermissionError as error:
         raise JournalDenied(path, "permission denied", "this user must be able to enter its folder") from error
+    except OSError as error:
+        raise places.refusal(path, error) from error
 
 
 def missing(path: str) -> JournalMissing:

@@ -24,8 +24,16 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lastwords.errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalMissing
-from lastwords.journal import files, set_aside
+from lastwords.errors import (
+    JournalBusy,
+    JournalDamaged,
+    JournalDenied,
+    JournalError,
+    JournalForeign,
+    JournalFull,
+    JournalMissing,
+)
+from lastwords.journal import files, places, set_aside
 from lastwords.journal.first_look import look_at
 from lastwords.journal.journal import Journal
 from lastwords.journal.sqlite_codes import is_busy, is_damage, primary_code, text_of
@@ -41,12 +49,6 @@ SIDE_FILES = ("-wal", "-shm", ".lock", ".commit")
 _SHM_SIZE = 4874  # SQLITE_IOERR_SHMSIZE: no room for the shared memory; the module has no name for it in Python 3.11
 
 
-class JournalFull(JournalError):  # noqa: N818 - reads as the condition it names
-    """There is no room on the disk. What is pending stays so, and another run may find room."""
-
-    exit_code = 75  # EX_TEMPFAIL
-
-
 class ReadonlyStore(Store):
     """A :class:`Store` that only reads. Raises JournalError and its children."""
 
@@ -54,6 +56,9 @@ class ReadonlyStore(Store):
         self._at_rest: tuple[int, int, int] | None = None  # inode, size, mtime of a file opened as immutable
         check_file(path)  # before Store looks: a folder that cannot be entered is no missing journal
         super().__init__(path, create=False)
+
+    def _check_place(self) -> None:
+        """A copy, or what is left of a journal, can be read anywhere."""
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
         conn = self._conn
@@ -84,6 +89,7 @@ class ReadonlyStore(Store):
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         check_file(self.path)
         self.identity = files.identify(self.path)
+        files.check_beside(self.path)
         look_at(self.path)
         self._at_rest = self._mark() if self._is_at_rest() else None
         conn = sqlite3.connect(
@@ -133,6 +139,8 @@ def explain(path: str, error: Exception) -> JournalError:
         return error
     if isinstance(error, PermissionError):
         return JournalDenied(path, f"permission denied: {error}", "run as its owner or as root")
+    if isinstance(error, OSError):
+        return places.refusal(path, error)
     if isinstance(error, ValueError | TypeError):  # columns of forged or damaged rows may hold anything
         return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
     if isinstance(error, sqlite3.Error):
@@ -150,16 +158,18 @@ def _is_full(error: BaseException | None) -> bool:
 
 def _explain_sqlite(path: str, error: sqlite3.Error) -> JournalError:
     code = primary_code(error)
+    if is_damage(error):
+        return JournalDamaged(path, f"is damaged: {error}", "see `lastwords doctor`")
+    if is_busy(error):
+        return JournalBusy(path, f"another program keeps it locked: {error}", "see `lsof` for who has it open")
+    if (found := places.trouble(path)) is not None:
+        return found
     if code == sqlite3.SQLITE_CANTOPEN:
         return JournalDenied(
             path,
             f"cannot be opened together with its -wal: {error}",
             "run as its owner, or copy it with its -wal to a folder that you can write",
         )
-    if is_damage(error):
-        return JournalDamaged(path, f"is damaged: {error}", "see `lastwords doctor`")
-    if is_busy(error):
-        return JournalBusy(path, f"another program keeps it locked: {error}", "see `lsof` for who has it open")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         return JournalDenied(path, f"cannot be written: {error}", "check mode and owner of file and folder")
     if code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}:  # no such table, no such column
@@ -229,7 +239,9 @@ def set_aside_files(path: str) -> list[str]:
         found = sorted(other for other in os.listdir(folder) if other.startswith(name + ".damaged-"))
     except OSError:  # a folder that may be entered but not read
         return []
-    return [os.path.join(folder, other) for other in found if not other.endswith((*SIDE_FILES, set_aside.MARKER))]
+    paths = [os.path.join(folder, other) for other in found if not other.endswith((*SIDE_FILES, set_aside.MARKER))]
+    owner = files.owner_of(path)  # in a folder like /tmp anybody can make files of that name
+    return [aside for aside in paths if files.is_sound_at(aside, owner)]
 
 
 def side_files(path: str) -> Iterator[str]:

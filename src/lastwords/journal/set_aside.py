@@ -10,7 +10,8 @@ Rules
 * The main file is renamed first. Without it nobody opens the journal but to make it anew, and who does that finishes
   the renames before (``Store._create``): a ``-wal`` is neither removed nor left to a file that is not its own.
 * All renames are made under the commit lock. The salvage itself claims the marker with a flock: one process does it.
-* A marker is input: nothing in it names a file.
+* A marker is input: nothing in it names a file, and one that is no regular file of the journal's owner is none. Else
+  who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def unfinished(path: str) -> list[str]:
         there = [n for n in os.listdir(folder) if n.startswith(name + DAMAGED) and n.endswith(MARKER)]
     except OSError:  # a folder that may be entered but not read
         return []
-    return sorted((os.path.join(folder, n.removesuffix(MARKER)) for n in there), key=_age)
+    owner = files.owner_of(path)
+    ours = [n for n in there if files.is_sound_at(os.path.join(folder, n), owner)]
+    return sorted((os.path.join(folder, n.removesuffix(MARKER)) for n in ours), key=_age)
 
 
 def _age(aside: str) -> tuple[str, int, str]:
@@ -105,9 +108,8 @@ def _is_void(path: str) -> bool:
 
 def read(aside: str) -> Marker | None:
     """What the marker of ``aside`` says, None if it is none."""
-    try:
-        fd = os.open(aside + MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    fd = _open(aside, files.READ)
+    if fd is None:
         return None
     try:
         said = json.loads(os.read(fd, 10_000))
@@ -118,12 +120,15 @@ def read(aside: str) -> Marker | None:
         os.close(fd)
 
 
+def _open(aside: str, flags: int) -> int | None:
+    return files.open_if_sound(aside + MARKER, files.owner_of(aside.rpartition(DAMAGED)[0]), flags)
+
+
 def claim(aside: str) -> int | None:
     """A descriptor that claims the salvage of ``aside`` for this process, None if another one is at it, or was."""
     with unshared_fds() as fds:
-        try:
-            fd = os.open(aside + MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        fd = _open(aside, files.WRITE)
+        if fd is None:
             return None
         fds.add(fd)
     try:

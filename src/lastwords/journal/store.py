@@ -28,9 +28,9 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign
+from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalFull
 from ..runtime.fork import follow_forks
-from . import files, set_aside
+from . import files, places, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
 from .first_look import APPLICATION_ID, look_at, refuse_foreign
@@ -86,9 +86,13 @@ class Store:
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
             files.must_exist(path)
+        self._check_place()
         follow_forks(self)  # first: a fork in another thread must find the connection, and close it
         with self.lock:
             self.connection(create=create)
+
+    def _check_place(self) -> None:
+        places.check(self.path)
 
     # --- the lock and the connection ---------------------------------------------------------------
 
@@ -275,6 +279,10 @@ class Store:
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:
             raise self._explain(error) from error
+        except FileNotFoundError:
+            raise  # removed while it was opened: for who has had it open
+        except OSError as error:
+            raise places.refusal(self.path, error) from error
         except UnicodeDecodeError as error:  # sqlite3 quotes a damaged schema in a message that is no UTF-8
             raise JournalDamaged(self.path, "is damaged: malformed schema", "see `lastwords doctor`") from error
         finally:
@@ -302,19 +310,22 @@ class Store:
                 f"another program kept it locked for {self.lock_timeout:g} s",
                 "see `lsof` for who has it open",
             )
+        if primary_code(error) == sqlite3.SQLITE_FULL:
+            return JournalFull(self.path, "the disk is full", "free some space, and run this again")
+        if (found := places.trouble(self.path)) is not None:
+            return found
         if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
             return JournalDenied(self.path, f"cannot be written: {error}", "check mode and owner of file and folder")
-        if primary_code(error) == sqlite3.SQLITE_FULL:
-            return JournalError(self.path, "the disk is full", "free some space")
         return JournalError(self.path, f"cannot be opened: {error}", "check the disk, the folder and their modes")
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         if self._is_void():
             if not create:
                 raise files.missing(self.path)
-            files.check_filesystem(self.path)
+            files.check_beside(self.path)
             self._create()
         identity = files.identify(self.path)
+        files.check_beside(self.path)
         look_at(self.path)
         conn = sqlite3.connect(
             files.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
@@ -329,6 +340,8 @@ class Store:
             self._prepare(conn, identity)
             self.identity = self._same_file(identity)
             self._begin_epoch(conn, identity)
+            files.check_beside(self.path)
+            self.commit_lock.open()  # so that the constructor says it if that is impossible
         except BaseException:
             conn.close()
             raise

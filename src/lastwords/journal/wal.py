@@ -53,7 +53,7 @@ def file_size(store: Store) -> int:
 def fill(store: Store) -> int:
     """Bytes of the frames since the WAL was last begun anew. Takes no lock; a commit under way may count or not."""
     try:
-        fd = os.open(store.path + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(store.path + SUFFIX, files.READ)
     except OSError:
         return 0  # nothing was committed since it was closed
     try:
@@ -79,7 +79,7 @@ def _fill(fd: int) -> int:
 def sync(store: Store) -> None:
     """All that was committed reaches the medium. Raises OSError."""
     try:
-        fd = os.open(store.path + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(store.path + SUFFIX, files.READ)
     except FileNotFoundError:
         return  # checkpointed and closed meanwhile, which synced
     try:

@@ -27,7 +27,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import JournalBusy, JournalError, JournalMissing
+from ..errors import JournalBusy, JournalDenied, JournalError, JournalMissing
 from ..journal import files, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.sqlite_codes import text_of
@@ -188,6 +188,10 @@ def resume(store: Store, under_way: list[Transfer]) -> bool:
 def _open_aside(name: str) -> sqlite3.Connection:
     if files.check_file(name) is None:
         raise files.missing(name)
+    owner = files.owner_of(name.rpartition(set_aside.DAMAGED)[0])
+    if not files.is_sound_at(name, owner):
+        raise JournalDenied(name, f"does not belong to the journal's owner (uid {owner})", "see who made it")
+    files.check_beside(name, owner)
     # Only to read: closing it then neither checkpoints nor removes the -wal, to which another process may still write.
     conn = sqlite3.connect(files.uri(name, "mode=ro"), uri=True, isolation_level=None, check_same_thread=False)
     conn.text_factory = text_of
