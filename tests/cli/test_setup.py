@@ -1,0 +1,118 @@
+"""``lastwords setup``: what it prints is accepted by those for whom it is."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from cli.tools import log_to, run
+from lastwords.cli import setup_texts, status
+
+
+def files_of(text):
+    """{path: content} of what `setup systemd` prints."""
+    parts = re.split(r"^# (/\S+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+@pytest.mark.parametrize("kind", [[], ["--courier"]])
+def test_systemd_accepts_the_units(tmp_path, kind):
+    """Also with a path that systemd would take apart."""
+    config = tmp_path / "50 % of it.toml"
+    config.touch()
+    result = run("setup", "systemd", "--config", config, "--user", "root", *kind)
+    assert result.code == 0
+    units = files_of(result.out)
+    assert len(units) == 1 if kind else 2
+    paths = []
+    for name, content in units.items():
+        path = tmp_path / name.rpartition("/")[2]
+        path.write_text(content)
+        paths.append(path)
+        if name.endswith(".service"):
+            (line,) = re.findall(r"^ExecStart=(.*)$", content, re.MULTILINE)
+            assert [word.replace("%%", "%") for word in shlex.split(line)][-1] == str(config)
+            assert line.startswith("/")
+    done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, timeout=60)
+    said = [line for line in done.stderr.splitlines() if any(path.name in line for path in paths)]
+    assert said == [], done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_would_complain_of_a_wrong_unit(tmp_path):
+    """The control of the check above."""
+    path = tmp_path / "wrong.service"
+    path.write_text("[Service]\nExecStart=not/absolute\n")
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=60)
+    assert "wrong.service" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
+def test_prometheus_accepts_the_rules(tmp_path):
+    """And would not accept others."""
+    rules = tmp_path / "rules.yml"
+    rules.write_text(run("setup", "prometheus").out)
+    done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "5 rules found" in done.stdout, done.stderr
+    rules.write_text(rules.read_text().replace("> 900", "> ("))
+    assert subprocess.run(["promtool", "check", "rules", rules], capture_output=True, timeout=60).returncode != 0
+
+
+def test_rules_and_dashboard_ask_for_metrics_that_exist(tmp_path):
+    """Of the same names as `status` prints."""
+    text = setup_texts.ALERTS + json.dumps(json.loads(run("setup", "prometheus", "--dashboard").out))
+    exist = {f"lastwords_{name}" for name, *_ in status.METRICS}
+    asked = set(re.findall(r"lastwords_[a-z_]+", text))
+    assert asked and asked <= exist
+
+
+def test_the_cron_line_works_as_it_stands(tmp_path):
+    """Run by a shell, as cron would: an unescaped % would cut it."""
+    log_to(tmp_path / "j.db", 2)
+    out = tmp_path / "50%.jsonl"
+    result = run("setup", "cron", "--to", f"file:{tmp_path}/50%25.jsonl?format=json", tmp_path / "j.db")
+    (line,) = re.findall(r"^\* \* \* \* \* (.*)$", result.out, re.MULTILINE)
+    assert r"\%" in line
+    subprocess.run(["sh", "-c", line.replace(r"\%", "%")], check=True, timeout=60)
+    assert len(out.read_text().splitlines()) == 2
+    assert re.search(r"^# \* \* \* \* \* \w+ /", result.out, re.MULTILINE), "the line for /etc/cron.d names the user"
+
+
+def test_a_credential_is_not_printed(tmp_path):
+    """A unit and a crontab are read by others."""
+    for kind in ("systemd", "cron"):
+        result = run("setup", kind, "--to", "https://me:s3cret@example.com/in", tmp_path / "j.db")
+        assert result.code == 2 and "s3cret" not in result.out + result.err
+        assert "LASTWORDS_PASSWORD" in result.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--to", "file:/tmp/x"], ["--to", "file:/tmp/x", "--config", "c.toml", "j"]])
+def test_a_wrong_call_says_what_is_missing(arguments):
+    """As a usage error."""
+    assert run("setup", "cron", *arguments).code == 2
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_completion_completes(tmp_path):
+    """bash asks us, and we answer with verbs."""
+    script = run("setup", "completion", "bash").out
+    subprocess.run(["bash", "-n", "-c", script], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "lastwords"],
+        env={"_LASTWORDS_COMPLETE": "bash_complete", "COMP_WORDS": "lastwords st", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "plain,status" in done.stdout.splitlines()
+
+
+def test_logrotate_names_the_files(tmp_path):
+    """Absolute, and without copytruncate, which would lose lines."""
+    text = run("setup", "logrotate", tmp_path / "a b.log").out
+    assert f"'{tmp_path}/a b.log' {{" in text and "nocopytruncate" in text
