@@ -60,7 +60,7 @@ def test_when_all_refuse_for_good_it_is_a_failure_and_the_next_try_is_for_all(en
 
 def test_what_is_remembered_is_bounded(entry, mailbox, monkeypatch):
     """And nothing is, of what was accepted by all."""
-    monkeypatch.setattr("lastwords.targets.adapt_smtp.MOST_REMEMBERED", 3)
+    monkeypatch.setattr("lastwords.targets.handlers.smtp.MOST_REMEMBERED", 3)
     target = resolve(smtp(mailbox))
     target.deliver([entry()])
     assert len(target._progress) == 0

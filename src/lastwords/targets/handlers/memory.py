@@ -33,7 +33,7 @@ class MemoryTarget(HandlerTarget):
         super().__init__(handler)
         self.front = _Both(handler, self._inner.front or handler.target)
         self.warnings = tuple(dict.fromkeys(self.warnings + self._inner.warnings))
-        self.record_at_a_time = self._inner.record_at_a_time
+        self.record_at_a_time, self.batch_size = self._inner.record_at_a_time, self._inner.batch_size
         self.rebuild_helps = self._inner.rebuild_helps
 
     def describe(self) -> str:

@@ -1,6 +1,16 @@
 """StreamHandler and FileHandler, with all their rotating and watching children.
 
-A stream accepts when it was written and flushed; a file when it was synced as well. What stdlib keeps silent about:
+A stream accepts when it was written and flushed; a file when it was synced as well. A file takes a batch: each record
+is written and flushed by the handler, then all are synced at once, those in a file that was rotated away meanwhile with
+it. If one fails, those before it are accepted.
+
+Several processes may have the same file, each through a handler of its own. Only one of them delivers at a time, so
+before each batch it is enough to look whether the file at the path is still the one that is open: else another process,
+or logrotate, has rotated it away, and the handler opens the new one. A timed handler then counts from the new file on,
+as it would for its own; and no rotation ever replaces a file that an earlier one has made, under whatever name
+two processes, or a clock that was set back, agree upon.
+
+What stdlib keeps silent about:
 
 * A closed ``FileHandler(mode="w")`` drops records without calling ``handleError``.
 * When the disk is full, what could not be written stays in the stream's buffer, and each try adds another copy: when
@@ -11,22 +21,26 @@ A stream accepts when it was written and flushed; a file when it was synced as w
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-from contextlib import suppress
+import stat
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from ...errors import TryAgain
 from ...journal import files
-from .wrap import HandlerTarget
+from ..on_disk import sync
+from .wrap import HandlerTarget, shadowed
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable, Iterator, Sequence
 
     from ...record.codec import Entry
 
-# What cannot be synced is not a file on a disk: a pipe, a terminal, /dev/null.
-_NOT_ON_DISK = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS})
+
+AT_ONCE = 50  # records in one hold of the handler's lock, which others may want that log to it directly
 
 
 class StreamTarget(HandlerTarget):
@@ -50,9 +64,14 @@ class StreamTarget(HandlerTarget):
 class FileTarget(HandlerTarget):
     """Accepted: written, flushed and synced."""
 
+    record_at_a_time = False
+    batch_size = 1000
     rebuild_helps = False
     _synced_folder_of: tuple[int, int] | None = None
     _may_be_torn = False
+    _accepted = 0  # of the batch under way
+    _written: Any = None  # the stream that has what is not yet synced,
+    _held = -1  # and its file, which the handler may close and rotate away
 
     def __init__(self, handler: logging.FileHandler) -> None:
         super().__init__(handler)
@@ -60,6 +79,33 @@ class FileTarget(HandlerTarget):
 
     def describe(self) -> str:
         return f"{type(self.handler).__name__} {self.handler.baseFilename}"
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self._follow()
+        self._accepted = 0
+        try:
+            for first in range(0, len(entries), AT_ONCE):
+                self._deliver_some(entries[first : first + AT_ONCE])
+        except Exception as error:
+            if not self._accepted:
+                raise
+            self._sync_held(last=True)
+            done = f"{self._accepted} of {len(entries)} written"
+            raise TryAgain(f"{self.label}: {done}: {error}", accepted=self._accepted) from error
+        else:
+            self._sync_held(last=True)
+        finally:
+            self._let_go()
+
+    def _deliver_some(self, entries: Sequence[Entry]) -> None:
+        with self._rotating(), self.attending() as failures:
+            self._failures = failures
+            try:
+                for entry in entries:
+                    self.deliver_one(entry)
+                    self._accepted += 1
+            finally:
+                self._failures = None
 
     def before(self, entry: Entry) -> None:
         if self._may_be_torn:
@@ -72,13 +118,64 @@ class FileTarget(HandlerTarget):
         stream = self.handler.stream
         if stream is None or stream.closed:
             self._after_closed_stream()
+        elif stream is not self._written:
+            self._append_from_now_on()
+            self._sync_held()  # the handler has rotated it away
+            self._hold(stream)
+
+    # --- the file at the path ------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Go on with the file at the path, if that is not the one which is open any more."""
+        handler = self.handler
+        stream = handler.stream
+        if stream is None or stream.closed or not _is_elsewhere(stream, handler.baseFilename):
             return
-        self._append_from_now_on()
+        handler.acquire()
         try:
-            fd = stream.fileno()
+            handler.stream = None
+            stream.close()
+            handler.stream = handler._open()
+            if hasattr(handler, "rolloverAt"):
+                handler.rolloverAt = handler.computeRollover(int(time.time()))
+        finally:
+            handler.release()
+
+    @contextmanager
+    def _rotating(self) -> Iterator[None]:
+        """What stdlib's rotating handlers do otherwise: see ``_once`` and ``_free``."""
+        handler = self.handler
+        with ExitStack() as stack:
+            if self.drives and hasattr(handler, "shouldRollover"):
+                stack.enter_context(shadowed(handler, "format", _once(handler.format)))
+            if hasattr(handler, "rolloverAt"):
+                stack.enter_context(shadowed(handler, "rotation_filename", _free(handler.rotation_filename)))
+            yield
+
+    # --- on the disk ---------------------------------------------------------------------------------------------
+
+    def _hold(self, stream: Any) -> None:
+        self._written = stream
+        try:
+            self._held = os.dup(stream.fileno())
         except (OSError, io.UnsupportedOperation):
-            return  # a subclass with a stream of its own making
-        self._sync(fd)
+            self._held = -1  # a subclass with a stream of its own making
+
+    def _let_go(self) -> None:
+        fd, self._held, self._written = self._held, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def _sync_held(self, *, last: bool = False) -> None:
+        """``last``: it is the one which the handler goes on with."""
+        if self._held < 0:
+            return
+        try:
+            self._sync(self._held)
+        except FileNotFoundError:
+            if last:
+                raise  # not by a rotation of its own, which may keep fewer files than a batch fills
+        self._let_go()
 
     def _after_closed_stream(self) -> None:
         """A closed handler wrote nothing; concurrent-log-handler (keep_file_open=False) closes after each record."""
@@ -91,17 +188,13 @@ class FileTarget(HandlerTarget):
             os.close(fd)
 
     def _sync(self, fd: int) -> None:
-        try:
-            files.sync_descriptor(fd)
-            self._sync_name(fd)
-        except OSError as error:
-            if error.errno not in _NOT_ON_DISK:
-                raise
+        sync(fd, self.handler.baseFilename)
+        self._sync_name(fd)
 
     def _sync_name(self, fd: int) -> None:
         """A file that was just made is not found after a power loss unless its folder was synced too."""
         status = os.fstat(fd)
-        if self._synced_folder_of != (status.st_dev, status.st_ino):
+        if stat.S_ISREG(status.st_mode) and self._synced_folder_of != (status.st_dev, status.st_ino):
             files.sync_folder(self.handler.baseFilename)
             self._synced_folder_of = (status.st_dev, status.st_ino)
 
@@ -117,6 +210,7 @@ class FileTarget(HandlerTarget):
             _close_unwritten(stream)
 
     def after_fork_in_child(self) -> None:
+        self._let_go()
         # What the parent was just writing is in our copy of the buffer too, and would be written by both.
         stream = self.handler.stream
         if hasattr(getattr(stream, "buffer", None), "raw"):
@@ -127,6 +221,45 @@ class FileTarget(HandlerTarget):
         # With an empty buffer this raises nothing; with a full one, what is in it was not accepted.
         with suppress(OSError):
             super().close()
+
+
+def _once(plain: Callable[[logging.LogRecord], str]) -> Callable[[logging.LogRecord], str]:
+    """Format each record once: a rotating handler does it to know the length, and once more to write it."""
+    last: tuple[logging.LogRecord, str] | None = None
+
+    def formatted(record: logging.LogRecord) -> str:
+        nonlocal last
+        if last is None or last[0] is not record:
+            last = record, plain(record)
+        return last[1]
+
+    return formatted
+
+
+def _free(named: Callable[[str], str]) -> Callable[[str], str]:
+    """Rotate to a name that is free: a timed rotation of stdlib removes the file that has the name already."""
+
+    def free(default_name: str) -> str:
+        name = found = str(named(default_name))
+        number = 0
+        while os.path.exists(found):
+            number += 1
+            found = f"{name}.{number}"
+        return found
+
+    return free
+
+
+def _is_elsewhere(stream: Any, path: str) -> bool:
+    """True if ``stream`` is a file on a disk, and not the one at ``path``."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, io.UnsupportedOperation):
+        return False
+    try:
+        return stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(path))
+    except FileNotFoundError:
+        return True
 
 
 def _close_unwritten(stream: Any) -> None:

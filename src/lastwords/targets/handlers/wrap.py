@@ -47,6 +47,7 @@ class HandlerTarget(Target):
     record_at_a_time = True
     rebuild_helps: bool = True
     sends_id: bool = False  # the whole record is sent, so the id travels as an attribute of it
+    _failures: list[Exception] | None = None  # while one attends to several entries
 
     def __init__(self, handler: logging.Handler) -> None:
         self.handler: Any = handler
@@ -65,30 +66,52 @@ class HandlerTarget(Target):
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self.before(entry)
-            error = self._attempt(entry)
-            if isinstance(error, UnicodeEncodeError):
-                error = self._attempt(entry, escaping=error.encoding)
-            if error is not None:
-                self.failed(error)
-                _refuse_too_long(error)
-                raise error
-            self.after(entry)
+            self.deliver_one(entry)
+
+    def deliver_one(self, entry: Entry) -> None:
+        """Let the handler emit it, and raise what went wrong."""
+        self.before(entry)
+        error = self._attempt(entry)
+        if isinstance(error, UnicodeEncodeError):
+            error = self._attempt(entry, escaping=error.encoding)
+        if error is not None:
+            self.failed(error)
+            _refuse_too_long(error)
+            raise error
+        self.after(entry)
 
     def _attempt(self, entry: Entry, *, escaping: str = "") -> Exception | None:
         """Let the handler emit; what it raised or reported, or None."""
-        with ExitStack() as stack:
-            self.handler.acquire()  # first: whoever else uses the handler must find no shadow of ours
-            stack.callback(self.handler.release)
-            failures = stack.enter_context(listening(self.handler, *self._inner_ones))
-            if escaping:
-                stack.enter_context(_escaping(self.handler, escaping))
-            if self.sends_id or "lastwords_id" in (getattr(self.handler.formatter, "_fmt", None) or ""):
-                stack.enter_context(shadowed(entry.record, "lastwords_id", entry.id))
-            try:
+        if self._failures is not None:  # we attend already, to a batch
+            self._failures.clear()
+            return self._emit(entry, self._failures, escaping)
+        with self.attending() as failures:
+            return self._emit(entry, failures, escaping)
+
+    @contextmanager
+    def attending(self) -> Iterator[list[Exception]]:
+        """Hold the handler's lock, and hear what it reports: the list is filled."""
+        self.handler.acquire()  # first: whoever else uses the handler must find no shadow of ours
+        try:
+            with listening(self.handler, *self._inner_ones) as failures:
+                yield failures
+        finally:
+            self.handler.release()
+
+    def _emit(self, entry: Entry, failures: list[Exception], escaping: str) -> Exception | None:
+        named = self.sends_id or "lastwords_id" in (getattr(self.handler.formatter, "_fmt", None) or "")
+        try:
+            if not (named or escaping):
                 self.emit(entry)
-            except Exception as error:  # handed to the caller, which raises it
-                return error
+            else:
+                with ExitStack() as stack:
+                    if escaping:
+                        stack.enter_context(_escaping(self.handler, escaping))
+                    if named:
+                        stack.enter_context(shadowed(entry.record, "lastwords_id", entry.id))
+                    self.emit(entry)
+        except Exception as error:  # handed to the caller, which raises it
+            return error
         return failures[0] if failures else None
 
     def before(self, entry: Entry) -> None:

@@ -5,7 +5,8 @@ What a file is promised
 * Accepted: written with one append and synced, its name too if the file is new.
 * A line is whole or not there. If writing fails half way (the disk is full), the file is cut back to where it was,
   unless somebody else has appended meanwhile; if the process dies half way, the next run ends the torn line first.
-* Rotated away (renamed or removed): the next entry goes to a new file at PATH.
+* Rotated away (renamed or removed): the next entry goes to a new file at PATH, and what was written into a file that
+  was removed meanwhile is not accepted.
 * A kill between the sync and our mark writes the entries again, with the same ids (which only ``format=json`` shows).
 
 A stream is accepted when it was flushed. A closed pipe is an error, and the entries stay.
@@ -13,7 +14,6 @@ A stream is accepted when it was flushed. A closed pipe is an error, and the ent
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...journal import files
 from ..contract import Target
+from ..on_disk import is_at, sync
 from ..wording import TEXT_FORMAT, as_json
 from .address import absolute, choice
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from ...record.codec import Entry
     from .address import Address
-
-# What cannot be synced is not a file on a disk: /dev/null, a terminal.
-_NOT_ON_DISK = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS})
 
 
 def _file_mode(name: str, text: str) -> int:
@@ -81,6 +79,8 @@ class Lines(Target):
 class File(Lines):
     """Appends to ``path``; see the module. ``mode``: permission bits of a file that we make."""
 
+    batch_size = 1000
+
     def __init__(self, path: str, *, format: str = "text", mode: int = 0o600) -> None:  # noqa: A002
         super().__init__(format)
         if not path or "\0" in path:
@@ -106,7 +106,7 @@ class File(Lines):
                 data = b"\n" + data
             for written, end in _append(fd, data):
                 start = end - written
-            _sync(fd)
+            sync(fd, self._path)
         except BaseException:
             self._cut_back(fd, start)
             raise
@@ -115,7 +115,7 @@ class File(Lines):
         """The file at the path now, which after a rotation is another one than before."""
         if self._pid != os.getpid():
             self._drop()  # a fork: the descriptor is shared with the parent
-        if self._fd >= 0 and not _is_at(self._fd, self._path):
+        if self._fd >= 0 and not is_at(self._fd, self._path):
             self._drop()
         if self._fd < 0:
             self._fd, self._pid = self._make(), os.getpid()
@@ -170,13 +170,6 @@ def _is_pipe(path: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def _is_at(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except OSError:
-        return False
-
-
 def _ends_whole(fd: int) -> bool:
     """True if the file is empty or ends with a line end, or cannot be looked at."""
     status = os.fstat(fd)
@@ -197,14 +190,6 @@ def _append(fd: int, data: bytes) -> Any:
         written += os.write(fd, view[written:])
         # With O_APPEND the offset is where our own bytes end, even if others append to the same file.
         yield written, os.lseek(fd, 0, os.SEEK_CUR) if regular else -1
-
-
-def _sync(fd: int) -> None:
-    try:
-        files.sync_descriptor(fd)
-    except OSError as error:
-        if error.errno not in _NOT_ON_DISK:
-            raise
 
 
 class Stream(Lines):
