@@ -7,7 +7,6 @@ forgotten can be collected: its threads deliver what the target takes at once, a
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from .journal.store import Store
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
 from .runtime.fork import follow_forks
 from .runtime.guard import THREADS_END_EARLY, is_delivering, is_passive
+from .runtime.lock import new_lock
 from .runtime.stderr import say
 from .upkeep import damaged_file
 from .upkeep.keeper import Keeper
@@ -97,7 +97,7 @@ class Engine:
         self.closed = False
         self._armed = False
         self._told_loss = False
-        self.fork_lock = threading.RLock()
+        self.fork_lock = new_lock()
         _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
         self.store = _open_store(path, mode)
         if target is not None:

@@ -275,7 +275,7 @@ def test_an_interrupted_read_does_not_keep_the_store_locked(children, tmp_path):
             kept.append(error)
             del kept[:-50]
             hits += 1
-        if handler._engine.store.lock._is_owned():
+        if handler._engine.store.lock.is_mine():
             print("locked after", hits); break
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     done = []

@@ -28,13 +28,13 @@ with the process, which stats().buffered and one line on stderr say while it las
 from __future__ import annotations
 
 import sqlite3
-import threading
 from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import JournalError
 from ..journal.sqlite_codes import is_damage
+from ..runtime.lock import new_lock
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
 from ..upkeep import removed_file
@@ -82,7 +82,7 @@ class Committer:
         self._left_behind = False  # a nested call could not commit its row
         self._generation = 0  # of processes
         self._nested = 0  # rows that nested calls committed, or tried to
-        self._memory_lock = threading.RLock()
+        self._memory_lock = new_lock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
         self._paused = False
@@ -110,7 +110,7 @@ class Committer:
         if self.trouble is not None and self._keep_in_memory(row):
             return
         store = self._store
-        if self._leader or store.lock._is_owned():  # type: ignore[attr-defined]
+        if self._leader or store.lock.is_mine():
             self._append_queued(row)
             return
         # Nobody leads: commit without a ticket. If two threads claim it at once, the lock decides.
@@ -173,7 +173,7 @@ class Committer:
 
     def _append_queued(self, row: Row) -> None:
         ticket = self._enqueue(row)
-        if self._store.lock._is_owned():  # type: ignore[attr-defined]
+        if self._store.lock.is_mine():
             self._append_nested(ticket)
         elif self._leader == get_ident():  # nested in a caller that does not have the lock yet
             self._lead_locked(ticket)
@@ -450,7 +450,7 @@ class Committer:
         self._arrived.clear()
         self._leader = 0
         self._left_behind = False
-        self._memory_lock = threading.RLock()
+        self._memory_lock = new_lock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None
         self._paused = False

@@ -22,7 +22,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalFull
 from ..runtime.fork import follow_forks
+from ..runtime.lock import AnyLock, new_lock
 from . import files, places, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
@@ -71,7 +71,7 @@ class Store:
         self.path = path
         self.mode = mode
         self.lock_timeout = lock_timeout
-        self.lock = threading.RLock()
+        self.lock = new_lock()
         self.identity: files.Identity | None = None
         self.epochs: list[tuple[int, str]] = []
         # Called with the lock held before a connection is given up (fork, close): save what a replaced file would lose.
@@ -97,7 +97,7 @@ class Store:
     # --- the lock and the connection ---------------------------------------------------------------
 
     @property
-    def fork_lock(self) -> threading.RLock:
+    def fork_lock(self) -> AnyLock:
         """See :class:`lastwords.runtime.fork.Forkable`."""
         return self.lock
 
@@ -107,24 +107,20 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for SELECTs of a few microseconds (lock held)."""
-        outermost = self._is_outermost()
         try:
             yield self.connection()
         finally:
-            if outermost:
-                self._release()
+            self._release()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one autocommit statement, with the commit lock (lock held)."""
-        outermost = self._is_outermost()
         try:
             conn = self.connection()
             self.hold_commit_lock()
             yield conn
         finally:
-            if outermost:
-                self._release()
+            self._release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -139,14 +135,9 @@ class Store:
                 if conn.in_transaction:  # an error, or KeyboardInterrupt, which Python may raise anywhere
                     conn.execute("ROLLBACK")
 
-    def _is_outermost(self) -> bool:
-        """False inside another use, by a signal handler or the like: that one is not done with the commit lock."""
-        count: int = self.lock._recursion_count()  # type: ignore[attr-defined]
-        return count == 1
-
     def _release(self) -> None:
-        if not self._is_outermost():
-            return  # an interrupt cut this short, and it is only the garbage collector that comes by
+        if self.lock.depth() != 1:
+            return  # inside another use, by a signal handler or the like: that one is not done with the commit lock
         try:
             if self.before_release is not None:
                 self.before_release()

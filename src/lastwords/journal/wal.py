@@ -23,12 +23,12 @@ WAL is synced by a descriptor of our own; SQLite's locks are not on that file.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from ..runtime.fork import follow_forks
+from ..runtime.lock import new_lock
 from . import files
 from .sqlite_codes import wal_reset_is_safe
 
@@ -93,7 +93,7 @@ class Backfill:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.fork_lock = threading.RLock()
+        self.fork_lock = new_lock()
         follow_forks(self)
 
     def before_fork(self) -> None:
