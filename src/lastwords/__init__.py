@@ -11,11 +11,21 @@ counts as delivered only after the target accepted it. Whatever kills the proces
 The names are imported when they are first used (PEP 562): ``lastwords --help`` needs none of them.
 """
 
+import os as _os
 import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _sys.platform == "win32":
     raise ImportError("lastwords needs a POSIX system (Linux, macOS): Windows has no flock and no fork hooks")
+
+# `python -m lastwords` has put the current folder first: an email.py there would run as whoever calls us, and from cron
+# that is root. `--to module:object` puts it last, when all that is ours has been imported.
+if _sys.argv[:1] == ["-m"] and _sys.orig_argv[-len(_sys.argv)] in ("lastwords", "-mlastwords"):
+    try:
+        if _sys.path[0] == _os.getcwd() and not _sys.flags.safe_path:
+            del _sys.path[0]
+    except FileNotFoundError:
+        pass  # it was deleted, and nothing can be imported from it
 
 from ._version import __version__ as __version__
 

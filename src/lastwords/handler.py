@@ -17,6 +17,7 @@ from .engine import Engine
 from .journal import files
 from .record import codec
 from .runtime.guard import is_delivering
+from .runtime.visible import visible
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +122,8 @@ class DurableHandler(logging.Handler):
         known = self._engine.journal.get_meta("destination")
         if label and known and known != label:
             warnings.warn(
-                f"journal {self._engine.store.path} was used for {known}; what is pending there goes to {label} now",
+                f"journal {self._engine.store.path} was used for {visible(known)}; what is pending there goes to"
+                f" {label} now",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -88,6 +88,7 @@ def _code_of(error: Exception) -> int | None:
     if isinstance(error, click.exceptions.Abort):
         return 130  # Ctrl-C, or end of file at a question
     if isinstance(error, click.ClickException):
+        error.message = output.plain(error.message, keep="\n\t")  # type: ignore[misc]  # may quote a journal
         try:
             error.show()
         except OSError:  # click's own words, and a stderr that nobody can write to

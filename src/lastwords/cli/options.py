@@ -224,7 +224,7 @@ to = click.option(
     show_envvar=True,
     help="Where to deliver: a URL (smtp://..., https://..., file:PATH, stdout:), or module:object, the object being a"
     " logging.Handler, a lastwords.Target, a function deliver(entries), or a class of these that needs no arguments."
-    " The current folder is on the import path.",
+    " The current folder comes last on the import path.",
 )
 config = click.option(
     "--config",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sys
 import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from lastwords.runtime.visible import visible
 
 if TYPE_CHECKING:
     import threading
@@ -106,13 +107,10 @@ def threads_left_behind() -> bool:
 
 # --- text ---------------------------------------------------------------------------------------------
 
-# C0, DEL, C1, the line separators, the controls of writing direction, lone surrogates.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
 
 def plain(text: str, *, keep: str = "") -> str:
     """``text`` with control characters escaped, but for those in ``keep``."""
-    return _CONTROL.sub(lambda m: m[0] if m[0] in keep else ascii(m[0])[1:-1], text)
+    return visible(text, keep=keep)
 
 
 def verbatim(text: str) -> str:

@@ -136,7 +136,7 @@ def prometheus(states: Sequence[dict[str, Any]]) -> str:
         for state in states:
             value = _sample(state, field)
             if value is not None:
-                label = state["journal"].encode("utf-8", "backslashreplace").decode()
+                label = output.plain(state["journal"])
                 label = label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
                 samples.append(f'lastwords_{name}{{journal="{label}"}} {value}')
         lines += [f"# HELP lastwords_{name} {text}", f"# TYPE lastwords_{name} {kind}", *samples]
@@ -224,7 +224,7 @@ def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None
             if found:
                 problems.append((found, f"{name}: {what}"))
             unit = "s" if field == "oldest_age_seconds" else "c" if field == "dropped" else ""
-            label = f"{name} {field.removesuffix('_seconds')}".replace("'", "").replace("=", "")
+            label = output.plain(f"{name} {field.removesuffix('_seconds')}").replace("'", "").replace("=", "")
             bounds = ";".join("" if bound is None else f"{bound:g}" for bound in (warning, critical))
             performance.append(f"'{label}'={value:g}{unit};{bounds};0")
     # Nagios' order of gravity: critical, unknown, warning.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from .visible import visible
+
+_LAYOUT = "\n\t"
+
 
 def say(text: str) -> None:
     """One line on stderr. Trouble inside a handler must not go through logging (CPython gh-91555)."""
@@ -11,7 +15,7 @@ def say(text: str) -> None:
     if stream is None:  # pythonw-like embedders and some daemons
         return
     try:
-        stream.write(f"lastwords: {text}\n")
+        stream.write(f"lastwords: {visible(text, keep=_LAYOUT)}\n")
         stream.flush()
     except (OSError, ValueError, RuntimeError):
         return  # nobody reads stderr any more; stats() and `lastwords status` still tell

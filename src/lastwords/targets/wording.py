@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..runtime.visible import first_line, visible
+
 if TYPE_CHECKING:
     from ..record.codec import Entry
 
-# Control characters can forge lines and drive terminals; bidi overrides show a text other than the one that is there.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _DEEPEST = 20
 _MAX_INT = 2**63
 
@@ -26,13 +25,12 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def clean(text: str) -> str:
     r"""``text`` with control characters and lone surrogates written as ``\x1b``; line ends and tabs stay."""
-    text = text.replace("\r\n", "\n")
-    return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), text)
+    return visible(text.replace("\r\n", "\n"), keep="\n\t")
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """The first line of ``text``, cut visibly at ``most`` characters."""
-    line = clean(text.strip().partition("\n")[0]).replace("\t", " ")
+    """The first line of ``text``, cut visibly at ``most`` characters. Fit for a header, whatever is in it."""
+    line = clean(first_line(text)).replace("\t", " ")
     return line if len(line) <= most else line[: most - 1] + "\u2026"
 
 

@@ -80,10 +80,11 @@ class Configuration:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        destination.current_folder_first()  # the classes that it names may be there
+        destination.current_folder_last()  # the classes that it names may be there
         self._configurator = logging.config.DictConfigurator(_copy(load(source)))
         self._config = self._configurator.config
         self._unknown: list[str] = []
+        self.relative: dict[str, str] = {}  # by handler: journals that are not there, seen from this folder
         self.journals = dict(self._find())
         if not self.journals:
             hint = f" (these could not be imported: {', '.join(self._unknown)})" if self._unknown else ""
@@ -117,11 +118,14 @@ class Configuration:
         if "journal" not in raw:
             return None  # a subclass that knows it itself
         try:
-            return files.absolute(raw["journal"])  # resolves ext:// and cfg://
+            path = files.absolute(raw["journal"])  # resolves ext:// and cfg://
         except Exception as error:
             raise output.Misconfigured(
                 f"--config {self.source}: handler {name!r}: journal: {destination.say(error)}"
             ) from error
+        if not os.path.isabs(os.path.expanduser(raw["journal"])) and not os.path.lexists(path):
+            self.relative[name] = path
+        return path
 
     def for_path(self, path: str, handler: str | None) -> str:
         """The name of the handler whose target is meant for the journal at ``path``."""

@@ -1,7 +1,8 @@
 """``--to``: where to deliver, chosen by whoever types the command and by nothing that a journal says.
 
-A TARGET is a URL or ``module:object``. The object is found on the import path, with the current folder in front, as
-gunicorn does it, and may be:
+A TARGET is a URL or ``module:object``. The object is found on the import path, to which the current folder is added:
+last, and when all that we import ourselves is there, so that an ``email.py`` in it is never taken for the library's.
+It may be:
 
 * a ``logging.Handler`` or a ``lastwords.Target``; of a ``DurableHandler``, its target
 * a function, or another callable, ``deliver(entries)``
@@ -64,11 +65,28 @@ def say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def current_folder_first() -> None:
-    """Put the current folder on the import path, as ``python -m`` and gunicorn do."""
+# What is imported late, and itself tries to import what may not be installed: it must not find that in a folder.
+_LATE = (
+    "sqlite_utils",
+    "tenacity",
+    "urllib3",
+    "smtplib",
+    "email.message",
+    "email.policy",
+    "email.utils",
+    "redis",
+    "nats",
+)
+
+
+def current_folder_last() -> None:
+    """Let modules be imported from the current folder, if nothing else has their names."""
+    for name in _LATE:
+        with suppress(ImportError):  # of an extra that is not installed
+            importlib.import_module(name)
     with suppress(FileNotFoundError):  # it was deleted; what is installed is found all the same
         if os.getcwd() not in sys.path and "" not in sys.path:
-            sys.path.insert(0, os.getcwd())
+            sys.path.append(os.getcwd())
 
 
 def find(name: str, option: str) -> Any:
@@ -76,7 +94,7 @@ def find(name: str, option: str) -> Any:
     match = _NAME.fullmatch(name.strip())
     if match is None:
         raise output.Misconfigured(f"{option} {secret.shown(name)}: is neither a URL nor module:object")
-    current_folder_first()
+    current_folder_last()
     try:
         found: Any = importlib.import_module(match["module"])
         for part in match["object"].split("."):

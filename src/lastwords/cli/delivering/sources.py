@@ -58,6 +58,11 @@ class FromConfig:
             return
         wanted = [self._configuration.named(handler)] if handler else list(self._configuration.journals)
         for name in wanted:
+            if name in self._configuration.relative:
+                raise output.Misconfigured(
+                    f"--config {source}: handler {name!r}: journal: {self._configuration.relative[name]} is not there;"
+                    " the path is relative: start in the folder that the service is started in, or name the JOURNAL"
+                )
             path_ = self._configuration.journals[name]
             if path_ is None:  # only the handler itself knows its journal
                 path_, self._built[path_] = self._build(name, None)

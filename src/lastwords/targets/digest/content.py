@@ -249,7 +249,7 @@ def _show(entry: Entry, kind: Kind, detail: Detail, clock: _Clock) -> Shown:
         trace=clean(clip((trace(entry) + stack).strip("\n"), detail.trace, head=0.25)),
         where=one_line(where, 300) if detail.where else "",
         extras=_extras(entry, detail.extra),
-        id=clean(entry.id),
+        id=one_line(entry.id),
     )
 
 
@@ -372,10 +372,10 @@ def ranges(entries: Sequence[Entry]) -> str:
     odd: list[str] = []
     for entry in entries:
         stem, _, number = entry.id.rpartition("-")
-        if not number.isascii() or not number.isdigit():
-            odd.append(entry.id)
-        elif runs and runs[-1][0] == stem and runs[-1][2] + 1 == int(number[:20]):
+        if not re.fullmatch("[0-9]{1,19}", number) or not stem.isprintable():
+            odd.append(one_line(entry.id))  # of a forged journal
+        elif runs and runs[-1][0] == stem and runs[-1][2] + 1 == int(number):
             runs[-1] = (stem, runs[-1][1], int(number))
         else:
-            runs.append((stem, int(number[:20]), int(number[:20])))
+            runs.append((stem, int(number), int(number)))
     return ", ".join([f"{stem}-{a}" if a == b else f"{stem}-{a}..{b}" for stem, a, b in runs] + odd)

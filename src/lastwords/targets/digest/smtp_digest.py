@@ -287,7 +287,9 @@ def _sender(text: str) -> tuple[str, str]:
 
 def message_id(entries: Sequence[Entry], sender: str) -> str:
     """The same for the same entries."""
-    digest = hashlib.sha256("\n".join([entry.id for entry in entries]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join([entry.id for entry in entries]).encode("utf-8", "backslashreplace")).hexdigest()[
+        :16
+    ]
     first = _ID.sub("_", entries[0].id)[:80]
     domain = _ID.sub("_", sender.rpartition("@")[2]) or "lastwords"
     return f"<{first}.{len(entries)}.{digest}@{domain}>"

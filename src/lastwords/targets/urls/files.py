@@ -9,7 +9,8 @@ What a file is promised
   was removed meanwhile is not accepted.
 * A kill between the sync and our mark writes the entries again, with the same ids (which only ``format=json`` shows).
 
-A stream is accepted when it was flushed. A closed pipe is an error, and the entries stay.
+A stream is accepted when it was flushed. A closed pipe is an error, and the entries stay. On a terminal, control
+characters of a record are shown and not obeyed; in a pipe or a file it is as it was logged.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ...journal import files
+from ...runtime.visible import visible, visible_json
 from ..contract import Target
 from ..on_disk import is_at, sync
 from ..wording import TEXT_FORMAT, as_json
@@ -75,6 +77,13 @@ class Lines(Target):
             return as_json(entry).decode()
         return self._formatter.format(entry.record)
 
+    def _text(self, entries: Sequence[Entry], *, shown: bool) -> str:
+        """The lines of ``entries``; ``shown``: on a terminal, which would obey an escape sequence."""
+        lines = [self._line(entry) for entry in entries]
+        if shown:
+            lines = [visible_json(line) if self._format == "json" else visible(line, keep="\n\t") for line in lines]
+        return "".join([line + "\n" for line in lines])
+
 
 class File(Lines):
     """Appends to ``path``; see the module. ``mode``: permission bits of a file that we make."""
@@ -98,8 +107,8 @@ class File(Lines):
             self.warnings = (f"{self.label}: its folder does not exist yet; entries wait until it does",)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        data = "".join([self._line(entry) + "\n" for entry in entries]).encode("utf-8", "backslashreplace")
         fd = self._open()
+        data = self._text(entries, shown=os.isatty(fd)).encode("utf-8", "backslashreplace")
         start = -1
         try:
             if not _ends_whole(fd):  # torn by a crash, or by whoever else writes here
@@ -205,8 +214,8 @@ class Stream(Lines):
         if stream is None:  # a daemon that closed it
             raise ConnectionError(f"{self.label} is not open")
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        text = "".join([self._line(entry) + "\n" for entry in entries])
         try:
+            text = self._text(entries, shown=stream.isatty())
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
         except ValueError as error:  # "I/O operation on closed file" says nothing about the entries
