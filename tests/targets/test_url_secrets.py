@@ -12,7 +12,7 @@ from lastwords.record import codec
 from lastwords.targets import resolve
 from lastwords.targets.digest import smtp_digest
 from lastwords.targets.streams import jetstream, redis_streams
-from lastwords.targets.urls import files, http, secret, syslog
+from lastwords.targets.urls import files, http, otlp, secret, syslog
 from lastwords.targets.urls.secret import Credentials, Secret
 from lastwords.targets.urls.secret import shown as shown_target
 from targets.leaky import LEAKY, WELL_FORMED
@@ -103,10 +103,16 @@ def test_of_a_well_formed_target_all_but_the_credentials_is_shown(text, as_shown
 
 def test_the_knobs_whose_values_are_shown_are_all_known_ones():
     """A knob that is added is not shown before somebody has thought about it; those that may hold a key never are."""
-    known = {*smtp_digest.KNOBS, *http.KNOBS, *files._FORMAT, *jetstream.KNOBS, *redis_streams.KNOBS, "mode"}.union(
-        *syslog.KNOBS.values()
-    )
-    assert known - {"auth", "query", "credentials"} == secret.HARMLESS
+    known = {
+        *smtp_digest.KNOBS,
+        *http.KNOBS,
+        *files._FORMAT,
+        *jetstream.KNOBS,
+        *redis_streams.KNOBS,
+        *otlp.KNOBS,
+        "mode",
+    }.union(*syslog.KNOBS.values())
+    assert known - {"auth", "query", "credentials", "resource"} == secret.HARMLESS
 
 
 def test_an_smtp_server_that_quotes_the_password_in_its_refusal(tmp_path, entry):

@@ -31,6 +31,8 @@ _SCHEMES = {
     "https": (".http", "https://HOST[:PORT]/PATH"),
     "syslog+tcp": (".syslog", "syslog+tcp://HOST[:PORT]"),
     "syslog+tls": (".syslog", "syslog+tls://HOST[:PORT]"),
+    "otlp+http": (".otlp", "otlp+http://HOST[:PORT]"),
+    "otlp+https": (".otlp", "otlp+https://HOST[:PORT]/PATH"),
     "nats": ("..streams.jetstream", "nats://HOST[:PORT]/STREAM"),
     "nats+tls": ("..streams.jetstream", "nats+tls://HOST[:PORT]/STREAM"),
     "redis": ("..streams.redis_streams", "redis://HOST[:PORT]/KEY"),

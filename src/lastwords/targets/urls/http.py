@@ -54,11 +54,10 @@ if TYPE_CHECKING:
 CONFLICT = 409
 TOO_LARGE = 413
 TOO_SLOW = frozenset({408, 504})  # the receiver's own limit, or that of a proxy before it: fewer entries may help
-MOST_OF_AN_ANSWER = 2048  # bytes: enough to say what is wrong, and to use the connection again
 
 _AUTH = re.compile(r"basic|bearer|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OTHER_AUTH = ("apikey", "aws", "digest", "hawk", "header", "key", "negotiate", "none", "ntlm", "oauth", "token")
-_MISSING = "{}:// needs an HTTP client: pip install 'lastwords[http]'"
+_MISSING = "{}:// needs an HTTP client: pip install 'lastwords[{}]'"
 
 
 def _auth(name: str, text: str) -> str:
@@ -91,27 +90,51 @@ KNOBS = {
 
 def from_address(address: Address) -> Target:
     """The target for an ``http(s)://`` URL; README has the table of its knobs."""
-    knobs = address.knobs(KNOBS)
+    return build(HTTP, address, address.knobs(KNOBS))
+
+
+def build(kind: type[HTTP], address: Address, knobs: dict[str, Any]) -> HTTP:
+    """A target of ``kind``, with credentials that may be sent."""
     if importlib.util.find_spec("urllib3") is None:
-        raise ModuleNotFoundError(_MISSING.format(address.scheme), name="urllib3")
-    secure = address.scheme == "https"
-    credentials, warnings = permitted(
-        address, knobs.pop("credentials", None), secure=secure, default_port=443 if secure else 80
-    )
+        raise ModuleNotFoundError(
+            _MISSING.format(address.scheme, address.scheme.partition("+")[0].rstrip("s")), name="urllib3"
+        )
+    secure = address.scheme.endswith("https")
+    port = kind.ports[secure]
+    credentials, warnings = permitted(address, knobs.pop("credentials", None), secure=secure, default_port=port)
     if credentials is None and "auth" in knobs:
         raise ValueError("target: the knob auth needs credentials, in the URL or in the environment")
-    target = HTTP(address, credentials=credentials, **knobs)
+    target = kind(address, credentials=credentials, **knobs)
     target.warnings = warnings
     return target
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """What goes into one request."""
+
     entries: Sequence[Entry]
     lines: list[bytes]
 
 
+class Answer(NamedTuple):
+    """``asked``: seconds of Retry-After. ``data``: at most ``most_of_an_answer`` bytes."""
+
+    status: int
+    reason: str
+    asked: float | None
+    kind: str
+    data: bytes
+
+    def __repr__(self) -> str:  # a traceback may show it, and the receiver may quote our headers
+        return f"<Answer {self.status}>"
+
+
 class HTTP(Target):
     """POSTs entries; see the module. ``max_bytes``: of a request before compression; one entry may exceed it."""
+
+    ports = (80, 443)  # where the URL has none, without and with TLS
+    path = "/"  # where it has none
+    most_of_an_answer = 2048  # bytes: enough to say what is wrong, and to use the connection again
 
     def __init__(
         self,
@@ -129,20 +152,23 @@ class HTTP(Target):
         query: str = "",
         app: str = "",
     ) -> None:
-        self._scheme, self._host = address.scheme, address.host
-        path = address.path or "/"
-        self._url = f"{address.scheme}://{address.place()}{path}" + (f"?{query}" if query else "")
+        self._scheme, self._host = address.scheme.rpartition("+")[2], address.host
+        port = self.ports[self._scheme == "https"]
+        place = address.place(port)
+        path = address.path if address.path.strip("/") else self.path
+        host = address.place(None if port in (80, 443) else port)  # a URL does not name the port that is understood
+        self._url = f"{self._scheme}://{host}{path}" + (f"?{query}" if query else "")
         self._credentials, self._auth = credentials, auth
         self._timeout = timeout
         self._gzip = gzip
         self._array = format == "array"
+        self._kind = "application/json" if self._array else "application/x-ndjson"
         self._most = max_bytes
         self._files = (cafile, certfile, keyfile)
         self._query = query
         self._app = app
         self._pool: urllib3.PoolManager | None = None
         self._pid = 0
-        place = address.place(443 if address.scheme == "https" else 80)
         self.label = f"{address.scheme}://{place}{_shown(path)}"
 
     def deliver(self, entries: Sequence[Entry]) -> None:
@@ -159,24 +185,41 @@ class HTTP(Target):
                     f"after {done} of {len(entries)} entries: {error}", after=after, accepted=done
                 ) from error
 
-    def _cut(self, entries: Sequence[Entry]) -> _Chunk:
+    def _cut(self, entries: Sequence[Entry]) -> Chunk:
         """As many entries as one request takes, at least one."""
         lines: list[bytes] = []
         total = 0
         for entry in entries:
-            line = as_json(entry)
+            line = self._line(entry)
             total += len(line) + 1
             if lines and total > self._most:
                 break
             lines.append(line)
-        return _Chunk(entries[: len(lines)], lines)
+        return Chunk(entries[: len(lines)], lines)
 
-    def _post(self, chunk: _Chunk) -> int:
+    def _line(self, entry: Entry) -> bytes:
+        """The entry, as a part of a request."""
+        return as_json(entry)
+
+    def _body(self, chunk: Chunk) -> bytes:
+        return b"[" + b",\n".join(chunk.lines) + b"]\n" if self._array else b"\n".join(chunk.lines) + b"\n"
+
+    def _said(self, answer: Answer) -> str:
+        """What the receiver says in its answer."""
+        return answer.data.decode("utf-8", "replace")
+
+    def _taken(self, chunk: Chunk, answer: Answer) -> None:
+        """The status says that all is well; raise if the rest of the answer does not."""
+
+    def _post(self, chunk: Chunk) -> int:
         """How many entries were accepted: all, or none because the next try is made with fewer."""
-        body = b"[" + b",\n".join(chunk.lines) + b"]\n" if self._array else b"\n".join(chunk.lines) + b"\n"
-        status, reason, asked, text = self._exchange(body, chunk.entries)
-        words = f"{self.label}: HTTP {status} {reason}".rstrip() + (f": {text}" if text else "")
+        body = self._body(chunk)
+        answer = self._exchange(body, chunk.entries)
+        status, asked = answer.status, answer.asked
+        text = self.scrub(one_line(self._said(answer), 300))
+        words = f"{self.label}: HTTP {status} {answer.reason}".rstrip() + (f": {text}" if text else "")
         if 200 <= status < 300 or (status == CONFLICT and asked is None):
+            self._taken(chunk, answer)
             return len(chunk.entries)
         if status == TOO_LARGE and len(chunk.entries) > 1:
             self._most = max(1, len(body) // 2)
@@ -189,7 +232,7 @@ class HTTP(Target):
             raise RuntimeError(f"{words}: {'not followed' if 300 <= status < 400 else 'check URL and credentials'}")
         raise Rejected(words)
 
-    def _exchange(self, body: bytes, entries: Sequence[Entry]) -> tuple[int, str, float | None, str]:
+    def _exchange(self, body: bytes, entries: Sequence[Entry]) -> Answer:
         import urllib3  # noqa: PLC0415 - an extra, and 30 ms
 
         try:
@@ -197,10 +240,10 @@ class HTTP(Target):
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._drop()
             silent = isinstance(error, urllib3.exceptions.ReadTimeoutError | TimeoutError)
-            reason = self._scrub(_reason(error))
+            reason = self.scrub(_reason(error))
             raise ConnectionError(f"{self.label}: {reason}") from (TimeoutError(reason) if silent else None)
-        said = self._scrub(one_line(text.decode("utf-8", "replace"), 300))
-        return answer.status, one_line(answer.reason or "", 80), retry_after(answer.headers.get("Retry-After")), said
+        asked, kind = retry_after(answer.headers.get("Retry-After")), answer.headers.get("Content-Type", "")
+        return Answer(answer.status, one_line(answer.reason or "", 80), asked, kind, text)
 
     def _request(self, body: bytes, entries: Sequence[Entry]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         headers = self._headers(entries)
@@ -210,7 +253,7 @@ class HTTP(Target):
         answer = self._open().request(
             "POST", self._url, body=body, headers=headers, preload_content=False, redirect=False, retries=False
         )
-        text = answer.read(MOST_OF_AN_ANSWER, decode_content=True)
+        text = answer.read(self.most_of_an_answer, decode_content=True)
         if answer.read(1):
             answer.close()  # a longer answer is not worth the wait; the connection goes with it
         else:
@@ -219,7 +262,7 @@ class HTTP(Target):
 
     def _headers(self, entries: Sequence[Entry]) -> dict[str, str]:
         headers = {
-            "Content-Type": "application/json" if self._array else "application/x-ndjson",
+            "Content-Type": self._kind,
             "Idempotency-Key": idempotency_key(entries),
             "User-Agent": f"lastwords/{__version__}" + (f" ({self._app})" if self._app else ""),
         }
@@ -244,7 +287,8 @@ class HTTP(Target):
         headers = urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
         return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **settings)
 
-    def _scrub(self, text: str) -> str:
+    def scrub(self, text: str) -> str:
+        """``text`` without our credentials."""
         if self._query:
             text = text.replace(self._query, "***")
         return text if self._credentials is None else self._credentials.scrub(text)
