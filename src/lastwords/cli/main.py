@@ -30,7 +30,7 @@ from . import output
 if TYPE_CHECKING:
     from lastwords.engine import Engine
 
-VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor", "courier", "watch", "setup", "guide")
+VERBS = ("status", "list", "flush", "replay", "dead", "prune", "doctor", "courier", "watch", "web", "setup", "guide")
 
 
 class Verbs(click.Group):

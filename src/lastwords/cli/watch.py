@@ -179,7 +179,8 @@ def _quits(seconds: float) -> bool:
     return False
 
 
-def _paths(journals: tuple[str, ...], config: str | None, handler: str | None) -> list[str]:
+def paths_of(journals: tuple[str, ...], config: str | None, handler: str | None) -> list[str]:
+    """The journals that a command line names, or those of its configuration."""
     if config is None:
         return options.required(journals)
     from .delivering.sources import FromConfig
@@ -215,7 +216,7 @@ def command(*, journals: tuple[str, ...], config: str | None, handler: str | Non
     known: dict[str, Seen] = {}
 
     def look() -> list[Seen]:
-        paths = _paths(journals, config, handler)
+        paths = paths_of(journals, config, handler)
         for path in paths:
             known.setdefault(path, Seen(path)).look(status.read(path), time.monotonic())
         return [known[path] for path in paths]
