@@ -44,6 +44,22 @@ def test_what_an_exception_says(error, fault):
     assert verdict.classify(error) is fault
 
 
+@pytest.mark.parametrize(
+    ("status", "fault"), [(400, Fault.FAILURE), (401, Fault.FAILURE), (429, Fault.OUTAGE), (503, Fault.OUTAGE)]
+)
+def test_the_status_that_an_http_client_raised_for(status, fault):
+    """requests' HTTPError is an OSError, as urllib's is: a request that is refused for ever held up the line."""
+
+    class HTTPError(OSError):
+        def __init__(self, **attributes):
+            vars(self).update(attributes)
+
+    response = type("Response", (), {"status_code": status})()
+    assert verdict.classify(HTTPError(response=response)) is fault
+    assert verdict.classify(HTTPError(code=status)) is fault
+    assert verdict.classify(HTTPError()) is Fault.OUTAGE  # the control
+
+
 def test_a_wrapped_connection_error_is_an_outage():
     """Client libraries raise their own exception from the socket's."""
     try:

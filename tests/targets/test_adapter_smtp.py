@@ -60,15 +60,15 @@ def test_when_all_refuse_for_good_it_is_a_failure_and_the_next_try_is_for_all(en
 
 def test_what_is_remembered_is_bounded(entry, mailbox, monkeypatch):
     """And nothing is, of what was accepted by all."""
-    monkeypatch.setattr("lastwords.targets.handlers.smtp.MOST_REMEMBERED", 3)
+    monkeypatch.setattr("lastwords.targets.handlers.recipients.MOST_REMEMBERED", 3)
     target = resolve(smtp(mailbox))
     target.deliver([entry()])
-    assert len(target._progress) == 0
+    assert len(target._answers.progress) == 0
     mailbox.refuse[B] = ["450 later"] * 6
     for _ in range(6):
         with pytest.raises(TryAgain):
             target.deliver([entry()])
-    assert len(target._progress) == 3
+    assert len(target._answers.progress) == 3
 
 
 def test_a_handler_from_a_mapping_remembers_too(mailbox, tmp_path):

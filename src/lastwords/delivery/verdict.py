@@ -66,7 +66,7 @@ class Next(NamedTuple):
 
 
 def classify(error: BaseException) -> Fault:
-    """What ``error`` says. OSErrors are about the target, except an SMTP reply that refuses this mail for good."""
+    """What ``error`` says. OSErrors are about the target, except an answer that refuses this mail or this request."""
     if isinstance(error, Rejected):
         return Fault.REFUSED
     if isinstance(error, TryAgain):
@@ -74,6 +74,9 @@ def classify(error: BaseException) -> Fault:
     code = _smtp_code(error)
     if code is not None:
         return Fault.FAILURE if code >= 500 else Fault.OUTAGE
+    status = _http_status(error)
+    if status is not None:
+        return Fault.OUTAGE if status >= 500 or status in _NOT_NOW else Fault.FAILURE
     if isinstance(error, OSError | EOFError | socket.timeout):
         return Fault.OUTAGE
     # Client libraries wrap what the network said: look at the reason they give.
@@ -105,6 +108,17 @@ _NETWORK_ERRORS = frozenset(
         "IncompleteRead",
     }
 )
+
+
+_NOT_NOW = frozenset({408, 425, 429})
+
+
+def _http_status(error: BaseException) -> int | None:
+    """The status that an HTTP client raised its error for (requests, httpx, urllib: two of these are OSErrors)."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is None and "HTTPError" in {cls.__name__ for cls in type(error).__mro__}:
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) and 400 <= status < 600 else None
 
 
 def _smtp_code(error: BaseException) -> int | None:

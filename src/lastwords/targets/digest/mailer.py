@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..patience import Unanswered, waits_for_the_answer
 from ..urls.tls import opportunistic, verifying
 from ..wording import one_line
 
@@ -75,11 +76,13 @@ class Mailer:
     def send(self, message: EmailMessage, sender: str, recipients: Sequence[str]) -> dict[str, Reply]:
         """Hand the mail over. Returns the recipients that were refused while others accepted.
 
-        Raises Refused if nobody got it, ConnectionError or TimeoutError if nothing is known.
+        Raises Refused if nobody got it, Unanswered if the server has the mail and did not say whether it took it,
+        ConnectionError or TimeoutError if it does not have it.
         """
         import smtplib  # noqa: PLC0415
 
         smtp = self._connect()
+        waits_for_the_answer(smtp)
         try:
             refused = smtp.send_message(message, sender, list(recipients))
         except smtplib.SMTPRecipientsRefused as error:
@@ -87,6 +90,8 @@ class Mailer:
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             reply = Reply(error.smtp_code, self._words(error.smtp_error))
             raise Refused(dict.fromkeys(recipients, reply), whole=True) from None
+        except Unanswered as error:
+            raise Unanswered(f"{self.label}: {self._scrub(one_line(str(error), 300))}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise self._trouble(error) from None
         finally:

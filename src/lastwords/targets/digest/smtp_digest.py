@@ -15,7 +15,9 @@ Recipients that accepted an entry never get it again from this process. One that
 entries later, alone. One that refuses for good (5xx) while others accept does not hold up the line: the entries count
 as accepted, stderr says it once, and every mail that the others get says it on top, until the address accepts again.
 If nobody accepts, nothing is accepted: "later" is tried again for ever, a refusal for good counts as a failure
-(``verdict``), so that a mail which the server never takes is found and an outage buries nothing.
+(``verdict``), so that a mail which the server never takes is found and an outage buries nothing. If the server has the
+mail and does not say whether it took it, the same mail with the same Message-ID is sent again, but seldom: see
+``patience``.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from ..._version import __version__
 from ...errors import TryAgain
 from ...runtime.stderr import say
 from ..contract import Target
+from ..patience import Unanswered, later
 from ..urls.address import choice, credential_source, file_name, is_loopback, seconds, size, words
 from ..urls.secret import Credentials
 from ..wording import app_name, host_name, one_line
@@ -96,10 +99,11 @@ def from_address(address: Address) -> Target:
 
 
 class _Owed(NamedTuple):
-    """Who still waits for an entry; whether anybody has it."""
+    """Who still waits for an entry; whether anybody has it; how often it was handed over without an answer."""
 
     waiting: tuple[str, ...]
     reached: bool
+    unanswered: int = 0
 
 
 class SMTPDigest(Target):
@@ -173,6 +177,11 @@ class SMTPDigest(Target):
         batch = batch[:taken]
         try:
             refused = self._mailer.send(mail, self._sender, owed.waiting)
+        except Unanswered as error:
+            # The very same entries next time, so that the same mail has the same Message-ID.
+            owed = owed._replace(unanswered=owed.unanswered + 1)
+            self._remember(batch, owed)
+            raise later(error, owed.unanswered) from None
         except Refused as error:
             self._nobody(batch, owed, error)
         else:

@@ -5,10 +5,7 @@ handler that does not override ``emit`` is driven here, step by step as stdlib d
 (``getSubject`` and ``format`` may be overridden). One that does is called as it is, with a warning if it has several
 recipients.
 
-When some accepted and others did not: those who accepted never get the mail again (from this process; what it knows
-of each entry does not outlive it). A temporary refusal (4xx) is tried again for the others only; a permanent one (5xx),
-once all others have accepted, makes the entry a dead letter that names the recipient, so that it is heard of. If all
-refuse for good, nobody has it: that is a failure like any other.
+What becomes of an entry that some recipients took and others refused: see ``recipients``.
 
 ``Message-ID`` and ``X-Lastwords-Id`` are made from the entry's id: the same mail twice can be recognised.
 """
@@ -18,7 +15,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...errors import Rejected, TryAgain
+from ..patience import waits_for_the_answer
+from .recipients import Recipients
 from .wrap import HandlerTarget
 
 if TYPE_CHECKING:
@@ -27,18 +25,7 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
     from ...record.codec import Entry
-
-Replies = dict[str, tuple[int, bytes]]
-
-MOST_REMEMBERED = 1000  # entries that some recipients have; those that are probed come between two tries of one entry
-
-
-class _Progress:
-    """Who has the mail of an entry, and who never will."""
-
-    def __init__(self) -> None:
-        self.accepted: set[str] = set()
-        self.refused: Replies = {}
+    from .recipients import Replies
 
 
 class SMTPTarget(HandlerTarget):
@@ -52,7 +39,7 @@ class SMTPTarget(HandlerTarget):
             self.warnings += (
                 f"{type(handler).__name__} overrides emit(): one refused recipient among several cannot be noticed",
             )
-        self._progress: dict[str, _Progress] = {}
+        self._answers = Recipients()
 
     def describe(self) -> str:
         handler = self.handler
@@ -66,22 +53,7 @@ class SMTPTarget(HandlerTarget):
             super().emit(entry)
 
     def _send(self, entry: Entry) -> None:
-        progress = self._progress.setdefault(entry.id, _Progress())
-        if len(self._progress) > MOST_REMEMBERED:
-            del self._progress[next(iter(self._progress))]
-        wanted = [a for a in self._recipients() if a not in progress.accepted and a not in progress.refused]
-        later: Replies = {}
-        if wanted:
-            replies = self._send_to(entry, wanted, progress)
-            progress.accepted.update(a for a in wanted if a not in replies)
-            progress.refused.update({a: reply for a, reply in replies.items() if reply[0] >= 500})
-            later = {a: reply for a, reply in replies.items() if reply[0] < 500}
-        if later:
-            raise TryAgain(f"refused for now by {_words(later)}")
-        self._progress.pop(entry.id, None)
-        if progress.refused:
-            others = f"; accepted by {', '.join(sorted(progress.accepted))}" if progress.accepted else ""
-            raise Rejected(f"refused for good by {_words(progress.refused)}{others}")
+        self._answers.deliver(entry.id, self._recipients(), lambda wanted: self._send_to(entry, wanted))
 
     def _recipients(self) -> list[str]:
         """The addresses, as smtplib would read them from the header: several may be in one string."""
@@ -91,19 +63,12 @@ class SMTPTarget(HandlerTarget):
         parsed = [address for _, address in email.utils.getaddresses([",".join(given)]) if address]
         return list(dict.fromkeys(parsed or given))
 
-    def _send_to(self, entry: Entry, wanted: list[str], progress: _Progress) -> Replies:
+    def _send_to(self, entry: Entry, wanted: list[str]) -> Replies:
         """Those of ``wanted`` that did not take the mail, and what the server said."""
-        import smtplib  # noqa: PLC0415 - with email and ssl behind it, 30 ms
-
         message = self._compose(entry)
         smtp = self._connect()
         try:
             replies: Replies = smtp.send_message(message, to_addrs=wanted)
-        except smtplib.SMTPRecipientsRefused as error:  # all of them
-            if not progress.accepted and all(reply[0] >= 500 for reply in error.recipients.values()):
-                self._progress.pop(entry.id, None)  # nobody has it: the next try is for all recipients
-                raise
-            return error.recipients
         finally:
             # The mail was accepted or not before this; a failing QUIT changes nothing.
             with suppress(OSError):
@@ -115,6 +80,7 @@ class SMTPTarget(HandlerTarget):
 
         handler = self.handler
         smtp = smtplib.SMTP(handler.mailhost, handler.mailport or smtplib.SMTP_PORT, timeout=handler.timeout)
+        waits_for_the_answer(smtp)
         try:
             if handler.username:
                 if handler.secure is not None:
@@ -153,9 +119,3 @@ class SMTPTarget(HandlerTarget):
         message["X-Lastwords-Id"] = entry.id
         message.set_content(handler.format(record))
         return message
-
-
-def _words(replies: Replies) -> str:
-    return ", ".join(
-        f"{address} ({code} {text.decode('utf-8', 'replace')})" for address, (code, text) in replies.items()
-    )

@@ -84,8 +84,12 @@ class SocketTarget(HandlerTarget):
 
     def before(self, entry: Entry) -> None:
         self.handler.retryTime = None  # the courier does the waiting
-        if self.handler.sock is not None and peer_is_gone(self.handler.sock):
+        if self._watched() and peer_is_gone(self.handler.sock):
             self._drop()
+
+    def _watched(self) -> bool:
+        """False for what a subclass may have in place of a socket: a channel of a message broker."""
+        return isinstance(self.handler.sock, socket.socket)
 
     def _drop(self) -> None:
         sock, self.handler.sock = self.handler.sock, None
@@ -96,6 +100,8 @@ class SocketTarget(HandlerTarget):
     def after(self, entry: Entry) -> None:
         if self.handler.sock is None:
             raise ConnectionError(f"{self.label}: not connected, or the connection broke")
+        if not self._watched():
+            return
         try:
             wait_until_taken(self.handler.sock, self.label)
         except OSError:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Rejected
 from ..contract import Target, refuse_suspended
+from .doubts import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +57,12 @@ class HandlerTarget(Target):
         self._inner_ones = inner_handlers(handler)
         for inner in self._inner_ones:
             _refuse(inner, f"{type(handler).__name__} hands records to {type(inner).__name__}: ")
-        self.warnings = tuple(reason for each in (handler, *self._inner_ones) for reason in _reasons(each) if reason)
+        known = any(name in _ADAPTERS for name in _names(handler) if not name.startswith("logging."))
+        self.warnings = tuple(
+            reason
+            for each in (handler, *self._inner_ones)
+            if (reason := why_not(each, known=known and each is handler))
+        )
         for each in (handler, *self._inner_ones):
             leave_shutdown_list(each)
 
@@ -242,6 +248,12 @@ _ADAPTERS = {
     "logging.handlers.BufferingHandler": "memory:BufferingTarget",
     "watchtower.CloudWatchLogHandler": "watchtower:WatchtowerTarget",
     "rich.logging.RichHandler": "rich:RichTarget",
+    "django.utils.log.AdminEmailHandler": "django:AdminEmailTarget",
+    "graypy.handler.GELFHTTPHandler": "gelf:GelfHTTPTarget",
+    "pygelf.handlers.GelfHttpHandler": "gelf:GelfHTTPTarget",
+    "pygelf.handlers.GelfHttpsHandler": "gelf:GelfHTTPTarget",
+    "splunk_handler.SplunkHandler": "splunk:SplunkTarget",
+    "logstash_async.handler.SynchronousLogstashHandler": "logstash:LogstashTarget",
 }
 
 
@@ -274,38 +286,3 @@ def wrap(handler: logging.Handler) -> HandlerTarget:
             break
         return target
     return HandlerTarget(handler)
-
-
-# --- handlers that cannot acknowledge ------------------------------------------------------------------------
-
-_IN_MEMORY = (
-    "{} hands records to a background thread's memory and cannot acknowledge: what is there dies with the process"
-)
-
-
-def _watchtower(handler: Any) -> str:
-    if getattr(handler, "use_queues", True):
-        return _IN_MEMORY.format("watchtower's handler") + "; use_queues=False sends at once"
-    return ""
-
-
-_UNACKNOWLEDGING: dict[str, str | Callable[[Any], str]] = {
-    "logging.handlers.QueueHandler": _IN_MEMORY.format("QueueHandler"),
-    "sentry_sdk.": _IN_MEMORY.format("sentry's handler"),
-    "opentelemetry.": _IN_MEMORY.format("OpenTelemetry's handler"),
-    "google.cloud.logging": _IN_MEMORY.format("google-cloud-logging's handler"),
-    "watchtower.": _watchtower,
-    "logstash_async.": _IN_MEMORY.format("python-logstash-async's handler"),
-    "logzio.": _IN_MEMORY.format("logzio's handler"),
-    "seqlog.": _IN_MEMORY.format("seqlog's handler"),
-    "fluent.": "fluent-logger keeps what it could not send in memory and reports nothing: it cannot acknowledge",
-    "logging.handlers.DatagramHandler": "UDP cannot acknowledge: a datagram may be lost unnoticed",
-}
-
-
-def _reasons(handler: logging.Handler) -> Iterator[str]:
-    for name in _names(handler):
-        for prefix, reason in _UNACKNOWLEDGING.items():
-            if name == prefix or (prefix.endswith((".", "logging")) and name.startswith(prefix)):
-                yield reason(handler) if callable(reason) else reason
-                return

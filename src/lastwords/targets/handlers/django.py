@@ -1,0 +1,96 @@
+"""Django's AdminEmailHandler: its mail backend is not told to be silent.
+
+It asks for a connection and a sending that hide failures (``fail_silently=True``). Here both are shadowed while we
+deliver, also for a subclass that overrides ``send_mail`` or ``connection``. A backend that reports that it sent no mail
+has failed. Over SMTP, each recipient's answer is heard as for a ``SMTPHandler``.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from ..patience import waits_for_the_answer
+from .recipients import Recipients
+from .wrap import HandlerTarget, shadowed
+
+if TYPE_CHECKING:
+    import logging
+
+    from ...record.codec import Entry
+
+
+class AdminEmailTarget(HandlerTarget):
+    """Accepted: the mail backend took the mail, for every recipient where it is SMTP."""
+
+    rebuild_helps = False
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(handler)
+        self._recipients = Recipients()
+        if _has_no_admins():
+            self.warnings += (
+                f"{type(handler).__name__}: settings.ADMINS is empty: no mail is sent, and all is taken for delivered",
+            )
+
+    def emit(self, entry: Entry) -> None:
+        handler = self.handler
+        send_mail, connect = handler.send_mail, handler.connection
+
+        def loud(_handler: Any, *args: Any, **kwargs: Any) -> Any:
+            if "fail_silently" in kwargs:
+                kwargs["fail_silently"] = False
+            return send_mail(*args, **kwargs)
+
+        def connection() -> Any:
+            return self._listened(connect(), entry)
+
+        with ExitStack() as stack:
+            if getattr(send_mail, "__func__", None) is not _plain_send_mail():
+                stack.enter_context(shadowed(handler, "send_mail", MethodType(loud, handler)))
+            stack.enter_context(shadowed(handler, "connection", connection))
+            super().emit(entry)
+
+    def _listened(self, connection: Any, entry: Entry) -> Any:
+        """A connection is made for each mail: it is changed, not shadowed."""
+        connection.fail_silently = False
+        send_messages, plain_open = connection.send_messages, connection.open
+
+        def sent(messages: Any) -> Any:
+            count = send_messages(messages)
+            if messages and count == 0 and any(message.recipients() for message in messages):
+                raise ConnectionError(f"{type(connection).__module__} sent no mail, and did not say why")
+            return count
+
+        def opened() -> Any:
+            made = plain_open()
+            self._listen_to_smtp(getattr(connection, "connection", None), entry)
+            return made
+
+        connection.send_messages = sent
+        connection.open = opened
+        return connection
+
+    def _listen_to_smtp(self, smtp: Any, entry: Entry) -> None:
+        if not hasattr(smtp, "getreply") or "sendmail" in vars(smtp):
+            return
+        sendmail = smtp.sendmail
+
+        def to_all(sender: str, recipients: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            wanted = [recipients] if isinstance(recipients, str) else list(recipients)
+            self._recipients.deliver(entry.id, wanted, lambda those: sendmail(sender, those, *args, **kwargs))
+            return {}
+
+        waits_for_the_answer(smtp)
+        smtp.sendmail = to_all
+
+
+def _plain_send_mail() -> Any:
+    return sys.modules["django.utils.log"].AdminEmailHandler.send_mail
+
+
+def _has_no_admins() -> bool:
+    settings = sys.modules["django.conf"].settings
+    return bool(settings.configured and not settings.ADMINS)

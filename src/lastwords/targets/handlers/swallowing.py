@@ -1,0 +1,114 @@
+"""Handlers of others that swallow what goes wrong while they send.
+
+``logging`` asks a handler to call ``handleError``; one that catches the exception itself, prints it and goes on looks
+as if it had delivered. Its source shows it: an ``except`` around a call that sends, in ``emit`` or in a method that it
+calls, which neither raises nor calls ``handleError``. Where there is no source, nothing is said.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+
+_SENDS = frozenset(
+    "emit execute insert notify patch post publish push put put_log_events put_record put_records request send"
+    " send_mail send_message send_messages sendall sendmail sendto submit upload urlopen write xadd".split()
+)
+_BROAD = frozenset({"Exception", "BaseException", "OSError", "IOError", "EnvironmentError", "error"})
+_SPEAKING = ("Error", "Exception", "Timeout")
+_OF_DATA = frozenset(  # what is caught to look something up or to convert it, not to hide a failure to send
+    "AttributeError ImportError IndexError KeyError LookupError NameError StopIteration TypeError UnicodeDecodeError"
+    " UnicodeEncodeError UnicodeError ValueError JSONDecodeError ModuleNotFoundError".split()
+)
+
+
+def swallows(handler: logging.Handler) -> str:
+    """The method of ``handler`` that hides failures; "" if none is seen."""
+    methods = _Methods(type(handler))
+    for name in methods.called_from("emit", "handle"):
+        tree = methods.tree(name)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Try) and methods.sends(node.body) and any(map(methods.hides, node.handlers)):
+                return name
+    return ""
+
+
+class _Methods:
+    """The methods of a class by name, as syntax; those of logging itself are known."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+        self._trees: dict[str, ast.AST | None] = {}
+
+    def tree(self, name: str) -> ast.AST | None:
+        if name not in self._trees:
+            self._trees[name] = _parsed(getattr(self._cls, name, None))
+        return self._trees[name]
+
+    def called_from(self, *names: str) -> list[str]:
+        found = list(names)
+        for name in found:  # grows meanwhile
+            tree = self.tree(name)
+            nodes = list(ast.walk(tree)) if tree is not None else []
+            found.extend(called for node in nodes if (called := _own_call(node)) and called not in found)
+        return found
+
+    def sends(self, body: list[ast.stmt]) -> bool:
+        nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        if any(_name(node.func) in _SENDS for node in nodes):
+            return True
+        own = {called for node in nodes if (called := _own_call(node))}
+        trees = [tree for name in self.called_from(*own) if (tree := self.tree(name)) is not None]
+        return any(
+            isinstance(node, ast.Call) and _name(node.func) in _SENDS for tree in trees for node in ast.walk(tree)
+        )
+
+    def hides(self, clause: ast.ExceptHandler) -> bool:
+        return _is_broad(clause.type) and not self._speaks(clause.body)
+
+    def _speaks(self, body: list[ast.stmt]) -> bool:
+        nodes = [node for statement in body for node in ast.walk(statement)]
+        own = {called for node in nodes if (called := _own_call(node))}
+        trees = [tree for name in self.called_from(*own) if (tree := self.tree(name)) is not None]
+        nodes += [node for tree in trees for node in ast.walk(tree)]
+        return any(
+            isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and _name(node.func) == "handleError")
+            for node in nodes
+        )
+
+
+def _parsed(function: Any) -> ast.AST | None:
+    import inspect  # noqa: PLC0415 - slow to import, and needed for handlers of others only
+
+    if not isinstance(function, FunctionType) or function.__module__ in ("logging", "logging.handlers"):
+        return None
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):
+        return None
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _own_call(node: ast.AST) -> str:
+    """The name of a method that ``node`` calls on self, or ""."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _name(node.func.value) == "self":
+        return node.func.attr
+    return ""
+
+
+def _is_broad(caught: ast.expr | None) -> bool:
+    """True for what a failure to send would be."""
+    if caught is None:
+        return True
+    if isinstance(caught, ast.Tuple):
+        return any(map(_is_broad, caught.elts))
+    name = _name(caught)
+    return name in _BROAD or (name.endswith(_SPEAKING) and name not in _OF_DATA)

@@ -1,0 +1,174 @@
+"""Handlers that cannot acknowledge, or swallow what goes wrong: said at construction, with what helps."""
+
+import concurrent.futures
+import logging
+import logging.handlers
+import queue
+import threading
+
+import pytest
+
+from lastwords.targets.handlers.doubts import why_not
+
+
+def send(text):
+    raise ConnectionRefusedError(text)
+
+
+class Prints(logging.Handler):
+    def emit(self, record):
+        try:
+            send(self.format(record))
+        except Exception as error:
+            print(error)
+
+
+class InAHelper(logging.Handler):
+    """As the best known handler for Telegram."""
+
+    def emit(self, record):
+        self.call("sendMessage", self.format(record))
+
+    def call(self, method, text):
+        answer = None
+        try:
+            answer = send(text)
+        except:  # noqa: E722
+            logging.getLogger("x").debug("%s failed", method)
+        return answer
+
+
+class OnAStream(logging.StreamHandler):
+    def emit(self, record):
+        try:
+            self.stream.write(self.format(record))
+        except (OSError, ValueError):
+            return
+
+
+class Calls(Prints):
+    def emit(self, record):
+        try:
+            send(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class CallsInAHelper(Prints):
+    def emit(self, record):
+        try:
+            send(self.format(record))
+        except Exception as error:
+            self.failed(record, error)
+
+    def failed(self, record, error):
+        self.close()
+        self.handleError(record)
+
+
+class Raises(Prints):
+    def emit(self, record):
+        try:
+            send(self.format(record))
+        except Exception as error:
+            raise RuntimeError("cannot") from error
+
+
+class LooksUp(Prints):
+    """What is caught is about the data, not about sending."""
+
+    def emit(self, record):
+        try:
+            text = record.request.path
+        except Exception:
+            text = ""
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        send(f"{text} {number}")
+
+
+@pytest.mark.parametrize("cls", [Prints, InAHelper, OnAStream])
+def test_a_handler_that_swallows_failures_is_warned_of(cls):
+    """In emit or in what it calls; the method is named."""
+    reason = why_not(cls())
+    assert "swallows" in reason and "handleError" in reason
+    assert ("call()" if cls is InAHelper else "emit()") in reason
+
+
+@pytest.mark.parametrize("cls", [Calls, CallsInAHelper, Raises, LooksUp, logging.StreamHandler, logging.NullHandler])
+def test_an_honest_handler_is_not_warned_of(cls):
+    """The control."""
+    assert why_not(cls()) == ""
+
+
+class Worker:
+    def __init__(self, kind):
+        self.waiting = kind
+
+
+class Hands(logging.Handler):
+    def __init__(self, kind, *, deep=False):
+        super().__init__()
+        self.client = Worker(kind) if deep else kind
+
+    def emit(self, record):
+        self.client.put(record)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (queue.Queue, "queue"),
+        (queue.SimpleQueue, "queue"),
+        (threading.Thread, "thread"),
+        (lambda: threading.Timer(1, print), "thread"),
+        (concurrent.futures.ThreadPoolExecutor, "pool"),
+    ],
+)
+def test_a_handler_with_a_queue_or_a_thread_is_warned_of(make, word, deep):
+    """Whatever its name; also one that a client of its own package keeps. The warning names the knob that helps."""
+    reason = why_not(Hands(make(), deep=deep))
+    assert word in reason and "client" in reason
+    assert "cannot acknowledge" in reason and "ignore_loggers" in reason
+
+
+def test_an_ordinary_attribute_is_no_queue():
+    """The control."""
+    assert why_not(Hands([])) == ""
+
+
+def named(module, name="SomeHandler", **attributes):
+    return type(name, (logging.Handler,), {"__module__": module, **attributes})()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "sentry_sdk.integrations.logging",
+        "opentelemetry.sdk._logs",
+        "google.cloud.logging_v2.handlers",
+        "azure.monitor.opentelemetry",
+        "opencensus.ext.azure.log_exporter",
+        "logzio.handler",
+        "seqlog.structured_logging",
+        "loki_logger_handler.loki_logger_handler",
+        "splunk_handler",
+        "watchtower",
+        "rollbar.logger",
+    ],
+)
+def test_a_well_known_handler_with_a_thread_of_its_own_names_the_loggers_of_its_client(module):
+    """Its client logs where our guard does not reach: that would be delivered, and so on without end."""
+    reason = why_not(named(module))
+    assert "cannot acknowledge" in reason and "ignore_loggers=(" in reason
+
+
+def test_a_knob_that_makes_it_honest_silences_the_warning():
+    """And the warning names it."""
+    assert "flush_interval=0" in why_not(named("splunk_handler", flush_interval=15.0))
+    assert why_not(named("splunk_handler", flush_interval=0), known=True) == ""
+    assert "use_queues=False" in why_not(named("watchtower", use_queues=True))
+    assert why_not(named("watchtower", use_queues=False), known=True) == ""
