@@ -10,7 +10,7 @@ import pytest
 from lastwords import DurableHandler, JournalError
 from lastwords.delivery.lease import Lease
 from lastwords.errors import JournalDenied, JournalFull
-from lastwords.journal import places
+from lastwords.journal import files, places
 from lastwords.journal.store import Store
 
 
@@ -247,3 +247,13 @@ def test_a_disk_without_inodes_is_named(mounted):
     for name in ("j.db", "new.db"):
         with pytest.raises(JournalFull, match="no inodes left"):
             DurableHandler(None, folder / name)
+
+
+def test_a_lock_file_outlives_its_journal(tmp_path):
+    """Who makes a removed journal anew queues up at the lock of the old one; without either there is nothing to open."""
+    path = str(tmp_path / "j.db")
+    with pytest.raises(FileNotFoundError):
+        files.open_side_file(path, ".commit")
+    Store(path).close()
+    os.unlink(path)
+    os.close(files.open_side_file(path, ".commit"))

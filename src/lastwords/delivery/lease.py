@@ -119,7 +119,7 @@ class Lease:
         for number in range(10):
             suffix = f"{SUFFIX}.{number}"
             with suppress(FileExistsError):  # another takeover, perhaps of a process that was killed amid it
-                return files.open_side_file(self._journal, suffix, new=True), suffix
+                return files.make_side_file(self._journal, suffix), suffix
         raise FileExistsError(errno.EEXIST, "takeovers left behind", self._path + ".*")
 
     def release(self) -> None:

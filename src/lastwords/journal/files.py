@@ -255,29 +255,23 @@ def _refuse_super_journal(path: str, owner: int) -> None:
         )
 
 
-def open_side_file(journal: str, suffix: str, *, new: bool = False) -> int:
+def open_side_file(journal: str, suffix: str) -> int:
     """Open a lock file beside the journal, made if need be with its owner and mode.
 
-    ``new``: it must not be there (FileExistsError). Raises FileNotFoundError without a journal, else JournalError.
+    One that is there is opened without a journal, too: it was removed, and who makes it anew needs the lock. Raises
+    FileNotFoundError if there is neither, else JournalError.
     """
-    path = journal + suffix
-    model = os.stat(journal)
     for _ in range(100):  # two processes may make and remove it at once
         try:
-            fd = os.open(path, WRITE) if not new else _make(path, model)
+            fd = os.open(journal + suffix, WRITE)
         except FileNotFoundError:
-            try:
-                fd = _make(path, model)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise _about(journal, suffix, error) from error
-        except FileExistsError:
-            raise
+            with suppress(FileExistsError):
+                return make_side_file(journal, suffix)
+            continue
         except OSError as error:
             raise _about(journal, suffix, error) from error
         try:
-            _refuse_unsound(journal, path, os.fstat(fd), model.st_uid)
+            _refuse_unsound(journal, journal + suffix, os.fstat(fd), owner_of(journal))
         except BaseException:
             os.close(fd)
             raise
@@ -285,18 +279,25 @@ def open_side_file(journal: str, suffix: str, *, new: bool = False) -> int:
     raise JournalError(journal, f"{suffix} is made and removed all the time", "see who does that")
 
 
-def check_lock(journal: str, suffix: str) -> None:
-    """Raise JournalError if there is a lock file that cannot be opened; for one that only other processes have open."""
-    if os.path.lexists(journal + suffix):
-        os.close(open_side_file(journal, suffix))
-
-
-def _make(path: str, model: os.stat_result) -> int:
-    fd = os.open(path, WRITE | os.O_CREAT | os.O_EXCL, stat.S_IMODE(model.st_mode))
+def make_side_file(journal: str, suffix: str) -> int:
+    """The same for one that must not be there. Raises FileExistsError, FileNotFoundError without a journal."""
+    model = os.stat(journal)
+    try:
+        fd = os.open(journal + suffix, WRITE | os.O_CREAT | os.O_EXCL, stat.S_IMODE(model.st_mode))
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise _about(journal, suffix, error) from error
     os.fchmod(fd, stat.S_IMODE(model.st_mode))
     if identity.uid() == 0:
         os.fchown(fd, model.st_uid, model.st_gid)
     return fd
+
+
+def check_lock(journal: str, suffix: str) -> None:
+    """Raise JournalError if there is a lock file that cannot be opened; for one that only other processes have open."""
+    if os.path.lexists(journal + suffix):
+        os.close(open_side_file(journal, suffix))
 
 
 def _about(journal: str, suffix: str, error: OSError) -> JournalError:
