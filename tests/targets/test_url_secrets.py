@@ -11,7 +11,7 @@ from lastwords import DurableHandler
 from lastwords.record import codec
 from lastwords.targets import resolve
 from lastwords.targets.digest import smtp_digest
-from lastwords.targets.streams import jetstream, redis_streams
+from lastwords.targets.streams import jetstream, kafka, redis_streams
 from lastwords.targets.urls import files, http, otlp, secret, syslog
 from lastwords.targets.urls.secret import Credentials, Secret
 from lastwords.targets.urls.secret import shown as shown_target
@@ -108,6 +108,7 @@ def test_the_knobs_whose_values_are_shown_are_all_known_ones():
         *http.KNOBS,
         *files._FORMAT,
         *jetstream.KNOBS,
+        *kafka.KNOBS,
         *redis_streams.KNOBS,
         *otlp.KNOBS,
         "mode",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from targets.streams.engines import Nats, Redis, program, redis_program
+from targets.streams.engines import Kafka, MockKafka, Nats, Redis, program, redis_program
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,18 @@ def redis(tmp_path_factory):
     server = Redis(tmp_path_factory.mktemp("redis")).start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    if program("noida-db") is None:
+        pytest.skip("needs noida-db (in the dev extra)")
+    server = Kafka(tmp_path_factory.mktemp("kafka")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def mock_kafka():
+    pytest.importorskip("confluent_kafka", reason="in the dev extra")
+    return MockKafka("logs")

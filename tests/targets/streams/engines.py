@@ -173,3 +173,97 @@ class Redis(Engine):
                 return b"LOADING" not in connection.recv(64)
         except OSError:
             return False
+
+
+class Kafka(Engine):
+    """Kafka's protocol on one node: noida-db, as no Kafka runs without Java. Replication is not to be had."""
+
+    def command(self):
+        fixed = ["--only", "kafka", "--kafka-port", str(self.port), "--data-dir", str(self.folder / "data")]
+        return [program("noida-db"), "start", *fixed]
+
+    def settings(self, **more):
+        return {"bootstrap.servers": f"127.0.0.1:{self.port}", **more}
+
+    def make(self, topic, partitions=1):
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        admin = AdminClient(self.settings())
+        made = admin.create_topics([NewTopic(topic, partitions, 1)])
+        made[topic].result(20)
+
+    def url(self, topic, query=""):
+        return f"kafka://127.0.0.1:{self.port}/{topic}" + (f"?{query}" if query else "")
+
+    def read(self, topic):
+        return read_topic(self.settings(), topic)
+
+
+def read_topic(settings, topic):
+    """(partition, id, record) of all committed messages."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    consumer = Consumer(
+        {**settings, "group.id": "tests", "isolation.level": "read_committed", "enable.partition.eof": True}
+    )
+    numbers = consumer.list_topics(topic, 20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in numbers])
+    found, ended, deadline = [], set(), time.monotonic() + 30
+    while len(ended) < len(numbers):
+        assert time.monotonic() < deadline, "the topic could not be read in time"
+        for message in consumer.consume(1000, 0.5):
+            if message.error() is None:
+                headers = dict(message.headers() or ())
+                record = msgspec.json.decode(message.value())
+                found.append((message.partition(), headers["lastwords-id"].decode(), record))
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                ended.add(message.partition())
+    consumer.close()
+    return found
+
+
+class MockKafka:
+    """librdkafka's own cluster of three brokers, which can be taken down and told to answer with errors."""
+
+    def __init__(self, *topics):
+        import ctypes
+        import glob
+
+        import confluent_kafka
+
+        folder = pathlib.Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
+        self.c, self.lib = ctypes, ctypes.CDLL(glob.glob(str(folder / "librdkafka*.so*"))[0])
+        self.lib.rd_kafka_conf_new.restype = self.lib.rd_kafka_new.restype = ctypes.c_void_p
+        self.lib.rd_kafka_new.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+        self.lib.rd_kafka_mock_cluster_new.restype = ctypes.c_void_p
+        self.lib.rd_kafka_mock_cluster_new.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        self.lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+        self.lib.rd_kafka_mock_cluster_bootstraps.argtypes = [ctypes.c_void_p]
+        error = ctypes.create_string_buffer(512)
+        self.handle = self.lib.rd_kafka_new(0, self.lib.rd_kafka_conf_new(), error, 512)
+        self.cluster = self.lib.rd_kafka_mock_cluster_new(self.handle, 3)
+        self.servers = self.lib.rd_kafka_mock_cluster_bootstraps(self.cluster).decode()
+        for topic in topics:
+            self.call("topic_create", ctypes.c_char_p(topic.encode()), ctypes.c_int(1), ctypes.c_int(3))
+
+    def call(self, name, *arguments):
+        getattr(self.lib, f"rd_kafka_mock_{name}")(self.c.c_void_p(self.cluster), *arguments)
+
+    def brokers(self, state):
+        """down or up."""
+        for number in (1, 2, 3):
+            self.call(f"broker_set_{state}", self.c.c_int32(number))
+
+    def errors(self, api, *codes):
+        """The next requests of that kind get these answers."""
+        array = (self.c.c_int * len(codes))(*codes)
+        self.call("push_request_errors_array", self.c.c_int16(api), self.c.c_size_t(len(codes)), array)
+
+    def url(self, topic, query=""):
+        first, *others = self.servers.split(",")
+        more = "&".join(part for part in (f"servers={','.join(others)}", query) if part)
+        return f"kafka://{first}/{topic}?{more}"
+
+    def read(self, topic):
+        return read_topic({"bootstrap.servers": self.servers}, topic)

@@ -35,6 +35,8 @@ _SCHEMES = {
     "otlp+https": (".otlp", "otlp+https://HOST[:PORT]/PATH"),
     "nats": ("..streams.jetstream", "nats://HOST[:PORT]/STREAM"),
     "nats+tls": ("..streams.jetstream", "nats+tls://HOST[:PORT]/STREAM"),
+    "kafka": ("..streams.kafka", "kafka://HOST[:PORT]/TOPIC"),
+    "kafka+tls": ("..streams.kafka", "kafka+tls://HOST[:PORT]/TOPIC"),
     "redis": ("..streams.redis_streams", "redis://HOST[:PORT]/KEY"),
     "rediss": ("..streams.redis_streams", "rediss://HOST[:PORT]/KEY"),
     "file": (".files", "file:PATH"),

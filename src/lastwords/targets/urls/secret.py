@@ -21,8 +21,8 @@ DEFAULT_PREFIX = "LASTWORDS"
 
 # The knobs whose values may be shown. Not auth, query, credentials, resource: keys are written there by mistake.
 HARMLESS = frozenset(
-    """app cafile certfile create creds db env extras facility format from gzip hostname keyfile max_bytes maxlen
-    mode once partial replicas sd_id servers starttls subject timeout to""".split()
+    """app cafile certfile compression create creds db env extras facility format from gzip hostname key keyfile
+    max_bytes maxlen mode once partial replicas sasl sd_id servers starttls subject timeout to""".split()
 )
 _SCHEME = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:/+|(?:smtps?|https?|syslog\+(?:tcp|tls)|ext|cfg):)", re.IGNORECASE)
 _LOCAL = re.compile(r"\s*(?:file|stdout|stderr):", re.IGNORECASE)

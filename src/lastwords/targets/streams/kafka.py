@@ -1,0 +1,371 @@
+"""``kafka://HOST/TOPIC``: a Kafka topic, each record once for consumers that read committed ones.
+
+Theory of operation
+-------------------
+An idempotent producer forgets with its session, so the broker keeps what the topic has of each epoch of a journal,
+as the committed offset of a group of that epoch's own (``lastwords-<epoch>``), whose metadata is the state (see
+``covered``). Both are written in one transaction, the records of an epoch to one partition:
+
+* at the start and after an error ``init_transactions`` ends what is left of an earlier session, and shuts out a process
+  that was asleep; then the state is read, and what is there is not sent;
+* 4 KB of metadata hold about 200 holes, which is what probes and requeued dead letters make.
+
+Committed offsets expire after 7 days without a commit. So where there is no state and the oldest entry is more than
+an hour old, the partition is read from that entry's time on, before anything is sent.
+
+``once=session`` does without: less work for the broker, and after a restart what was in doubt arrives twice.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import TryAgain
+from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
+from .covered import Covered
+from .kafka_client import Clients, Failed, failed
+from .stream_target import Item, StreamTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..contract import Target
+    from ..urls.address import Address
+
+PORT = 9092
+ID = "lastwords-id"
+YOUNG = 3_600.0  # seconds; no broker forgets a committed offset that soon
+_SLACK = 600.0  # seconds by which clocks may differ
+_MOST_STATE = 3_900  # characters; the broker takes 4,096 bytes
+_LARGEST = 999_000  # bytes of one record, as brokers and clients have it where nobody says otherwise
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_MISSING = "{}:// needs a Kafka client: pip install 'lastwords[kafka]'"
+_inherited: list[object] = []  # of a parent, in a forked child: ending them would wait for threads that are not there
+
+KNOBS = {
+    "servers": words,
+    "once": choice("transactions", "session"),
+    "key": choice("epoch", "id", "none"),
+    "compression": choice("none", "gzip", "snappy", "lz4", "zstd"),
+    "sasl": choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    "timeout": seconds,
+    "max_bytes": size(1024, 2**30),
+    "app": words,
+    "cafile": file_name,
+    "certfile": file_name,
+    "keyfile": file_name,
+    "credentials": credential_source,
+}
+
+
+def from_address(address: Address) -> Target:
+    """The target for a ``kafka://`` URL; ``lastwords guide fleet`` has the table of its knobs."""
+    knobs = address.knobs(KNOBS)
+    topic = address.path.strip("/")
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError(f"target: {address.scheme}: needs the name of a topic after the host: {address.shape}")
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise ModuleNotFoundError(_MISSING.format(address.scheme), name="confluent_kafka")
+    secure = address.scheme == "kafka+tls"
+    credentials, warnings = permitted(address, knobs.pop("credentials", None), secure=secure, default_port=PORT)
+    mechanism = knobs.pop("sasl", None)
+    if credentials is None and mechanism is not None:
+        raise ValueError("target: the knob sasl needs credentials, in the URL or in the environment")
+    place = address.place(PORT)
+    label = f"{address.scheme}://{place}/{topic}"
+    others = [other if ":" in other else f"{other}:{PORT}" for other in knobs.pop("servers", "").split(",") if other]
+    settings = {
+        "bootstrap.servers": ",".join(dict.fromkeys([place, *others])),
+        "client.id": knobs.pop("app", "lastwords"),
+    }
+    for name, knob in (
+        ("ssl.ca.location", "cafile"),
+        ("ssl.certificate.location", "certfile"),
+        ("ssl.key.location", "keyfile"),
+    ):
+        if value := knobs.pop(knob, None):
+            settings[name] = value
+    clients = Clients(settings, label=label, credentials=credentials, mechanism=mechanism or "PLAIN", secure=secure)
+    target = Kafka(topic, clients, label=label, **knobs)
+    if knobs.get("once") == "session":
+        warnings += (f"{label}: once=session delivers twice what is in doubt when a process ends",)
+    target.warnings = warnings
+    return target
+
+
+class _Place(NamedTuple):
+    """Where the records of an epoch go, and which of them are there."""
+
+    partition: int
+    have: Covered
+
+
+class Kafka(StreamTarget):
+    """See the module."""
+
+    def __init__(
+        self,
+        topic: str,
+        clients: Clients,
+        *,
+        label: str,
+        once: str = "transactions",
+        key: str = "epoch",
+        compression: str = "lz4",
+        timeout: float = 15.0,
+        max_bytes: int = 8 * 2**20,
+    ) -> None:
+        self._topic, self._clients, self.label = topic, clients, label
+        self._transactions, self._key, self._compression = once == "transactions", key, compression
+        self._timeout, self._max_bytes = timeout, max_bytes
+        self._deadline = 0.0
+        self._pid = 0
+        self._partitions = 0
+        self._producer: Any = None
+        self._consumer: Any = None
+        self._epoch = ""  # of the producer, in transactions
+        self._places: dict[str, _Place] = {}
+        self._scans: dict[str, tuple[int, list[int]]] = {}  # epoch: next offset, what was found before it
+
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
+
+    def _open(self) -> None:
+        """Clients are made per epoch, when there is something to send."""
+        if self._pid != os.getpid():
+            self.after_fork_in_child()
+            self._pid = os.getpid()
+
+    def _largest(self) -> int:
+        return _LARGEST
+
+    def _send(self, run: list[Item]) -> None:
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra
+
+        self._deadline = time.monotonic() + self._timeout
+        self._clients.begin()
+        try:
+            if self._transactions:
+                self._send_once(run)
+            else:
+                self._send_in_session(run)
+        except (KafkaException, Failed, SystemError) as error:
+            # A fatal error that comes while a callback of ours runs is Python's SystemError, with it as the cause.
+            reason = error if isinstance(error, Failed) else failed(error.__cause__ or error)
+            self._listen()
+            self._abandon()
+            raise self._clients.meaning(reason) from None
+        except BaseException:
+            self._abandon()
+            raise
+
+    # --- transactions ----------------------------------------------------------------------------------
+
+    def _send_once(self, run: list[Item]) -> None:
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        epoch = run[0].epoch
+        if self._epoch != epoch or self._producer is None:
+            self._begin(epoch)
+        place = self._places.get(epoch)
+        if place is None:
+            place = self._places[epoch] = self._asked(epoch, run)
+        new = list({item.seq: item for item in run if item.seq not in place.have}.values())
+        if not new:
+            return
+        after = place.have.with_added([item.seq for item in new], most_text=_MOST_STATE)
+        self._producer.begin_transaction()
+        errors = self._produce(new, place.partition)
+        self._confirm(errors, len(new))  # why a record is refused is told here, not by the commit
+        state = TopicPartition(self._topic, place.partition, after.newest + 1, metadata=str(after))
+        group = self._consumer.consumer_group_metadata()
+        self._producer.send_offsets_to_transaction([state], group, self._left())
+        self._producer.commit_transaction(self._left())
+        self._places[epoch] = place._replace(have=after)
+
+    def _begin(self, epoch: str) -> None:
+        """A session of our own, and the end of every earlier one."""
+        self._abandon()
+        group = f"lastwords-{epoch}"
+        self._consumer = self._clients.consumer({"group.id": group})
+        self._partitions = self._count()
+        most = max(1_000, int(self._timeout * 1000))
+        self._producer = self._clients.producer(
+            self._settings() | {"transactional.id": group, "transaction.timeout.ms": max(most, 10_000)}
+        )
+        self._producer.init_transactions(self._left())
+        self._epoch = epoch
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 1,
+            "compression.type": self._compression,
+            "message.timeout.ms": max(1_000, int(self._timeout * 1000)),
+        }
+
+    def _count(self) -> int:
+        """How many partitions the topic has."""
+        topic = self._consumer.list_topics(self._topic, self._left()).topics[self._topic]
+        if topic.error is not None:
+            raise failed(topic.error)
+        if not topic.partitions:
+            raise Failed("UNKNOWN_TOPIC_OR_PART", f"there is no topic {self._topic}")
+        return len(topic.partitions)
+
+    def _asked(self, epoch: str, run: list[Item]) -> _Place:
+        """The state that the broker has; the partition that has it stays, however many there are by now."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        wanted = [TopicPartition(self._topic, number) for number in range(self._partitions)]
+        best: _Place | None = None
+        for found in self._consumer.committed(wanted, self._left()):
+            if found.error is not None:
+                raise failed(found.error)
+            if found.offset >= 0:
+                have = self._read(found)
+                if best is None or have.newest > best.have.newest:
+                    best = _Place(found.partition, have)
+        if best is not None:
+            return best
+        oldest = min(item.entry.created for item in run)
+        place = _Place(self._partition(epoch), Covered())
+        return place if time.time() - oldest < YOUNG else self._scanned(epoch, place, oldest)
+
+    def _read(self, found: Any) -> Covered:
+        try:
+            return Covered(found.metadata or "")
+        except ValueError as error:
+            raise Failed("", f"the offset of the group lastwords-{self._epoch} has {error}") from None
+
+    def _partition(self, epoch: str) -> int:
+        return zlib.crc32(epoch.encode()) % self._partitions
+
+    def _scanned(self, epoch: str, place: _Place, oldest: float) -> _Place:
+        """What of the epoch was written since ``oldest``. Goes on where it was when the time was up."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        part = TopicPartition(self._topic, place.partition)
+        low, end = self._consumer.get_watermark_offsets(part, self._left())
+        at, seqs = self._scans.get(epoch, (None, []))
+        if at is None:
+            since = TopicPartition(self._topic, place.partition, max(0, int((oldest - _SLACK) * 1000)))
+            at = self._consumer.offsets_for_times([since], self._left())[0].offset
+            at = end if at < 0 else max(at, low)
+        self._consumer.assign([TopicPartition(self._topic, place.partition, at)])
+        try:
+            while at < end:
+                self._scans[epoch] = (at, seqs)
+                if self._left() <= 0.1:
+                    raise TryAgain(f"{self.label}: looks for what was written, {end - at:,} records to go", after=0.1)
+                at = self._look(self._consumer.consume(1_000, min(1.0, self._left())), epoch, at, end, seqs)
+        finally:
+            self._consumer.unassign()
+        self._scans.pop(epoch, None)
+        return place._replace(have=place.have.with_added(seqs, most_text=_MOST_STATE))
+
+    def _look(self, messages: list[Any], epoch: str, at: int, end: int, seqs: list[int]) -> int:
+        """Note the seqs of ``epoch``; the next offset."""
+        from confluent_kafka import KafkaError  # noqa: PLC0415
+
+        for message in messages:
+            if message.error() is not None:
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    return end  # markers of transactions are counted, and are no messages
+                raise failed(message.error())
+            at = message.offset() + 1
+            for name, value in message.headers() or ():
+                of, _, seq = (value or b"").decode("utf-8", "replace").rpartition("-")
+                if name == ID and of == epoch and seq.isdigit():
+                    seqs.append(int(seq))
+        return at
+
+    # --- a session -------------------------------------------------------------------------------------
+
+    def _send_in_session(self, run: list[Item]) -> None:
+        if self._producer is None:
+            self._consumer = self._clients.consumer({"group.id": "lastwords"})
+            self._partitions = self._count()
+            self._producer = self._clients.producer(self._settings())
+        errors = self._produce(run, self._partition(run[0].epoch))
+        self._confirm(errors, len(run))
+
+    # --- both ------------------------------------------------------------------------------------------
+
+    def _produce(self, items: list[Item], partition: int) -> dict[int, Any]:
+        """Give all to the client; the reports, by place, as they come."""
+        reports: dict[int, Any] = {}
+
+        def report(place: int) -> Callable[[Any, Any], None]:
+            return lambda error, _message: reports.__setitem__(place, error)
+
+        for place, item in enumerate(items):
+            key = None if self._key == "none" else item.id if self._key == "id" else item.epoch
+            while True:
+                try:
+                    self._producer.produce(
+                        self._topic,
+                        item.payload,
+                        key,
+                        partition,
+                        on_delivery=report(place),
+                        headers={ID: item.id.encode()},
+                    )
+                    break
+                except BufferError:  # its queue is full
+                    if self._left() <= 0.1:
+                        raise Failed("_TIMED_OUT", "the client's queue is full") from None
+                    self._producer.poll(0.1)
+        return reports
+
+    def _confirm(self, reports: dict[int, Any], count: int) -> None:
+        """Wait for the reports of all, and raise for the first that is no acceptance."""
+        self._producer.flush(self._left())
+        for place in range(count):
+            error = reports.get(place, Failed("_MSG_TIMED_OUT", f"no answer within {self._timeout:g} s"))
+            if error is None:
+                continue
+            reason = error if isinstance(error, Failed) else failed(error)
+            if place and not self._transactions:
+                meaning = self._clients.meaning(reason)
+                raise TryAgain(str(meaning), accepted=place) from meaning
+            raise reason
+
+    def _listen(self) -> None:
+        """Have what the clients' threads said come to our callback."""
+        for client in (self._producer, self._consumer):
+            if client is not None:
+                with suppress(Exception):  # a fatal error is raised here again; it is what we are about to tell
+                    client.poll(0)
+
+    def _abandon(self) -> None:
+        """Nothing stays in the client; what it was about is in doubt."""
+        self._places.clear()
+        self._epoch = ""
+        producer, self._producer = self._producer, None
+        consumer, self._consumer = self._consumer, None
+        if self._pid != os.getpid():
+            _inherited.append((producer, consumer))
+            return
+        if producer is not None:
+            producer.purge()
+            with suppress(Exception):  # what it says now is about what was purged
+                producer.poll(0)
+        if consumer is not None:
+            consumer.close()
+
+    def close(self) -> None:
+        self._abandon()
+
+    def after_fork_in_child(self) -> None:
+        _inherited.append((self._producer, self._consumer))
+        self._producer = self._consumer = None
+        self._epoch = ""
+        self._places.clear()

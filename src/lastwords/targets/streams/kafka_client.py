@@ -1,0 +1,115 @@
+"""Producers and consumers of confluent-kafka, and what their errors mean. The one seam to librdkafka.
+
+Rules
+-----
+* Nothing stays queued in the client when a call ends: what was not confirmed is purged, and counts as not accepted.
+* librdkafka has threads of its own. What they have to say reaches Python only while a call of ours polls, on our
+  thread, and enters no journal; a fork inherits the client without its threads, so it is kept there, unused, for ever.
+* A client that cannot connect only says "timed out"; the reason comes to a callback, and is what we say.
+
+================================================  =================================================================
+timeouts, transport, not enough replicas, fenced  later
+authentication, authorization, unknown topic      a failure that buries nothing
+message too large, invalid record                 rejected
+================================================  =================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ...errors import Rejected, TryAgain
+from ..wording import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..urls.secret import Credentials
+
+_REFUSED = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD"})
+_NOT_THERE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_EXCEPTION"})
+_SILENT = frozenset({"_TIMED_OUT", "_MSG_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT"})
+_NO_CONNECTION = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "NETWORK_EXCEPTION"})
+_FENCED = frozenset(
+    {"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_STATE"}
+)
+
+
+class Failed(Exception):  # noqa: N818 - what happened, not yet what it means
+    """An error of Kafka's. ``name``: as librdkafka has it."""
+
+    def __init__(self, name: str, text: str, *, again: bool = False) -> None:
+        self.name, self.again = name, again
+        super().__init__(text)
+
+
+class Clients:
+    """Makes clients of one cluster, and remembers what they say of it."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], *, label: str, credentials: Credentials | None, mechanism: str, secure: bool
+    ) -> None:
+        self._settings = dict(settings)
+        self._label, self._credentials, self._mechanism, self._secure = label, credentials, mechanism, secure
+        self._said: Failed | None = None
+        self._log = logging.Logger("librdkafka")  # noqa: LOG001 - of nobody's tree, so it reaches no handler
+        self._log.addHandler(logging.NullHandler())
+
+    def producer(self, more: Mapping[str, Any]) -> Any:
+        """With what is common to all."""
+        from confluent_kafka import Producer  # noqa: PLC0415 - an extra
+
+        return Producer(self._all(more), logger=self._log)
+
+    def consumer(self, more: Mapping[str, Any]) -> Any:
+        """It makes no topics, unlike a producer that asks for one."""
+        from confluent_kafka import Consumer  # noqa: PLC0415
+
+        fixed = {"enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+        return Consumer(self._all({**fixed, **more}), logger=self._log)
+
+    def _all(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        settings: dict[str, Any] = {**self._settings, "error_cb": self._heard, **more}
+        protocol = "ssl" if self._secure else "plaintext"
+        if self._credentials is not None:
+            protocol = f"sasl_{protocol}"
+            settings["sasl.mechanism"] = self._mechanism
+            settings["sasl.username"] = self._credentials.username.reveal()
+            settings["sasl.password"] = self._credentials.password.reveal()
+        settings["security.protocol"] = protocol
+        return settings
+
+    def _heard(self, error: Any) -> None:
+        said = failed(error)
+        if self._said is None or said.name != "_ALL_BROKERS_DOWN":  # which follows the reason
+            self._said = said
+
+    def begin(self) -> None:
+        """What was said before is of the past."""
+        self._said = None
+
+    def meaning(self, error: Failed) -> Exception:
+        """What to raise: in one line, without credentials."""
+        if error.name in _SILENT | _NO_CONNECTION and self._said is not None:
+            error = self._said
+        text = one_line(str(error), 300)
+        words = f"{self._label}: {text if self._credentials is None else self._credentials.scrub(text)}"
+        name = error.name
+        if "AUTH" in name or name in _NOT_THERE:
+            return RuntimeError(words)
+        if name in _REFUSED:
+            return Rejected(words)
+        if name in _SILENT:
+            return TimeoutError(words)
+        if name in _NO_CONNECTION:
+            return ConnectionError(words)
+        return TryAgain(words) if name in _FENCED or error.again else RuntimeError(words)
+
+
+def failed(error: Any) -> Failed:
+    """A KafkaError, or a KafkaException with one, as ours."""
+    inner = error.args[0] if isinstance(error, Exception) and error.args else error
+    if not hasattr(inner, "name"):
+        return Failed("", str(error))
+    return Failed(inner.name(), f"{inner.str()} ({inner.name().lstrip('_')})", again=bool(inner.retriable()))
