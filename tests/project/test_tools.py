@@ -52,40 +52,53 @@ def test_tools_explain_themselves(tool):
 
 
 @pytest.fixture
-def tool(monkeypatch, tmp_path):
-    """tools/test as a module that makes no environments, and a folder of tests for it to run."""
+def tool(monkeypatch):
+    """tools/test as a module that makes no environments."""
     monkeypatch.syspath_prepend(str(TOOLS / "_lib"))
     loader = importlib.machinery.SourceFileLoader("tools_test", str(TOOLS / "test"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("tools_test", loader))
     loader.exec_module(module)
-    monkeypatch.setattr(module.environments, "environment", lambda python, minor, packages=(): sys.executable)
+    monkeypatch.setattr(module.environments, "environment", lambda python, version, packages=(): sys.executable)
+    return module
+
+
+@pytest.fixture
+def try_out(tool, monkeypatch, tmp_path):
+    """Run it on the text of a test file."""
     monkeypatch.delenv("CI", raising=False)
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take a second to load
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    shutil.copy(ROOT / "tests" / "conftest.py", folder)
+    (tmp_path / "pyproject.toml").write_text(
+        "[project.optional-dependencies]\ndev = [\"on-no-python; python_version < '3'\", 'on-every-python']\n"
+        "[tool.pytest.ini_options]\nmarkers = ['slow: s', 'campaign: c']\n"
+    )
 
     def call(text, *arguments):
-        (tmp_path / "test_some.py").write_text(text)
-        config = ["-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)]
+        (folder / "test_some.py").write_text(text)
+        config = ["-c", str(tmp_path / "pyproject.toml"), "-p", "no:cacheprovider", str(folder)]
         monkeypatch.setattr(sys, "argv", ["tools/test", *arguments, *config])
-        return module.main()
+        return tool.main()
 
     return call
 
 
-def test_it_sums_up_and_ends_with_a_plain_line(tool, capsys):
+def test_it_sums_up_and_ends_with_a_plain_line(try_out, capsys):
     """Passing, failing and erring tests; the exit code is pytest's."""
-    code = tool(
+    code = try_out(
         "import pytest\ndef test_a(): pass\ndef test_b(): assert 0\n"
         "@pytest.fixture\ndef f(): 1/0\ndef test_c(f): pass\n"
     )
     assert code == 1
     assert capsys.readouterr().out.endswith("\n1 passed, 2 failed\n")
-    assert tool("def test_a(): pass") == 0
+    assert try_out("def test_a(): pass") == 0
     assert capsys.readouterr().out.endswith("\n1 passed, 0 failed\n")
 
 
-def test_no_test_at_all_is_a_failure(tool):
+def test_no_test_at_all_is_a_failure(try_out):
     """pytest's exit code 5."""
-    assert tool("") == 5
+    assert try_out("") == 5
 
 
 @pytest.mark.parametrize(
@@ -96,16 +109,48 @@ def test_no_test_at_all_is_a_failure(tool):
         "import pytest\npytest.skip('all of it', allow_module_level=True)",
     ],
 )
-def test_in_ci_a_skipped_test_is_a_failed_one(tool, monkeypatch, text):
+def test_in_ci_a_skipped_test_is_a_failed_one(try_out, monkeypatch, text):
     """One test, a marked one, a whole file; elsewhere a skip is a skip."""
-    assert tool(text) in {0, 5}  # 5: nothing was run
+    assert try_out(text) in {0, 5}  # 5: nothing was run
     monkeypatch.setenv("CI", "true")
-    assert tool(text) in {1, 2}
+    assert try_out(text) in {1, 2}
 
 
-def test_a_python_that_is_not_there_is_named(tool, capsys):
+@pytest.mark.parametrize(("package", "codes"), [("on-no-python", {0}), ("on-every-python", {1}), ("unheard-of", {1})])
+def test_in_ci_only_a_package_that_this_python_cannot_have_excuses_a_skip(try_out, monkeypatch, package, codes):
+    """pyproject.toml's dev extra leaves it out for this Python, and the reason names it."""
+    monkeypatch.setenv("CI", "true")
+    assert try_out(f"import pytest\ndef test_a(): pytest.skip('needs {package}.')\ndef test_b(): pass") in codes
+
+
+SLOW_TOO, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        ([], [SLOW_TOO]),
+        (["--fast"], [FAST]),
+        (["--all"], [[], SLOW_TOO, []]),
+        (["--all", "--fast"], [FAST, FAST, FAST]),
+        (["--all", "-m", "campaign"], [["-m", "campaign"]] * 3),
+        (["--python", "3.13", "-x"], [[*SLOW_TOO, "-x"]]),
+    ],
+)
+def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
+    """Campaigns on the oldest and the newest Python only, what is slow everywhere unless it is to be fast."""
+    seen, pythons = [], {(3, 11, 2): "a", (3, 11, 7): "b", (3, 13, 0): "c"}
+    monkeypatch.setattr(tool.environments, "supported", lambda *, tell=False: pythons)
+    monkeypatch.setattr(tool, "run", lambda path, version, given: seen.append(given) or (0, {"passed": 2}))
+    monkeypatch.setattr(sys, "argv", ["tools/test", *arguments])
+    assert tool.main() == 0
+    assert seen == runs
+    assert capsys.readouterr().out.endswith(f"\n{2 * len(runs)} passed, 0 failed\n")
+
+
+def test_a_python_that_is_not_there_is_named(try_out, capsys):
     """With those that are."""
-    assert tool("", "--python", "3.99") == 2
+    assert try_out("", "--python", "3.99") == 2
     assert "no Python 3.99 was found; there are: 3." in capsys.readouterr().err
 
 
@@ -125,14 +170,15 @@ def test_without_a_fitting_python_one_line_says_what_is_needed(name, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_of_each_minor_version_one_python_is_found(monkeypatch, tmp_path):
-    """The running one first, else the newest patch; what does not run, or is too old, is left out."""
+def test_every_version_is_found_and_the_running_one_chosen(monkeypatch, tmp_path):
+    """Two patch versions of one minor are two Pythons; what does not run, is too old or too bare, is left out."""
     monkeypatch.syspath_prepend(str(TOOLS / "_lib"))
     import environments
 
     known = {
-        "a": (3, 11, 1),
-        "b": (3, 11, 9),
+        "a": (3, 11, 2),
+        "b": (3, 11, 11),
+        "again": (3, 11, 2),
         "c": (3, 10, 2),
         "d": None,
         "e": (9, 1, 0),
@@ -143,8 +189,12 @@ def test_of_each_minor_version_one_python_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(environments.os.path, "realpath", lambda path: path)
     monkeypatch.setattr(environments, "version_of", lambda path: known[path] and (known[path], path != "e"))
     monkeypatch.setattr(environments.sys, "version_info", (9, 2, 5))
-    assert environments.supported() == {(3, 11): "b", (9, 2): "f"}
-    assert environments.choose() == ((9, 2), "f")
-    assert environments.choose("3.11.4") == ((3, 11), "b")
+    assert environments.supported() == {(3, 11, 2): "a", (3, 11, 11): "b", (9, 2, 5): "f", (9, 2, 11): "g"}
+    assert environments.choose() == ((9, 2, 5), "f")
+    assert environments.choose("9") == ((9, 2, 5), "f")
+    assert environments.choose("3.11") == ((3, 11, 11), "b")
+    assert environments.choose("3.11.2") == ((3, 11, 2), "a")
+    monkeypatch.setattr(environments.sys, "version_info", (9, 2, 7))
+    assert environments.choose() == ((9, 2, 11), "g")
     monkeypatch.setattr(environments.sys, "version_info", (3, 6, 1))
-    assert environments.choose() == ((9, 2), "g")
+    assert environments.choose() == ((9, 2, 11), "g")

@@ -17,10 +17,10 @@ import environments
 BEGIN, END = "<!-- ends: made by tools/_lib/ends_matrix.py -->", "<!-- /ends -->"
 
 
-def results(python, minor):
+def results(python, version):
     """{name of the end: True if it passed} on one Python."""
-    inner = environments.environment(python, minor)
-    report = os.path.join(environments.ROOT, ".cache", "ends-%d.%d.xml" % minor)
+    inner = environments.environment(python, version)
+    report = os.path.join(environments.ROOT, ".cache", "ends-%s.xml" % environments.text_of(version))
     os.makedirs(os.path.dirname(report), exist_ok=True)
     subprocess.run(
         [inner, "-m", "pytest", "-q", "-n", "2", "tests/faults/test_ends.py", "--junitxml", report],
@@ -35,12 +35,12 @@ def results(python, minor):
     return found
 
 
-def table(groups, by_minor):
+def table(groups, by_version):
     """Markdown: a row for each group, a column for each Python."""
-    lines = ["| ways of ending | " + " | ".join("%d.%d" % minor for minor in by_minor) + " |"]
-    lines.append("|---|" + "---|" * len(by_minor))
+    lines = ["| ways of ending | " + " | ".join(map(environments.text_of, by_version)) + " |"]
+    lines.append("|---|" + "---|" * len(by_version))
     for group, names in groups.items():
-        cells = ["%d of %d" % (sum(found.get(n, False) for n in names), len(names)) for found in by_minor.values()]
+        cells = ["%d of %d" % (sum(found.get(n, False) for n in names), len(names)) for found in by_version.values()]
         lines.append("| **%s**: %s | %s |" % (group, "; ".join(names), " | ".join(cells)))
     return "\n".join(lines)
 
@@ -49,14 +49,14 @@ def main():
     sys.path.insert(0, os.path.join(environments.ROOT, "tests", "faults"))
     from ends_groups import GROUPS
 
-    by_minor = {minor: results(python, minor) for minor, python in environments.supported().items()}
+    by_version = {version: results(python, version) for version, python in environments.supported().items()}
     path = os.path.join(environments.ROOT, "README.md")
     with open(path) as f:
         text = f.read()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     with open(path, "w") as f:
-        f.write(before + BEGIN + "\n" + table(GROUPS, by_minor) + "\n" + END + after)
+        f.write(before + BEGIN + "\n" + table(GROUPS, by_version) + "\n" + END + after)
 
 
 if __name__ == "__main__":

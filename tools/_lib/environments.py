@@ -1,4 +1,6 @@
-"""Virtual environments for the tools, made when they are first needed: .venv-3.12 in the project's folder.
+"""Virtual environments for the tools, made when they are first needed: .venv-3.12.1 in the project's folder.
+
+Keyed by the full version: 3.11.2 and 3.11.7 are different Pythons, and both are somebody's.
 
 Standard library only, and written for old Pythons too: what a too old one must be able to do is say what is missing.
 An environment has the package (editable) with its dev extra; it is made anew when pyproject.toml or its Python changed.
@@ -63,12 +65,12 @@ def candidates():
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if os.path.isdir(folder) and "shims" not in folder:
             for name in sorted(os.listdir(folder)):
-                if re.match(r"python3\.\d\d$", name):
+                if re.match(r"python3(\.\d\d)?$", name):
                     yield os.path.join(folder, name)
 
 
-def supported():
-    """{(3, 12): path}: of each supported minor version the running interpreter, else the newest that is found."""
+def supported(*, tell=False):
+    """{(3, 12, 1): path}: every supported version that is found. ``tell``: name on stderr what had to be left out."""
     found, seen, too_bare = {}, set(), []
     for python in candidates():
         real = os.path.realpath(python)
@@ -79,15 +81,20 @@ def supported():
         if known is None or known[0] < OLDEST:
             continue
         version, complete = known
-        if not complete:
+        if complete:
+            found.setdefault(version, python)
+        else:
             too_bare.append(python)
-            continue
-        rank = (version == sys.version_info[:3], version)
-        if version[:2] not in found or rank > found[version[:2]][0]:
-            found[version[:2]] = (rank, python)
     if not found:
         raise NoPython(_what_is_needed(too_bare))
-    return {minor: path for minor, (_, path) in sorted(found.items())}
+    for python in too_bare if tell else ():
+        print("left out: %s has no ensurepip (Debian: python3-venv)" % python, file=sys.stderr)
+    return dict(sorted(found.items()))
+
+
+def text_of(version):
+    """(3, 12, 1) as "3.12.1"."""
+    return ".".join(str(number) for number in version)
 
 
 def _what_is_needed(too_bare):
@@ -98,38 +105,42 @@ def _what_is_needed(too_bare):
 
 
 def choose(wanted=None):
-    """(minor, path): ``wanted`` ("3.12"), else the running Python's minor version, else the newest. Raises NoPython."""
-    pythons = supported()
+    """(version, path): the newest that begins like ``wanted`` ("3.12", "3.11.2"), the running one before all others.
+
+    Without ``wanted`` the running Python, else the newest of its minor version, else the newest. Raises NoPython.
+    """
+    pythons, running = supported(), tuple(sys.version_info[:3])
     if wanted is not None:
-        numbers = tuple(int(number) for number in re.findall(r"\d+", wanted)[:2])
-        if numbers not in pythons:
-            there = ", ".join("%d.%d" % minor for minor in pythons)
-            raise NoPython("no Python %s was found; there are: %s" % (wanted, there))
-        return numbers, pythons[numbers]
-    minor = sys.version_info[:2] if sys.version_info[:2] in pythons else max(pythons)
-    return minor, pythons[minor]
+        numbers = tuple(int(number) for number in re.findall(r"\d+", wanted))
+        fitting = [version for version in pythons if version[: len(numbers)] == numbers]
+        if not fitting:
+            raise NoPython("no Python %s was found; there are: %s" % (wanted, ", ".join(map(text_of, pythons))))
+    else:
+        fitting = [version for version in pythons if version[:2] == running[:2]] or list(pythons)
+    version = running if running in fitting else max(fitting)
+    return version, pythons[version]
 
 
 # --- environments -------------------------------------------------------------------------------------------
 
 
-def environment(python, minor, packages=()):
+def environment(python, version, packages=()):
     """The interpreter of the environment for ``python``, which is made if need be; one of its own for ``packages``."""
-    folder = os.path.join(ROOT, ".venv-%s%d.%d" % ("bench-" if packages else "", *minor))
+    folder = os.path.join(ROOT, ".venv-%s%s" % ("bench-" if packages else "", text_of(version)))
     inner = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, "lastwords-stamp")
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as f:
         wanted = hashlib.sha256(
             f.read() + ("\n%s %s" % (ROOT, os.path.realpath(python))).encode() + repr(packages).encode()
         ).hexdigest()
-    with _one_at_a_time(minor):
+    with _one_at_a_time(version):
         try:
             with open(stamp) as f:
                 if f.read() == wanted and os.path.exists(inner):
                     return inner
         except OSError:
             pass
-        print("setting up %s (Python %d.%d) ..." % (os.path.basename(folder), *minor), flush=True)
+        print("setting up %s ..." % os.path.basename(folder), flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         _run([python, "-m", "venv", folder])
         _run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ROOT + "[dev]", *packages])
@@ -139,11 +150,11 @@ def environment(python, minor, packages=()):
 
 
 @contextlib.contextmanager
-def _one_at_a_time(minor):
+def _one_at_a_time(version):
     """Two tools that start at once must not both make the environment."""
     cache = os.path.join(ROOT, ".cache")
     os.makedirs(cache, exist_ok=True)
-    with open(os.path.join(cache, "venv-%d.%d.lock" % minor), "w") as f:
+    with open(os.path.join(cache, "venv-%s.lock" % text_of(version)), "w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
