@@ -200,7 +200,8 @@ def test_takeover_delivers_in_place_of_a_stopped_holder_which_is_fenced_off(tmp_
     assert poll(lambda: open(stopped).read().rpartition(")")[2].split()[0] == "T", 10)
     pending, delivered, _ = counts(path)
     assert pending == 20 - delivered
-    assert run("flush", "--to", f"{sink.name}:deliver", path).out == "", "without --takeover it is left alone"
+    left = run("flush", "--to", f"{sink.name}:deliver", path)
+    assert left.code == 75 and f"kill -CONT {service.pid}" in left.out, "without --takeover it is left alone, and said"
     result = run("flush", "--takeover", "--to", f"{sink.name}:deliver", path)
     assert result.code == 0, result
     assert sink.messages() == [f"m{i}" for i in range(delivered, 20)]

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cli.tools import finish, log_to, run, run_json, spawn, sql, start
+from lastwords.delivery.lease import Lease
 
 NEEDED = {
     "journal", "pending", "delivered", "dead", "dropped", "oldest_age_seconds", "last_error", "lease_pid", "bytes",
@@ -69,7 +70,8 @@ def test_people_get_an_aligned_table_without_colours(journal):
     """Columns line up, numbers are grouped, nothing is coloured."""
     paths = [journal("a.db", count=1500), journal("much-longer-name.db", count=2)]
     out = run("status", *paths).out
-    head, *rows = out.splitlines()
+    folder, head, *rows = out.splitlines()
+    assert folder == os.path.dirname(paths[0]) + ":"
     assert "\x1b" not in out
     assert "1,500" in rows[0]
     end = head.index("PENDING") + len("PENDING")
@@ -84,6 +86,70 @@ def test_the_last_error_of_a_stuck_journal_is_shown(journal, sink):
     sql(path, "UPDATE cursor SET last_error = 'bad \x1b[31m news'")
     assert r"last error" in run("status", path).out
     assert r"bad \x1b[31m news" in run("status", path).out
+
+
+def test_a_table_fits_the_terminal(tmp_path, monkeypatch):
+    """Long names lose their beginning, numbers nothing."""
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / ("a-folder-with-a-long-name" * 2)
+    folder.mkdir()
+    paths = [log_to(folder / f"a-service-with-quite-a-long-name-of-its-own-{n}.db", 2) for n in range(3)]
+    sql(paths[0], "UPDATE cursor SET delivered = 123456789")
+    out = run("status", *paths).out
+    assert all(len(line) <= 80 for line in out.splitlines()[1:])
+    assert "123,456,789" in out and "its-own-2.db" in out.replace("…", "")[-200:]
+
+
+def test_one_journal_is_shown_as_a_card(journal, sink):
+    """What waits, why, who holds the lease, what was buried first."""
+    path = journal(count=6)
+    assert run("flush", "--to", f"{sink.name}:refuse_5", path).code == 65
+    log_to(path, 2)
+    run("flush", "--to", f"{sink.name}:down", "--timeout", "0.5", path)
+    sql(path, "UPDATE cursor SET attempts = 3")
+    out = run("status", path).out
+    assert re.search(r"pending: +2, the oldest for ", out)
+    assert re.search(r"delivered: +5, the last .* ago", out)
+    assert re.search(r"attempts: +3 at the head of the line", out)
+    assert re.search(r"last error: .*nobody there", out)
+    assert re.search(r"dead letters: +1; the first: Rejected: 550 no such user", out)
+    assert re.search(r"holder: +nobody delivers now", out)
+    assert all(len(line) <= 80 for line in out.splitlines() if path not in line)
+
+
+def test_times_in_json_are_iso_8601_with_their_zone(journal, sink):
+    """As in list and dead list."""
+    path = journal(count=1)
+    run("flush", "--to", f"{sink.name}:deliver", path)
+    _, (state,) = run_json("status", "--json", path)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", state["last_delivery"])
+
+
+@pytest.mark.parametrize(
+    ("note", "state", "says"),
+    [
+        ("delivering {now}", "delivering", "delivers"),
+        ("delivering {long_ago}", "hung", "has waited for its target since"),
+        ("waiting {soon}", "waiting", "waits before its next attempt"),
+        ("", "delivering", "delivers"),
+        ("dancing 1.5", "free", "nobody delivers now"),
+    ],
+)
+def test_what_the_holder_does_is_told(journal, note, state, says):
+    """From what it wrote into the lock file, whatever somebody else wrote there."""
+    path = journal()
+    lease = Lease(path)
+    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
+    times = {"now": f"{time.time():.3f}", "long_ago": f"{time.time() - 300:.3f}", "soon": f"{time.time() + 20:.3f}"}
+    with open(path + ".lock", "r+b") as file:
+        file.truncate()
+        file.write(f"{os.getpid()}\n{note.format(**times)}\n".replace("\n\n", "\n").encode())
+    _, (found,) = run_json("status", "--json", path)
+    assert found["lease_state"] == state
+    out = run("status", path).out
+    assert says in out
+    assert ("next attempt: in 1" in re.sub(" +", " ", out)) == (state == "waiting")
+    lease.release()
 
 
 # --- monitors --------------------------------------------------------------------------------------------------
@@ -292,7 +358,7 @@ def test_a_damaged_predecessor_is_told_until_it_is_removed(tmp_path, children):
     assert aside in run("status", path).out
     assert run("status", "--check", path).code == 1
     assert run("doctor", path).code == 65
-    assert run("status", f"{path}*").out.count("free") == 1, "a pattern leaves it out"
+    assert run("status", f"{path}*").out.count("pending:") == 1, "a pattern leaves it out"
     assert run("list", tmp_path / aside).code == 65
     for name in os.listdir(tmp_path):
         if ".damaged-" in name:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +44,9 @@ METRICS = (
 )
 
 
+TIMES = ("last_delivery", "last_error_at", "lease_since", "next_attempt")
+
+
 def read(path: str) -> dict[str, Any]:
     """What there is to know about one journal. Never raises for the journal's sake: ``error`` says what is wrong."""
     from lastwords.delivery import lease
@@ -59,10 +61,12 @@ def read(path: str) -> dict[str, Any]:
             if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
             meta = {key: journal.get_meta(key) for key in ("destination", "format", "salvaged", "unreadable")}
+            attempts, first_dead = journal.cursor().attempts, journal.first_dead_reason()
     except JournalError as error:
         return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}
     file_bytes, wal_bytes = readonly.sizes(path)
     aside = readonly.set_aside_files(path)
+    holder = lease.look(path)
     return state | {
         "exit_code": 65 if aside else 0,
         "destination": None if meta["destination"] is None else str(meta["destination"]),
@@ -76,7 +80,12 @@ def read(path: str) -> dict[str, Any]:
         "last_delivery": stats.last_delivery,
         "last_error": stats.last_error,
         "last_error_at": stats.last_error_at,
-        "lease_pid": lease.holder(path),
+        "head_attempts": attempts,
+        "first_dead": first_dead,
+        "lease_pid": None if holder is None else holder.pid,
+        "lease_state": "free" if holder is None else holder.state,
+        "lease_since": None if holder is None else holder.since,
+        "next_attempt": None if holder is None else holder.next_attempt,
         "bytes": file_bytes,
         "wal_bytes": wal_bytes,
         "set_aside": aside,
@@ -89,40 +98,26 @@ def _whole(text: object) -> int | None:
     return int(str(text)) if str(text).isdecimal() else None
 
 
-# --- for people -------------------------------------------------------------------------------------------
+# --- for people and programs ------------------------------------------------------------------------------
 
 
-def _table(states: Sequence[dict[str, Any]]) -> None:
+def _show(states: Sequence[dict[str, Any]]) -> None:
+    from . import status_text
+
     fine = [state for state in states if not state["error"]]
+    if len(states) == 1 and fine:
+        output.echo(status_text.card(fine[0]))
+        return
     if fine:
-        head = ["JOURNAL", "PENDING", "OLDEST", "DELIVERED", "DEAD", "DROPPED", "SIZE", "LEASE", "DESTINATION"]
-        rows = [
-            [
-                state["journal"],
-                f"{state['pending']:,}",
-                output.age(state["oldest_age_seconds"]),
-                f"{state['delivered']:,}",
-                f"{state['dead']:,}",
-                f"{state['dropped']:,}",
-                output.size(state["bytes"] + state["wal_bytes"]),
-                "free" if state["lease_pid"] is None else f"pid {state['lease_pid']}",
-                state["destination"] or "-",
-            ]
-            for state in fine
-        ]
-        output.echo(output.table(head, rows, right="PENDING OLDEST DELIVERED DEAD DROPPED SIZE"))
+        output.echo(status_text.table(fine))
     for state in fine:
-        for aside in state["set_aside"]:
-            salvaged = output.many(state["salvaged"] or 0, "entry was", "entries were")
-            output.echo(
-                output.plain(
-                    f"{state['journal']}: was damaged and set aside as {aside}; {salvaged} salvaged,"
-                    f" {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
-                )
-            )
-        if state["pending"] and state["last_error"]:
-            ago = output.age(max(0.0, time.time() - (state["last_error_at"] or 0.0)))
-            output.echo(output.plain(f"{state['journal']}: last error, {ago} ago: {state['last_error']}"))
+        for note in status_text.notes(state):
+            output.echo(note)
+
+
+def for_programs(state: dict[str, Any]) -> dict[str, Any]:
+    """Times in the one form of all JSON: ISO 8601 with its zone."""
+    return {key: output.iso(value) if key in TIMES and value is not None else value for key, value in state.items()}
 
 
 # --- for Prometheus ---------------------------------------------------------------------------------------
@@ -225,8 +220,8 @@ def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None
                 problems.append((found, f"{name}: {what}"))
             unit = "s" if field == "oldest_age_seconds" else "c" if field == "dropped" else ""
             label = output.plain(f"{name} {field.removesuffix('_seconds')}").replace("'", "").replace("=", "")
-            bounds = ";".join("" if bound is None else f"{bound:g}" for bound in (warning, critical))
-            performance.append(f"'{label}'={value:g}{unit};{bounds};0")
+            bounds = ";".join("" if bound is None else _number(bound) for bound in (warning, critical))
+            performance.append(f"'{label}'={_number(value)}{unit};{bounds};0")
     # Nagios' order of gravity: critical, unknown, warning.
     gravity = (2, 3, 1)
     problems.sort(key=lambda problem: gravity.index(problem[0]))
@@ -236,6 +231,11 @@ def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None
     fine = f"{output.many(len(states), 'journal')}, {pending:,} pending"
     line = f"LASTWORDS {word} - {'; '.join(text for _, text in problems) or fine}"
     return code, output.plain(line.replace("|", "/")) + (" | " + " ".join(performance) if performance else "")
+
+
+def _number(value: float) -> str:
+    """In full, without an exponent: monitors read digits."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 # --- the verb ---------------------------------------------------------------------------------------------
@@ -336,13 +336,19 @@ def command(
         for state in states:
             if state["error"]:
                 output.complain(state["error"])
-    text = output.as_json(states) + "\n" if form == "json" else prometheus(states) if form == "prometheus" else ""
+    text = (
+        output.as_json([for_programs(state) for state in states]) + "\n"
+        if form == "json"
+        else prometheus(states)
+        if form == "prometheus"
+        else ""
+    )
     if file is not None:
-        _write(file, text or output.as_json(states) + "\n")
+        _write(file, text or output.as_json([for_programs(state) for state in states]) + "\n")
     elif text:
         output.echo(text, nl=False)
     else:
-        _table(states)
+        _show(states)
     output.leave(output.worst(state["exit_code"] for state in states))
 
 

@@ -18,10 +18,11 @@ import errno
 import fcntl
 import os
 import random
+import re
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..journal import files
 from ..runtime.fork import unshared_fds
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUFFIX = ".lock"
+DELIVERING, WAITING = "delivering", "waiting"
+NOTE_SECONDS = 1.0  # between two notes of the same
+NOTE_BYTES = 64  # of the lock file
+HUNG_SECONDS = 60.0  # of one call
+_NOTE = re.compile(rb"(\d{1,10})\n(?:(delivering|waiting) (\d{1,12}\.\d+)\n)? *$")
 
 
 def _under_gevent() -> bool:
@@ -44,6 +50,7 @@ class Lease:
         self._journal = journal
         self._path = journal + SUFFIX
         self._fd = -1
+        self._noted, self._noted_at = "", 0.0
 
     def check(self) -> None:
         """Raise JournalError if there is a lock file that cannot be opened. Makes none."""
@@ -91,10 +98,19 @@ class Lease:
 
     def _own(self, fd: int) -> None:
         self._fd = fd
-        # For people and `status`; the lock itself is what counts, and on a full disk there is no room for the pid.
+        self._noted, self._noted_at = "", 0.0
+        self.note(DELIVERING, time.time())
+
+    def note(self, doing: str, at: float) -> None:
+        """Tell `status` what the holder does, at most once a second: ``DELIVERING`` since, or ``WAITING`` until ``at``.
+
+        Unix seconds. For people; the lock itself is what counts, and on a full disk there is no room for it.
+        """
+        if doing == self._noted and abs(at - self._noted_at) < NOTE_SECONDS:
+            return
+        self._noted, self._noted_at = doing, at
         with suppress(OSError):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n{doing} {at:.3f}\n".ljust(NOTE_BYTES).encode(), 0)
 
     def _is_current(self, fd: int) -> bool:
         try:
@@ -143,19 +159,56 @@ class Lease:
         self._fd = -1
 
 
-def holder(journal: str) -> int | None:
-    """The pid of the process that holds the lease of ``journal``, or None. Only looks."""
+class Holder(NamedTuple):
+    """Who has the lease. ``since``: of the call that it is in; ``next_attempt``: after a failure; unix seconds."""
+
+    pid: int
+    stopped: bool  # by SIGSTOP or a debugger
+    since: float | None
+    next_attempt: float | None
+
+    @property
+    def hung(self) -> bool:
+        """True if its target has not come back for long."""
+        return self.since is not None and time.time() - self.since > HUNG_SECONDS
+
+    @property
+    def state(self) -> str:
+        """delivering, waiting, stopped or hung."""
+        if self.stopped:
+            return "stopped"
+        return "waiting" if self.next_attempt is not None else "hung" if self.hung else "delivering"
+
+
+def look(journal: str) -> Holder | None:
+    """The process that holds the lease of ``journal``, or None. Only looks."""
     fd = files.open_if_sound(journal + SUFFIX, files.owner_of(journal))
     if fd is None:
         return None
     try:
-        text = os.pread(fd, 32, 0).strip()
-        if not text.isdigit():
+        found = _NOTE.match(os.pread(fd, NOTE_BYTES, 0))
+        if found is None:
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return int(text)
+            pid, doing, at = int(found[1]), (found[2] or b"").decode(), float(found[3] or 0)
+            since, until = (at if doing == DELIVERING else None), (at if doing == WAITING else None)
+            return Holder(pid, _is_stopped(pid), since, until)
         return None  # the pid of one that was killed
     finally:
         os.close(fd)
+
+
+def holder(journal: str) -> int | None:
+    """The pid of the process that holds the lease of ``journal``, or None. Only looks."""
+    found = look(journal)
+    return None if found is None else found.pid
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[:1][0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False  # gone meanwhile, or a system without /proc

@@ -25,6 +25,7 @@ from ..runtime.guard import delivering
 from ..runtime.stderr import say
 from . import drops, verdict
 from .ages import Ages
+from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
 from .reasons import describe, traceback_of
 from .verdict import Fault, Phase
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from ..journal.rows import Cursor, StoredRow
     from ..runtime.bell import Bell
     from ..targets.contract import Target
-    from .lease import Lease
 
 COALESCE_SECONDS = 0.01
 
@@ -174,6 +174,7 @@ class Delivery(Marks):
             asked=lambda: self._asked,
             deadline=self.time_left,
             bell=self.bell,
+            on_pause=lambda pause: self.lease.note(WAITING, time.time() + pause),
         )(attempt)
 
     # --- one step ---------------------------------------------------------------------------------------
@@ -214,6 +215,7 @@ class Delivery(Marks):
     def _call(self, entries: list[Entry]) -> BaseException | None:
         """Hand ``entries`` to the target; what it raised, or None."""
         began = time.monotonic()
+        self.lease.note(DELIVERING, time.time())
         try:
             with delivering():
                 self.target.deliver(entries)

@@ -386,6 +386,12 @@ class Journal:
         wanted = set(ids)
         return [letter for letter in letters if letter.id in wanted]
 
+    def first_dead_reason(self) -> str | None:
+        """Why the oldest dead letter was buried, or None."""
+        with self.store.lock, self.store.reading() as conn:
+            row = conn.execute("SELECT error FROM dead_letters ORDER BY seq LIMIT 1").fetchone()
+        return None if row is None else str(row[0])
+
     def dead_keys(self) -> list[tuple[int, str]]:
         """Seq and id of all dead letters, oldest first."""
         with self.store.lock, self.store.reading() as conn:

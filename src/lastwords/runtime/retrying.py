@@ -40,10 +40,12 @@ def backing_off(
     asked: Callable[[], float | None],
     deadline: Callable[[], float],
     bell: Bell,
+    on_pause: Callable[[float], None] | None = None,
 ) -> tenacity.Retrying:
     """Retry ``retry_on`` with exponential backoff and jitter until the deadline (seconds left) or the bell is set.
 
     ``asked`` gives the seconds the target asked for, which count if they are longer than the backoff's own.
+    ``on_pause`` is told each pause, in seconds, before it begins.
     """
     import tenacity as _t  # noqa: PLC0415
 
@@ -64,5 +66,6 @@ def backing_off(
         wait=wait,
         stop=_t.stop_any(OutOfTime(), _t.stop_when_event_set(event)),
         sleep=_t.sleep_using_event(event),
+        before_sleep=None if on_pause is None else lambda state: on_pause(state.upcoming_sleep),
         reraise=True,
     )

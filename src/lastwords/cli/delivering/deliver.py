@@ -78,6 +78,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     last_error: str | None = None
     lease_pid: int | None = None
+    in_the_way: str = ""  # the holder of the lease does not deliver: it is stopped, or its target hangs
     seconds: float = 0.0
     began: float | None = None  # monotonic, while somebody works on it
     bell: Bell = field(default_factory=Bell)
@@ -115,7 +116,7 @@ class Job:
             return self.error.exit_code
         if self.buried or self.refused or self.damaged:
             return 65
-        if self.outcome is Outcome.REMAIN:
+        if self.outcome is Outcome.REMAIN or self.in_the_way:
             return 75
         return 0
 
@@ -217,11 +218,23 @@ def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outc
         outcome = delivery.drain(take_over=take_over, once=once)
         if outcome is not Outcome.BUSY:
             break
-        job.lease_pid = lease_.holder(job.path)
-        if job.lease_pid is not None:
+        holder = lease_.look(job.path)
+        if holder is not None:
+            job.lease_pid = holder.pid
+            job.in_the_way = _in_the_way(holder)
             break
         time.sleep(0.02)
     return outcome
+
+
+def _in_the_way(holder: lease_.Holder) -> str:
+    """What a holder is that will not deliver by itself."""
+    if holder.stopped:
+        return f"is stopped: `kill -CONT {holder.pid}` lets it go on, --takeover delivers without it"
+    if holder.hung and holder.since is not None:
+        ago = output.age(time.time() - holder.since)
+        return f"has waited for its target for {ago}: --takeover delivers without it"
+    return ""
 
 
 def _tidy(job: Job, journal: Journal) -> None:
@@ -396,5 +409,10 @@ def summary(job: Job, *, copies: bool = False) -> str:
     if job.outcome is Outcome.REMAIN and job.last_error:
         text += f"; last error: {job.last_error}"
     if job.outcome is Outcome.BUSY:
-        text += "; another process delivers" + (f" (pid {job.lease_pid})" if job.lease_pid else "")
+        pid = f" (pid {job.lease_pid})" if job.lease_pid else ""
+        text += (
+            f"; the process that delivers{pid} {job.in_the_way}"
+            if job.in_the_way
+            else f"; another process delivers{pid}"
+        )
     return output.plain(text)

@@ -1,0 +1,163 @@
+"""What ``status`` shows to people: a table for several journals, a card for one. Both fit 80 columns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HEAD = ("JOURNAL", "PENDING", "OLDEST", "DELIVERED", "DEAD", "DROPPED", "SIZE", "HOLDER")
+RIGHT = "PENDING OLDEST DELIVERED DEAD DROPPED SIZE"
+LEAST_NAME = 12  # columns
+
+
+def colour(text: str, name: str | None) -> str:
+    """``text`` in a colour, where click finds that stdout is a terminal; NO_COLOR is honoured."""
+    return text if name is None or os.environ.get("NO_COLOR") else click.style(text, fg=name)
+
+
+def gravity(state: dict[str, Any]) -> str | None:
+    """The colour of a journal: red for what is lost or broken, yellow for what is stuck."""
+    if state["error"] or state["set_aside"] or state["dropped"]:
+        return "red"
+    if state["dead"] or (state["pending"] and state["last_error"]) or _holder_trouble(state):
+        return "yellow"
+    return None
+
+
+def _holder_trouble(state: dict[str, Any]) -> bool:
+    return state["lease_state"] in ("stopped", "hung")
+
+
+def short_names(paths: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The folder that all share ("" if there is none), and the paths below it."""
+    folder = os.path.dirname(paths[0]) if len(paths) == 1 else os.path.commonpath(paths) if paths else ""
+    if folder in ("", "/"):
+        return "", {path: path for path in paths}
+    return folder, {path: os.path.relpath(path, folder) for path in paths}
+
+
+def _cut(text: str, width: int) -> str:
+    """The end of a name tells more than its beginning."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def table(states: Sequence[dict[str, Any]]) -> str:
+    """One line a journal, in the width of the terminal."""
+    folder, names = short_names([state["journal"] for state in states])
+    rows = [
+        [
+            output.plain(names[state["journal"]]),
+            f"{state['pending']:,}",
+            output.age(state["oldest_age_seconds"]),
+            f"{state['delivered']:,}",
+            f"{state['dead']:,}",
+            f"{state['dropped']:,}",
+            output.size(state["bytes"] + state["wal_bytes"]),
+            "-" if state["lease_pid"] is None else f"{state['lease_pid']} {state['lease_state']}",
+        ]
+        for state in states
+    ]
+    width = shutil.get_terminal_size((80, 24)).columns
+    others = sum(max(len(row[i]) for row in (HEAD, *rows)) + 2 for i in range(1, len(HEAD)))
+    room = max(LEAST_NAME, width - others)
+    for row in rows:
+        row[0] = _cut(row[0], room)
+    head, *lines = output.table(HEAD, rows, right=RIGHT).splitlines()
+    lines = [colour(line, gravity(state)) for line, state in zip(lines, states, strict=True)]
+    return "\n".join([*([output.plain(folder) + ":"] if folder else []), head, *lines])
+
+
+def notes(state: dict[str, Any]) -> list[str]:
+    """What does not fit in a table: damage, and why entries wait."""
+    said = []
+    for aside in state["set_aside"]:
+        salvaged = output.many(state["salvaged"] or 0, "entry was", "entries were")
+        said.append(
+            f"{state['journal']}: was damaged and set aside as {aside}; {salvaged} salvaged,"
+            f" {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
+        )
+    if state["pending"] and state["last_error"]:
+        said.append(f"{state['journal']}: last error, {_ago(state['last_error_at'])}: {state['last_error']}")
+    if _holder_trouble(state):
+        said.append(f"{state['journal']}: {_holder(state)}")
+    return [output.plain(line) for line in said]
+
+
+# --- a card ------------------------------------------------------------------------------------------------
+
+
+def _ago(at: float | None) -> str:
+    return "at an unknown time" if at is None else f"{output.age(max(0.0, time.time() - at))} ago"
+
+
+def _holder(state: dict[str, Any]) -> str:
+    pid, doing = state["lease_pid"], state["lease_state"]
+    if pid is None:
+        return "nobody delivers now"
+    if doing == "stopped":
+        return f"pid {pid} has the lease and is stopped: `kill -CONT {pid}`, or flush --takeover"
+    if doing == "hung":
+        return f"pid {pid} has waited for its target since {_ago(state['lease_since'])}: flush --takeover goes past it"
+    if doing == "waiting":
+        return f"pid {pid} waits before its next attempt"
+    return f"pid {pid} delivers"
+
+
+def _next(state: dict[str, Any]) -> str | None:
+    if state["next_attempt"] is None:
+        return None
+    left = state["next_attempt"] - time.time()
+    return f"in {output.age(left)}" if left > 0 else "now"
+
+
+def card(state: dict[str, Any]) -> str:
+    """All there is to know about one journal, a fact a line."""
+    pending = f"{state['pending']:,}"
+    if state["oldest_age_seconds"] is not None:
+        pending += f", the oldest for {output.age(state['oldest_age_seconds'])}"
+    last = state["last_delivery"]
+    facts: list[tuple[str, str | None, str | None]] = [
+        ("pending", pending, "yellow" if state["pending"] and state["last_error"] else None),
+        ("delivered", f"{state['delivered']:,}" + (f", the last {_ago(last)}" if last else ""), None),
+        ("destination", state["destination"] or "none: its process only commits", None),
+        ("holder", _holder(state), "yellow" if _holder_trouble(state) else None),
+        ("next attempt", _next(state), None),
+        ("attempts", f"{state['head_attempts']:,} at the head of the line" if state["head_attempts"] else None, None),
+    ]
+    if state["last_error"]:
+        tint = "yellow" if state["pending"] else None
+        facts.append(("last error", f"{_ago(state['last_error_at'])}: {state['last_error']}", tint))
+    if state["dead"]:
+        first = f"; the first: {state['first_dead']}" if state["first_dead"] else ""
+        facts.append(("dead letters", f"{state['dead']:,}{first}", "yellow"))
+    if state["dropped"]:
+        facts.append(("dropped", f"{state['dropped']:,}, because the journal was full", "red"))
+    facts.append(("retries", f"{state['retries']:,}" if state["retries"] else None, None))
+    facts.append(("size", f"{output.size(state['bytes'])}, and {output.size(state['wal_bytes'])} of -wal", None))
+    lines = [output.plain(state["journal"])]
+    lines += [colour(_fact(name, value), tint) for name, value, tint in facts if value is not None]
+    damage = notes(state | {"last_error": None, "lease_state": None})
+    return "\n".join([*lines, *(colour(line, "red") for line in damage)])
+
+
+def _fact(name: str, value: str) -> str:
+    """Long values go on in lines of their own, under the first."""
+    import textwrap  # noqa: PLC0415 - a card only
+
+    width = max(40, shutil.get_terminal_size((80, 24)).columns)
+    return textwrap.fill(
+        output.plain(value),
+        width,
+        initial_indent=f"  {name + ':':<14}",
+        subsequent_indent=" " * 16,
+        break_on_hyphens=False,
+    )
