@@ -1,4 +1,4 @@
-"""``http(s)://``: batches of entries as JSON Lines or a JSON array, by POST.
+"""``http(s)://``: batches of entries as JSON Lines or a JSON array, by POST (Elasticsearch: see ``elastic``).
 
 What an answer means
 --------------------
@@ -76,7 +76,7 @@ def _query(name: str, text: str) -> str:
 KNOBS = {
     "timeout": seconds,
     "gzip": flag,
-    "format": choice("jsonl", "array"),
+    "format": choice("jsonl", "array", "elasticsearch"),
     "max_bytes": size(1024, 2**31),
     "cafile": file_name,
     "certfile": file_name,
@@ -90,7 +90,12 @@ KNOBS = {
 
 def from_address(address: Address) -> Target:
     """The target for an ``http(s)://`` URL; README has the table of its knobs."""
-    return build(HTTP, address, address.knobs(KNOBS))
+    knobs = address.knobs(KNOBS)
+    if knobs.get("format") == "elasticsearch":
+        from .elastic import Elastic  # noqa: PLC0415 - it is an HTTP target
+
+        return build(Elastic, address, knobs)
+    return build(HTTP, address, knobs)
 
 
 def build(kind: type[HTTP], address: Address, knobs: dict[str, Any]) -> HTTP:
@@ -173,17 +178,26 @@ class HTTP(Target):
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         done = 0
+        refused: Rejected | None = None  # what was refused by name, in several requests
         while done < len(entries):
             chunk = self._cut(entries[done:])
             try:
                 done += self._post(chunk)
             except Exception as error:
-                if not done:
+                if isinstance(error, Rejected) and error.entries:
+                    before = refused or Rejected(error.reason, entries=())
+                    refused = Rejected(before.reason, entries=(*(before.entries or ()), *error.entries))
+                    done += len(chunk.entries)
+                    continue
+                accepted = done if refused is None else _before(entries, refused)
+                if not accepted:
                     raise
                 after = getattr(error, "after", None)
                 raise TryAgain(
-                    f"after {done} of {len(entries)} entries: {error}", after=after, accepted=done
+                    f"after {accepted} of {len(entries)} entries: {error}", after=after, accepted=accepted
                 ) from error
+        if refused is not None:
+            raise refused
 
     def _cut(self, entries: Sequence[Entry]) -> Chunk:
         """As many entries as one request takes, at least one."""
@@ -303,6 +317,12 @@ class HTTP(Target):
 
     def after_fork_in_child(self) -> None:
         self._pool = None
+
+
+def _before(entries: Sequence[Entry], refused: Rejected) -> int:
+    """How many entries were accepted before the first that was refused."""
+    named = set(refused.entries or ())
+    return next(number for number, entry in enumerate(entries) if entry.id in named)
 
 
 def idempotency_key(entries: Sequence[Entry]) -> str:
