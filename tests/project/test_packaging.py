@@ -54,7 +54,7 @@ journal.store journal.aging journal.journal journal.wal journal.tidy journal.rea
 append.memory_buffer append.ticket
 targets
 upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.keeper
-delivery.lease delivery.verdict delivery.width delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
+delivery.lease delivery.verdict delivery.width delivery.pauses delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
 delivery.courier
 engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named

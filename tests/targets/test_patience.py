@@ -1,5 +1,6 @@
 """The answer to a mail: waited for as RFC 5321 says, and no mail at each retry if it does not come."""
 
+import logging
 import logging.handlers
 import socket
 import threading
@@ -7,8 +8,13 @@ import time
 
 import pytest
 
-from lastwords import TryAgain
+from lastwords import DurableHandler, Journal, TryAgain
+from lastwords.delivery.lease import Lease
+from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.delivery.pauses import Handover
+from lastwords.runtime.bell import Bell
 from lastwords.targets import patience, resolve
+from lastwords.targets.contract import CallableTarget
 from targets.servers import until
 
 
@@ -79,30 +85,83 @@ def test_a_server_that_takes_its_time_after_data_gets_one_mail(dumb, entry, whic
     assert len(server.mails) == 1
 
 
+def journaled(path, *messages):
+    handler = DurableHandler(None, path)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    for message in messages:
+        logger.error(message)
+    handler.close()
+
+
+def run(path, target, **knobs):
+    """As cron's `flush` does it: a process that knows nothing of the last one."""
+    with Journal(path) as journal:
+        delivery = Delivery(journal, target, Lease(journal.path), Bell(), **knobs)
+        delivery.hurry = True
+        return delivery.drain(once=True), delivery
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["digest", "SMTPHandler"])
-def test_a_mail_that_was_not_answered_is_sent_again_but_seldom(dumb, entry, which, monkeypatch):
-    """The same mail: the same entries, the same Message-ID. The pauses grow."""
+def test_a_mail_that_was_not_answered_is_sent_again_but_seldom(dumb, which, tmp_path, monkeypatch):
+    """The same mail: the same entries, the same Message-ID. The pauses grow, from run to run."""
     server = dumb(None)
-    target = targets(server.port)[which]
-    batch = [entry("one"), entry("two")] if which == 0 else [entry("one")]
+    now, steady = time.time, time.monotonic
+    late = 0.0
+    monkeypatch.setattr(time, "time", lambda: now() + late)
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + late)
+    journaled(tmp_path / "j.db", "one", "two")
     pauses = []
-    for more in range(4):
-        with pytest.raises(TryAgain, match="perhaps it arrived") as failure:
-            target.deliver([*batch, *(entry("new") for _ in range(more if which == 0 else 0))])
-        pauses.append(failure.value.after)
-    assert pauses == [5, 60, 600, 1200]
-    assert until(lambda: len(server.mails) == 4)
+    for sent in range(1, 5):
+        outcome, _ = run(tmp_path / "j.db", targets(server.port)[which])
+        assert outcome is Outcome.REMAIN
+        assert until(lambda sent=sent: len(server.mails) == sent)
+        outcome, delivery = run(tmp_path / "j.db", targets(server.port)[which])  # a minute later, as it were
+        assert "left alone" in delivery.last_error and "not answered" in delivery.last_error
+        assert len(server.mails) == sent
+        pauses.append(round(delivery._asked))
+        late += delivery._asked + 1
+        journaled(tmp_path / "j.db", "new")
+    assert pauses == pytest.approx([5, 60, 600, 1200], abs=2)
     ids = {line for mail in server.mails for line in mail.splitlines() if line.lower().startswith(b"message-id")}
     assert len(ids) == 1
     server.seconds = 0
-    target.deliver(batch)
+    outcome, delivery = run(tmp_path / "j.db", targets(server.port)[which], heed_pauses=False)
+    assert outcome is Outcome.DONE and delivery.delivered == 6
+    assert run(tmp_path / "j.db", targets(server.port)[which])[0] is Outcome.DONE
+
+
+def test_a_pause_that_a_target_asks_for_holds_where_each_drain_gives_up_at_once(tmp_path):
+    """The resident courier comes back as its own backoff says."""
+    calls = []
+
+    def busy(entries):
+        calls.append(len(entries))
+        raise TryAgain("busy", after=0.3)
+
+    journaled(tmp_path / "j.db", "one")
+    with Journal(tmp_path / "j.db") as journal:
+        delivery = Delivery(journal, CallableTarget(busy), Lease(journal.path), Bell())
+        for _ in range(5):
+            assert delivery.drain(once=True) is Outcome.REMAIN
+        assert len(calls) == 1
+        time.sleep(0.35)
+        delivery.drain(once=True)
+        assert len(calls) == 2
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "1 2", "a b c", "-1 -1 0"])
+def test_nonsense_in_the_journal_is_no_handover(text):
+    """A journal is input."""
+    assert Handover.parse(text).left() == 0.0
+    assert Handover.parse(str(Handover(2, 7, 5.0))) == (2, 7, 5.0)
 
 
 def test_the_wait_for_the_answer_ends(dumb, entry, monkeypatch):
     """After ten minutes, here after some milliseconds."""
     monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.01)
     server = dumb(30)
-    with pytest.raises(TryAgain, match="not answered"):
+    with pytest.raises(patience.Unanswered, match="not answered"):
         targets(server.port)[0].deliver([entry()])
 
 
@@ -116,4 +175,4 @@ def test_a_server_that_does_not_answer_before_the_mail_is_a_plain_outage(entry):
 
 def test_the_pause_does_not_grow_beyond_a_day():
     """However often."""
-    assert patience.later(patience.Unanswered("x"), 5000).after == 86400
+    assert patience.pause_after(5000) == 86400

@@ -147,6 +147,9 @@ def _deliver(
     from .delivering.copies import Copies
 
     def settle(group: list[Job], deadline: float | None) -> None:
+        for job in group:
+            if job.way is not None:  # somebody wants it now
+                job.way.knobs = {**job.way.knobs, "heed_pauses": False}
         deliver.settle_group(group, deadline, take_over=takeover)
 
     def copy(group: list[Job], deadline: float | None) -> None:

@@ -27,6 +27,7 @@ from . import drops, verdict
 from .ages import Ages
 from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
+from .pauses import Pauses
 from .reasons import describe, traceback_of
 from .verdict import Fault, Phase
 from .width import Width
@@ -56,7 +57,8 @@ class Delivery(Marks):
     ``batch_size``: entries in one call at most. ``linger``: seconds to wait for a fuller batch. ``suspect_after``:
     failed attempts before the head of the line is suspected. ``retry_min``, ``retry_max``: seconds between attempts.
     ``on_settled``: called after each mark. ``check``: raises Fenced if the file is not the journal any more, and
-    others deliver what it holds. ``bell``: rung to cut a pause short, set to end it.
+    others deliver what it holds. ``bell``: rung to cut a pause short, set to end it. ``heed_pauses``: begin no drain
+    with a try that the target asked to leave out.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Delivery(Marks):
         max_age: float | None = None,
         on_settled: Callable[[int], None] | None = None,
         check: Callable[[], object] = lambda: None,
+        heed_pauses: bool = True,
     ) -> None:
         super().__init__(journal, on_settled)
         self.target = target
@@ -86,11 +89,14 @@ class Delivery(Marks):
         self.retry_max = retry_max
         self._ages = None if max_age is None else Ages(max_age)
         self.check = check
+        self.heed_pauses = heed_pauses
         self.deadline: float | None = None  # time.monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
         self._width = Width()
+        self._pauses = Pauses()
+        self._rests = False
         self._seconds = 0.0  # of the last call
 
     def time_left(self) -> float:
@@ -130,9 +136,11 @@ class Delivery(Marks):
             self.waits_for_lease = False
 
     def _begin(self) -> None:
-        if self._cursor is None and self.target.narrows:
-            self._width = Width.parse(self.journal.get_meta("width"))  # cron's runs are to learn from each other
+        if self._cursor is None:  # cron's runs are to learn from each other
+            self._width = Width.parse(self.journal.get_meta("width") if self.target.narrows else None)
+            self._pauses.begin(self.journal)
         self._take_up()
+        self._rests = self.heed_pauses and self._pauses.left() > 0
         self._collecting = False
 
     def _drain(self, *, once: bool) -> Outcome:
@@ -187,11 +195,16 @@ class Delivery(Marks):
             self._ages.look(self.journal)
         if self._owed is not None:
             return self._mark(self._owed)
+        if self._rests:
+            self._rests, self._asked = False, self._pauses.left()
+            known = self.last_error or self.journal.stats().last_error
+            self.last_error = f"the target is left alone for {self._asked:.0f} s more, after {known}"
+            raise Stalled(self.last_error, self._asked)
         cursor, state = self._cursor, self._state
         assert cursor is not None
         if state.phase is Phase.PROBE:
             return self._probe(cursor, state)
-        rows = self.journal.read(cursor.settled, verdict.batch_size(state, self._width.of(self.batch_size)))
+        rows = self.journal.read(cursor.settled, self._most(state))
         if not rows:
             return Did.NOTHING
         entries = self._decodable(rows)
@@ -201,6 +214,9 @@ class Delivery(Marks):
         if self._ages is not None and self._ages.is_over(entries[0], self.journal):
             return self._bury_too_old(cursor, entries[0], self._ages.max_age)
         return self._offer(cursor, state, entries)
+
+    def _most(self, state: verdict.State) -> int:
+        return verdict.batch_size(state, self._pauses.of(self._width.of(self.batch_size)))
 
     def _decodable(self, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
         """The entries up to the first row that does not decode; that row itself if it is the first."""
@@ -242,7 +258,6 @@ class Delivery(Marks):
         last = entries[-1].seq
         cold = state.attempts or state.phase is not Phase.LINE
         full = len(entries) >= self._width.of(self.batch_size)
-        self._widen(len(entries))
 
         def mark() -> Did:
             count = len(entries)
@@ -254,6 +269,8 @@ class Delivery(Marks):
             return self._moved(moved, following.state, count)
 
         did = self._mark(mark)
+        self._widen(len(entries))
+        self._pauses.accepted(self.journal)
         if not full and not self.hurry and following.state.phase is Phase.LINE:
             if self.linger:
                 self._collecting = True  # else a steady flood is one small batch after the other: a mail every 50 ms
@@ -267,7 +284,7 @@ class Delivery(Marks):
         did = self._mark(lambda: self._settle_cold(cursor, taken[-1].seq, len(taken), []))
         if error.after is None:
             return did  # it takes entries: no reason to wait. If it takes no more, the next call says so
-        self._asked = error.after
+        self._asked = self._pauses.failed(error, len(entries), self.journal)
         raise Stalled(str(error), error.after)
 
     # --- refusals and failures ------------------------------------------------------------------------------
@@ -301,7 +318,7 @@ class Delivery(Marks):
         counts = following.state.attempts > state.attempts
         self._cursor = self.journal.fail(cursor, describe(error), counts=counts, probe=following.state.probe)
         self._state = following.state
-        self._asked = getattr(error, "after", None)
+        self._asked = self._pauses.failed(error, len(entries), self.journal)
         if not following.pause:
             return Did.AGAIN
         self._rebuild()
@@ -349,7 +366,7 @@ class Delivery(Marks):
         step = verdict.after_failure(state, fault, 1, self.suspect_after, newest=row.seq == newest.seq)
         self._cursor = self.journal.fail(cursor, describe(error), counts=False, probe=step.state.probe)
         self._state = step.state
-        self._asked = getattr(error, "after", None)
+        self._asked = self._pauses.failed(error, 1, self.journal)
         raise Stalled(describe(error), self._asked)
 
     def _bury_too_old(self, cursor: Cursor, entry: Entry, max_age: float) -> Did:

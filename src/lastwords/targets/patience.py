@@ -4,14 +4,12 @@ A server that filters mail while the client waits takes its time, and it has the
 again. So, whatever the timeout of the other steps is, that answer is waited for as long as the RFC says. If it never
 comes, nobody knows whether the mail arrived. Then it is sent again, because it must not be lost, but not at each retry:
 soon once, in case the server was just restarted, then after a minute, after ten, and then twice as long each time, a
-day at most.
+day at most. ``delivery.pauses`` counts.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from ..errors import TryAgain
 
 if TYPE_CHECKING:
     import smtplib
@@ -43,7 +41,7 @@ def waits_for_the_answer(smtp: smtplib.SMTP) -> None:
             reply = plain()
         except (smtplib.SMTPServerDisconnected, OSError) as error:
             if handed_over:
-                raise Unanswered(f"the mail was handed over, and not answered: {error}") from error
+                raise Unanswered(f"the mail was handed over, and not answered; perhaps it arrived: {error}") from error
             raise
         if handed_over and smtp.sock is not None:
             sock.settimeout(before)
@@ -53,9 +51,9 @@ def waits_for_the_answer(smtp: smtplib.SMTP) -> None:
     smtp.getreply = getreply  # type: ignore[method-assign]
 
 
-def later(error: Unanswered, times: int) -> TryAgain:
-    """What to raise when a mail was handed over ``times`` times without an answer."""
+def pause_after(times: int) -> float:
+    """Seconds until a mail is sent again that was handed over ``times`` times without an answer."""
     first = len(FIRST_SECONDS)
-    after = FIRST_SECONDS[times - 1] if times <= first else ANSWER_SECONDS * 2 ** min(times - first - 1, 20)
-    after = min(LONGEST_SECONDS, after)
-    return TryAgain(f"{error}; perhaps it arrived: it is sent again in {after:g} s", after=after)
+    if times <= first:
+        return FIRST_SECONDS[max(0, times - 1)]
+    return min(LONGEST_SECONDS, ANSWER_SECONDS * 2.0 ** min(times - first - 1, 20))

@@ -32,7 +32,6 @@ from ..._version import __version__
 from ...errors import TryAgain
 from ...runtime.stderr import say
 from ..contract import Target
-from ..patience import Unanswered, later
 from ..urls.address import choice, credential_source, file_name, is_loopback, seconds, size, words
 from ..urls.secret import Credentials
 from ..wording import app_name, host_name, one_line
@@ -99,11 +98,10 @@ def from_address(address: Address) -> Target:
 
 
 class _Owed(NamedTuple):
-    """Who still waits for an entry; whether anybody has it; how often it was handed over without an answer."""
+    """Who still waits for an entry; whether anybody has it."""
 
     waiting: tuple[str, ...]
     reached: bool
-    unanswered: int = 0
 
 
 class SMTPDigest(Target):
@@ -177,11 +175,6 @@ class SMTPDigest(Target):
         batch = batch[:taken]
         try:
             refused = self._mailer.send(mail, self._sender, owed.waiting)
-        except Unanswered as error:
-            # The very same entries next time, so that the same mail has the same Message-ID.
-            owed = owed._replace(unanswered=owed.unanswered + 1)
-            self._remember(batch, owed)
-            raise later(error, owed.unanswered) from None
         except Refused as error:
             self._nobody(batch, owed, error)
         else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import Rejected, TryAgain
-from ..patience import Unanswered, later
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ class _Progress:
     def __init__(self) -> None:
         self.accepted: set[str] = set()
         self.refused: Replies = {}
-        self.unanswered = 0
 
 
 class Recipients:
@@ -65,9 +63,6 @@ class Recipients:
                 self.progress.pop(entry_id, None)  # nobody has it: the next try is for all recipients
                 raise
             return error.recipients
-        except Unanswered as error:
-            progress.unanswered += 1
-            raise later(error, progress.unanswered) from error
 
 
 def _words(replies: Replies) -> str:
