@@ -129,7 +129,9 @@ class Committer:
     def _append_first(self, store: Store, row: Row) -> None:
         try:
             insert = store.snapshot.insert
-            if insert is not None and row[1] < self._sync_level and not self._arrived:
+            if not store.sqlite_files.are_ours():  # somebody has closed them: the long way opens them again
+                self._lead_until(self._enqueue(row))
+            elif insert is not None and row[1] < self._sync_level and not self._arrived:
                 # Alone in the journal, too: this is all there is to it.
                 insert(INSERT_ONE, row)
                 self.committed += 1
@@ -307,6 +309,9 @@ class Committer:
     # --- nested calls -----------------------------------------------------------------------------------
 
     def _append_nested(self, ticket: Ticket) -> None:
+        if not self._store.sqlite_files.are_ours():
+            self._left_behind = True  # the outer frame, or the next, opens them again
+            return
         conn = self._store._conn
         if self.trouble is not None or (conn is not None and conn.in_transaction):
             self._left_behind = True  # the outer frame commits it before it lets go of the lock

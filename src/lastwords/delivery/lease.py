@@ -117,8 +117,11 @@ class Lease:
             there = os.stat(self._path)
         except OSError:
             return False
-        mine = os.fstat(fd)
-        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+        return self._is_ours(fd) and os.path.samestat(os.fstat(fd), there)
+
+    def _is_ours(self, fd: int) -> bool:
+        with unshared_fds() as fds:
+            return fd in fds
 
     def take_over(self) -> None:
         """Become the holder whoever holds it; the caller then raises the journal's fence. Raises OSError."""
@@ -141,7 +144,7 @@ class Lease:
     def release(self) -> None:
         """Let others deliver; idempotent."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if fd >= 0 and self._is_ours(fd):  # else somebody has closed it, and the lock is gone with it
             with suppress(OSError):
                 os.ftruncate(fd, 0)
             # Unlock, not only close: a child that was forked meanwhile may still have a copy of the descriptor.
@@ -150,9 +153,7 @@ class Lease:
 
     def _close(self, fd: int) -> None:
         with unshared_fds() as fds:
-            if fd in fds:
-                fds.discard(fd)
-                os.close(fd)
+            fds.close(fd)
 
     def forget(self) -> None:
         """In a forked child: the fork hook has closed the descriptor."""

@@ -22,6 +22,7 @@ import random
 import time
 
 from ..errors import JournalBusy
+from ..runtime.descriptor import Descriptor
 from . import files
 
 SUFFIX = ".commit"
@@ -42,6 +43,7 @@ class CommitLock:
         self._journal = journal
         self._timeout = timeout
         self._fd = -1
+        self._file: Descriptor | None = None
         self._pass_by_until = 0.0
         self._crowded = 0
         self._turn_ends = 0.0
@@ -56,8 +58,11 @@ class CommitLock:
 
     def open(self) -> None:
         """Have the file open. Raises FileNotFoundError without a journal, else JournalError. Idempotent."""
+        if self._file is not None and not self._file.is_ours():  # somebody has closed it
+            self._file, self._fd = None, -1
         if self._fd < 0:
             self._fd = files.open_side_file(self._journal, SUFFIX)
+            self._file = Descriptor(self._fd)
 
     def hold(self) -> None:
         """Queue up. Reentrant. Raises OSError, JournalError; JournalBusy if one is stopped inside a checkpoint."""
@@ -103,7 +108,8 @@ class CommitLock:
             self._give_byte(TURNSTILE)
 
     def _give_byte(self, byte: int) -> None:
-        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
+        if self._is_ours():
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
 
     def _wait(self, *, turn: bool) -> bool:
         began = time.monotonic()
@@ -132,8 +138,11 @@ class CommitLock:
         """Let the next one in."""
         if self.held:
             self.held = self.owned = False
-            if self._fd >= 0:
+            if self._is_ours():
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _is_ours(self) -> bool:
+        return self._file is not None and self._file.is_ours()
 
     def mark_checkpointing(self, *, running: bool) -> None:
         """Tell those who wait what they wait for."""
@@ -146,7 +155,7 @@ class CommitLock:
 
     def close_if_replaced(self) -> None:
         """Let the next use open the file that is at the path now: two locks would be none."""
-        if self._fd < 0 or self.held:
+        if self.held or not self._is_ours():
             return
         try:
             if os.path.samestat(os.fstat(self._fd), os.stat(self._journal + SUFFIX)):
@@ -157,6 +166,6 @@ class CommitLock:
 
     def close(self) -> None:
         """Give up the descriptor, and the lock with it."""
-        fd, self._fd, self.held, self.owned = self._fd, -1, False, False
-        if fd >= 0:
-            os.close(fd)
+        file, self._file, self._fd, self.held, self.owned = self._file, None, -1, False, False
+        if file is not None:
+            file.close()

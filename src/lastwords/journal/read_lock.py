@@ -87,6 +87,11 @@ class Snapshot:
             self.let_go()
         self._held = None
 
+    def leave_behind(self) -> object:
+        """What must never be closed, because the connection must not."""
+        held, self._held, self.insert = self._held, None, None
+        return held
+
     @property
     def is_held(self) -> bool:
         """True while the read transaction is open."""

@@ -147,9 +147,7 @@ def claim(aside: str) -> int | None:
 def let_go(fd: int) -> None:
     """Undo :func:`claim`."""
     with unshared_fds() as fds:
-        if fd in fds:  # else the fork hook has closed it
-            fds.discard(fd)
-            os.close(fd)
+        fds.close(fd)  # unless the fork hook has done it
 
 
 def done(aside: str) -> bool:

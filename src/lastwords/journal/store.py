@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalFull
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
+from ..runtime.stderr import say
 from . import files, places, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
 from .first_look import APPLICATION_ID, look_at, refuse_foreign
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy, is_damage, primary_code, text_of
+from .sqlite_files import SqliteFiles, abandon, at_high_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +58,7 @@ class Swapped(NamedTuple):
     conn: sqlite3.Connection
     epochs: list[tuple[int, str]]
     identity: files.Identity | None
+    sqlite_files: SqliteFiles
 
 
 class Store:
@@ -79,6 +82,8 @@ class Store:
         # Called before the lock is released: commits what a nested call left behind.
         self.before_release: Callable[[], None] | None = None
         self._conn: sqlite3.Connection | None = None
+        self.sqlite_files = SqliteFiles(path)
+        self._told_lost = False
         self.commit_lock = CommitLock(path, lock_timeout / 2)  # the other half is for SQLite's own lock
         self.snapshot = Snapshot(int(lock_timeout * 500))
         self._full: bool | None = None
@@ -146,6 +151,8 @@ class Store:
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
         """The open connection, bound to no snapshot; the lock must be held. ``create=False``: the first opening."""
+        if self._conn is not None and not self.sqlite_files.are_ours():
+            self._restore_files()
         if self.snapshot.is_held:
             self.snapshot.let_go()
         conn = self._conn
@@ -156,12 +163,36 @@ class Store:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
         return conn
 
+    def _restore_files(self) -> None:
+        """Somebody has closed SQLite's descriptors."""
+        if not self._told_lost:
+            self._told_lost = True
+            say(f"journal {self.path}: this program has closed descriptors that are not its own; they are opened again")
+        if self.sqlite_files.put_back():
+            self.snapshot.forget()  # the lock is gone, and others may have written
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Leave the connection behind: it would write to, and close, what is somebody else's."""
+        if self._conn is not None:
+            abandon(self._conn, self.snapshot.leave_behind())
+            self._conn = None
+            self.sqlite_files.give_up()
+            self.epochs = []
+
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
         """Another connection to the same file; closed by who asked for it, and before any fork."""
-        conn = sqlite3.connect(
-            files.uri(self.path, "mode=rw"), uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
-        )
-        conn.execute("PRAGMA wal_autocheckpoint=0")
+        with at_high_numbers():  # so that its descriptors are not taken for those of a connection that is opened now
+            conn = sqlite3.connect(
+                files.uri(self.path, "mode=rw"),
+                uri=True,
+                timeout=timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            conn.execute("PRAGMA wal_autocheckpoint=0")
+            conn.execute("PRAGMA schema_version").fetchone()
         _sync_for_real(conn)
         if files.identify(self.path) != self.identity:
             conn.close()
@@ -204,13 +235,14 @@ class Store:
         self._close()
         if conn is not None:
             with suppress(sqlite3.Error):
-                conn.close()
+                self._close_connection(conn)
 
     def swap_out(self) -> Swapped:
         """Hand over the connection of a file that is no longer the journal (lock held, open)."""
         self.snapshot.forget()
         assert self._conn is not None
-        old = Swapped(self._conn, self.epochs, self.identity)
+        old = Swapped(self._conn, self.epochs, self.identity, self.sqlite_files)
+        self.sqlite_files = SqliteFiles(self.path)
         self._conn = None
         self._close()
         return old
@@ -218,10 +250,12 @@ class Store:
     def swap_back(self, old: Swapped) -> None:
         """Undo :meth:`swap_out` (lock held)."""
         self.give_up()
-        self._conn, self.epochs, self.identity = old
+        self._conn, self.epochs, self.identity, self.sqlite_files = old
         self._full = None
 
     def _close(self) -> None:
+        if self._conn is not None and not self.sqlite_files.are_ours():
+            self._restore_files()
         try:
             if self._conn is not None and self.before_close is not None:
                 self.before_close()
@@ -229,8 +263,16 @@ class Store:
             self.snapshot.forget()
             conn, self._conn = self._conn, None
             if conn is not None:
-                conn.close()
+                self._close_connection(conn)
             self.commit_lock.close()
+
+    def _close_connection(self, conn: sqlite3.Connection) -> None:
+        if self.sqlite_files.are_ours() or self.sqlite_files.put_back():
+            self.sqlite_files.forget()
+            conn.close()
+        else:
+            abandon(conn)
+            self.sqlite_files.give_up()
 
     def before_fork(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
@@ -318,6 +360,13 @@ class Store:
         identity = files.identify(self.path)
         files.check_beside(self.path)
         look_at(self.path)
+        with at_high_numbers() as before:
+            conn = self._connect(identity)
+            self.sqlite_files.find(before)
+        return conn
+
+    def _connect(self, identity: files.Identity | None) -> sqlite3.Connection:
+        self.sqlite_files.refuse_if_lost()
         conn = sqlite3.connect(
             files.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
             uri=True,

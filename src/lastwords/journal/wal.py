@@ -27,6 +27,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+from ..runtime.descriptor import Descriptor
 from ..runtime.fork import follow_forks
 from ..runtime.lock import new_lock
 from . import files
@@ -82,10 +83,11 @@ def sync(store: Store) -> None:
         fd = os.open(store.path + SUFFIX, files.READ)
     except FileNotFoundError:
         return  # checkpointed and closed meanwhile, which synced
+    file = Descriptor(fd)
     try:
         files.sync_descriptor(fd)
     finally:
-        os.close(fd)
+        file.close()  # it took its time: the number may be somebody else's
 
 
 class Backfill:

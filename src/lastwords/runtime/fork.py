@@ -24,7 +24,9 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .descriptor import Unshared
 from .exit import forget_in_child
+from .lock import new_lock
 from .members import alive
 from .stderr import say
 
@@ -47,8 +49,8 @@ class Forkable(Protocol):
 
 
 _forkables: weakref.WeakSet[Any] = weakref.WeakSet()
-_inherited_fds: set[int] = set()
-_fd_lock = threading.RLock()
+_unshared = Unshared()
+_fd_lock = new_lock()
 
 
 def follow_forks(member: Forkable) -> None:
@@ -57,14 +59,14 @@ def follow_forks(member: Forkable) -> None:
 
 
 @contextmanager
-def unshared_fds() -> Iterator[set[int]]:
+def unshared_fds() -> Iterator[Unshared]:
     """The descriptors that a forked child closes (never unlocks: it shares the parent's lock).
 
     Open or close one inside this context only: it excludes a fork between ``open`` and the entry in the set,
     which would leave a locked descriptor behind in the child.
     """
     with _fd_lock:
-        yield _inherited_fds
+        yield _unshared
 
 
 class _Fork:
@@ -122,9 +124,7 @@ def _after_fork_in_child() -> None:
         fork.locks = [lock for lock in fork.locks if lock is not logging._lock]  # type: ignore[attr-defined]
     fork = _forks.under_way.pop()
     forget_in_child()
-    for fd in _inherited_fds:
-        os.close(fd)
-    _inherited_fds.clear()
+    _unshared.close_all()
     for member in fork.members:
         member.after_fork_in_child()
     fork.let_go()

@@ -1,0 +1,218 @@
+"""The descriptors that SQLite has open for a connection of ours, and what is done when somebody closes them.
+
+Theory of operation
+-------------------
+SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are found by what is open after a connection was
+opened and was not before. If somebody closes them SQLite does not notice: it goes on writing to the numbers, whatever
+they stand for by then, and its locks are gone.
+
+* They are opened at high numbers (``FLOOR``), because whoever closes everything and then opens files gets low ones.
+* A number that stands for nothing is put back: the same file is opened at it again, and what was locked is locked.
+  SQLite then goes on as if nothing had happened. Opening another connection instead would not do: all of them share
+  their locks, and the ``-shm``, per file and process.
+* Where that is not possible, because a number is somebody else's by now or the file is another one, the connection is
+  abandoned: never used again and never closed, not even by the interpreter's end, which would close what is not ours.
+  Another one is opened. If it was the ``-shm``, it would share that number: nothing can be committed by this process
+  then, its records wait in memory, and it says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from ..errors import JournalError
+from ..runtime.descriptor import MARK, Descriptor
+from ..runtime.lock import new_lock
+from ..runtime.signals import pass_on
+from . import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLOOR = 128  # the first number for SQLite's: more than a program opens after it has closed everything
+# What a connection in WAL mode has locked while it is idle, see SQLite's os_unix.c: (first byte, bytes).
+MAIN, WAL, SHM = "", "-wal", "-shm"
+_LOCKED = {MAIN: (0x4000_0002, 510), SHM: (128, 1)}  # SHARED; the "dead man's switch"
+
+_opening = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
+_left_behind: set[tuple[int, int]] = set()  # files that have a connection which is never closed
+_shm: dict[tuple[int, int], Descriptor] = {}  # all connections of a process to one file share it
+
+
+def _numbers() -> set[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return {int(name) for name in os.listdir(folder)}
+        except OSError as error:  # there is no such folder
+            pass_on(error)
+    return set()
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError as error:
+        pass_on(error)
+        return False
+    return True
+
+
+def _lock(suffix: str, descriptor: Descriptor) -> bool:
+    if suffix in _LOCKED:
+        start, length = _LOCKED[suffix]
+        try:
+            fcntl.lockf(descriptor.number, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
+        except OSError as error:
+            pass_on(error)
+            return False  # another process has it to itself by now
+    return True
+
+
+@contextmanager
+def at_high_numbers() -> Iterator[set[int]]:
+    """What is opened inside gets numbers from ``FLOOR`` on. Gives the numbers that were open before."""
+    with _opening:
+        before = {number for number in _numbers() if _is_open(number)}  # not the one that was needed to look
+        held: list[int] = []
+        floor = min(FLOOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        try:
+            try:
+                number = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                held.append(number)
+                while number < floor - 1:
+                    number = os.dup(number)
+                    held.append(number)
+            except OSError as error:  # there are no more: low ones, then
+                pass_on(error)
+            yield before
+        finally:
+            for number in held:
+                os.close(number)
+
+
+class SqliteFiles:
+    """Those of one connection. ``found`` it after the opening."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._know({})
+
+    def find(self, before: set[int]) -> None:
+        """Inside :func:`at_high_numbers`, after something was read."""
+        names = self._names()
+        found = {}
+        for number in _numbers() - before:
+            try:
+                status = os.fstat(number)
+            except OSError as error:  # closed meanwhile: no matter whose it was
+                pass_on(error)
+                continue
+            suffix = names.get((status.st_dev, status.st_ino))
+            if suffix is not None:
+                found[suffix] = Descriptor(number)
+        if MAIN in found:  # else SQLite had one left from a connection that was closed
+            file = found[MAIN].file
+            if SHM in found:
+                _shm[file] = found[SHM]
+            elif file in _shm and _shm[file].is_ours():
+                found[SHM] = _shm[file]
+            if file in _left_behind:  # SQLite believes that its lock of the main file still stands
+                _lock(MAIN, found[MAIN])
+        self._know(found)
+
+    def _names(self) -> dict[tuple[int, int], str]:
+        names = {}
+        for suffix in (MAIN, WAL, SHM):
+            try:
+                status = os.stat(self._path + suffix)
+            except OSError as error:  # there is none yet
+                pass_on(error)
+            else:
+                names[status.st_dev, status.st_ino] = suffix
+        return names
+
+    def are_ours(self) -> bool:
+        """Whether SQLite may use them: asked before each commit, so written for speed."""
+        try:
+            for number, mark in self._marks:
+                if fcntl.fcntl(number, MARK) != mark:
+                    return False
+        except OSError as error:
+            pass_on(error)
+            return False
+        return not self._unmarked or all(descriptor.is_ours() for descriptor in self._unmarked)
+
+    def _know(self, found: dict[str, Descriptor]) -> None:
+        self._all = found
+        self._marks = tuple((one.number, one.marked) for one in found.values() if one.marked)
+        self._unmarked = [one for one in found.values() if not one.marked]
+
+    def put_back(self) -> bool:
+        """Open again what was closed; False if that is not possible."""
+        done = [descriptor.is_ours() or self._put_back(suffix) for suffix, descriptor in self._all.items()]
+        self._know(self._all)
+        return all(done)  # each was tried, whatever became of the others
+
+    def _put_back(self, suffix: str) -> bool:
+        lost = self._all[suffix]
+        if not lost.is_free():
+            return False
+        fd = files.open_if_sound(self._path + suffix, files.owner_of(self._path), files.WRITE)
+        if fd is None:
+            return False
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != lost.file:
+            os.close(fd)
+            return False
+        if fd != lost.number:
+            there = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lost.number)  # it, or a higher one: nobody's is closed
+            os.close(fd)
+            if there != lost.number:
+                os.close(there)
+                return False
+        lost.mark_again()
+        return _lock(suffix, lost)
+
+    def forget(self) -> None:
+        """SQLite is about to close them."""
+        self._know({})
+
+    def give_up(self) -> None:
+        """The connection is left behind."""
+        if MAIN in self._all:
+            _left_behind.add(self._all[MAIN].file)
+        self._know({})
+
+    def refuse_if_lost(self) -> None:
+        """Raise JournalError if another connection would share a number that is somebody else's."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return
+        file = (status.st_dev, status.st_ino)
+        shared = _shm.get(file)
+        if file in _left_behind and shared is not None:
+            self._know({SHM: shared})
+            if not (shared.is_ours() or self._put_back(SHM)):
+                raise JournalError(
+                    self._path,
+                    "this program has closed its descriptors, and uses their numbers for files of its own",
+                    "restart it; whoever closes descriptors should do so before the handler is made",
+                )
+
+
+def abandon(*things: object) -> None:
+    """Never close them."""
+    _abandoned.extend(things)
+    with suppress(ImportError, AttributeError):  # another Python: its end closes them
+        import ctypes  # noqa: PLC0415 - once in a life
+
+        for thing in things:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+_abandoned: list[object] = []

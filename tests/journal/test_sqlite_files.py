@@ -1,0 +1,158 @@
+"""Descriptors closed by somebody: nothing of ours goes to a number that is not ours, and records are committed."""
+
+import json
+import os
+import sqlite3
+import subprocess
+
+import pytest
+
+from lastwords import Journal
+from lastwords.runtime import descriptor as descriptor_module
+from lastwords.runtime.descriptor import Descriptor
+
+SERVICE = """
+import json, logging, os, sys, time
+from lastwords import DurableHandler, Journal
+path, folder, out = sys.argv[1], sys.argv[2], sys.argv[3]
+def deliver(entries):
+    with open(out, "a") as f:
+        f.writelines(e.message + "\\n" for e in entries)
+handler = DurableHandler(deliver, path, drain_timeout=2)
+log = logging.Logger("t"); log.addHandler(handler)
+def number(suffix):
+    of = lambda n: os.path.exists(f"/proc/self/fd/{n}") and os.readlink(f"/proc/self/fd/{n}")
+    return max(int(n) for n in os.listdir("/proc/self/fd") if of(n) == path + suffix)  # the keeper's own is lower
+theirs = {}
+def reuse(at):
+    fd = os.open(f"{folder}/theirs-{len(theirs)}", os.O_RDWR | os.O_CREAT)
+    if at is not None:
+        os.dup2(fd, at)
+        os.close(fd)
+    theirs[fd if at is None else at] = f"{folder}/theirs-{len(theirs)}"
+def unharmed():
+    return all(os.path.samestat(os.fstat(n), os.stat(p)) and not os.path.getsize(p) for n, p in theirs.items())
+for i in range(6):
+    log.info("m%d", i)
+handler.drain(5)
+"""
+MORE = """
+for i in range(6, 12):
+    log.info("m%d", i)
+log.error("m12")
+"""
+SAY = "print(json.dumps([handler.drain(5), handler.stats().buffered, unharmed()]), flush=True)\n"
+AT_EXIT = """
+import atexit
+@atexit.register  # after ours, which was registered later
+def look():
+    print(json.dumps(unharmed()), flush=True)
+"""
+
+
+def everything(path):
+    with Journal(path) as journal:
+        return [entry.message for entry in journal.entries()]
+
+
+def run(children, tmp_path, happens, then=MORE + SAY):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    code = SERVICE + AT_EXIT + happens + then
+    out, err, _ = children.run(code, tmp_path / "j.db", theirs, tmp_path / "out")
+    assert [p for p in theirs.iterdir() if p.stat().st_size] == [], "nothing of ours is in their files"
+    return [json.loads(line) for line in out.splitlines()], err
+
+
+HAPPENS = {
+    "all closed": "os.closerange(3, 512)",
+    "all closed, the numbers used": "os.closerange(3, 512)\nfor _ in range(40): reuse(None)",
+    "-wal closed": "os.close(number('-wal'))",
+    "-wal used": "reuse(number('-wal'))",
+    "-shm closed": "os.close(number('-shm'))",
+    "main file closed": "os.close(number(''))",
+    "main file used": "reuse(number(''))",
+    ".commit used": "log.error('m5a')\nreuse(number('.commit'))",
+    "main file and -wal used": "reuse(number(''))\nreuse(number('-wal'))",
+}
+
+
+@pytest.mark.parametrize("name", HAPPENS)
+def test_what_was_closed_is_opened_again_and_what_is_used_is_left_alone(children, tmp_path, name):
+    """All is committed at once, and delivered; neither a file nor a descriptor of the program's own suffers."""
+    (said, at_exit), err = run(children, tmp_path, HAPPENS[name])
+    assert said == [True, 0, True]
+    assert at_exit is True
+    delivered = (tmp_path / "out").read_text().split()
+    assert [m for m in delivered if m != "m5a"] == [f"m{i}" for i in range(13)]
+    assert err.count("has closed descriptors") == (name != ".commit used")
+
+
+def test_a_fork_and_a_close_after_everything_was_used(children, tmp_path):
+    """Neither closes what is not ours."""
+    happens = "os.closerange(3, 512)\nfor _ in range(200): reuse(None)\n"
+    then = """
+pid = os.fork()
+if not pid:
+    print(json.dumps(unharmed()), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+handler.close()
+print(json.dumps(unharmed()), flush=True)
+"""
+    said, _ = run(children, tmp_path, happens, then)
+    assert said == [True, True, True]
+
+
+def test_records_wait_in_memory_while_nothing_can_be_committed(children, tmp_path):
+    """All connections of a process share the -shm. Once its number is free, all is committed."""
+    happens = "at = number('-shm')\nreuse(at)\n"
+    then = """
+log.info("m6")
+print(json.dumps([handler._engine.committer.buffered, unharmed()]), flush=True)
+theirs.clear()
+os.close(at)
+handler._engine.keeper.nudge()
+print(json.dumps(handler.drain(10)), flush=True)
+"""
+    said, err = run(children, tmp_path, happens, then)
+    assert said == [[1, True], True, True]
+    assert everything(tmp_path / "j.db") == [] or "m6" in (tmp_path / "out").read_text().split()
+    assert "uses their numbers for files of its own" in err
+
+
+def test_the_locks_are_taken_again(children, tmp_path):
+    """Else the next one to close the journal elsewhere would take itself for the last, and remove the -wal."""
+    happens = "os.closerange(3, 512)\nlog.info('m6')\nprint(json.dumps(1), flush=True)\nsys.stdin.readline()\n"
+    files = [tmp_path / "j.db", tmp_path, tmp_path / "out"]
+    child = children.start(SERVICE + happens + MORE + SAY, *files, stdin=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "1\n"
+    other = sqlite3.connect(tmp_path / "j.db")
+    assert other.execute("SELECT count(*) FROM entries").fetchone()[0] > 0
+    other.close()
+    assert os.path.exists(tmp_path / "j.db-wal")
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert json.loads(child.stdout.readline()) == [True, 0, True]
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_descriptor_knows_whether_it_is_ours(tmp_path, monkeypatch, marks):
+    """Also where files cannot be marked."""
+    if not marks:
+        monkeypatch.setattr(descriptor_module, "_SET", None)
+    one = os.open(tmp_path / "one", os.O_RDWR | os.O_CREAT)
+    mine = Descriptor(one)
+    assert mine.is_ours()
+    other = os.open(tmp_path / "two", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, one)
+    assert not mine.is_ours()
+    assert not mine.is_free()
+    mine.close()
+    assert os.fstat(one)
+    os.close(one)
+    assert mine.is_free()
+    mine.close()
+    ours = Descriptor(other)
+    ours.close()
+    assert ours.is_free()
