@@ -25,7 +25,7 @@ POINTS = {
     "shed": ("lastwords.journal.tidy", "_shed_slice"),
     "checkpoint": ("lastwords.journal.wal", "checkpoint"),
     "backfill": ("lastwords.journal.wal", "Backfill.run"),
-    "migrate": ("lastwords.journal.store", "Store._migrate"),
+    "migrate": ("lastwords.journal.schema", "_migrate"),
     "epoch": ("lastwords.journal.store", "Store._begin_epoch"),
     "takeover": ("lastwords.delivery.lease", "Lease.take_over"),
     "fence": ("lastwords.journal.journal", "Journal.raise_fence"),

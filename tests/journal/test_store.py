@@ -11,8 +11,9 @@ import pytest
 from lastwords import Journal, JournalError
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
 from lastwords.journal import places
+from lastwords.journal.schema import FORMAT
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
-from lastwords.journal.store import FORMAT, Store
+from lastwords.journal.store import Store
 
 
 def fingerprint(folder):

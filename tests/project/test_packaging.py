@@ -49,7 +49,7 @@ _version errors knobs
 runtime.visible runtime.identity
 runtime.signals runtime.lock runtime.descriptor runtime.stderr runtime.members runtime.guard runtime.exit runtime.fork runtime.bell runtime.thread runtime.retrying
 record.write_values record.read_values record.exceptions record.payload record.replayed record.any_record record.codec
-journal.places journal.files journal.sqlite_codes journal.commit_lock journal.first_look journal.sqlite_files journal.read_lock journal.set_aside journal.rows
+journal.places journal.files journal.sqlite_codes journal.explain journal.commit_lock journal.first_look journal.schema journal.sqlite_files journal.read_lock journal.set_aside journal.rows
 journal.store journal.aging journal.journal journal.wal journal.tidy journal.readonly
 append.memory_buffer append.ticket
 targets

@@ -21,6 +21,7 @@ from lastwords.record.codec import Entry
 from lastwords.upkeep import keeper
 
 from ..journal import readonly
+from ..journal.explain import explained
 from . import output
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def examine(path: str, *, quick: bool) -> list[Finding]:
     readonly.check_file(path)  # first: the folder may not be there either
     findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
     with (
-        readonly.explained(path),
+        explained(path),
         readonly.look(path) as journal,
         journal.store.lock,
         journal.store.reading() as conn,

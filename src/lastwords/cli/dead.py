@@ -90,13 +90,14 @@ def list_(*, journals: tuple[str, ...], limit: int | None, traceback: bool, as_j
     """Show dead letters: what they said, why they were buried, after how many attempts."""
     from lastwords.errors import JournalError
     from lastwords.journal import readonly
+    from lastwords.journal.explain import explained
 
     paths = options.required(journals)
     letters: list[dict[str, Any]] = []
     codes = [0]
     for path in paths:
         try:
-            with readonly.explained(path), readonly.look(path) as journal:
+            with explained(path), readonly.look(path) as journal:
                 letters += [_as_dict(path, letter) for letter in journal.dead_letters()[:limit]]
         except JournalError as error:
             output.complain(error)
@@ -118,11 +119,12 @@ all_ = click.option("--all", "everything", is_flag=True, help="All dead letters 
 def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list[str]], int]) -> int:
     """Do ``change`` to the named letters (none named: all); how many it were."""
     from lastwords.journal import readonly
+    from lastwords.journal.explain import explained
     from lastwords.journal.journal import Journal
     from lastwords.journal.store import Store
 
     (path,) = options.only(name)
-    with readonly.explained(path):
+    with explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
             ids = _ids(journal.dead_keys(), letters)
         if not ids:

@@ -162,11 +162,12 @@ def command(
         form = "json"
     print_ = _printer(form, traceback=traceback)
     from ..journal import readonly
+    from ..journal.explain import explained
     from .entries import Filter
 
     want = Filter(level, since, until, logger, seqs, delivered)
     (path,) = options.only(journal)
-    with readonly.explained(path), readonly.look(path) as opened:
+    with explained(path), readonly.look(path) as opened:
         count, last, damaged = show(opened, want, limit, print_)
         left = None if limit is None else limit - count
         if following and left != 0:

@@ -21,10 +21,11 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     """Prune one journal. Raises JournalError."""
     from lastwords.cli.delivering import deliver
     from lastwords.journal import readonly, tidy, wal
+    from lastwords.journal.explain import explained
     from lastwords.journal.journal import Journal
     from lastwords.journal.store import Store
 
-    with readonly.explained(path):
+    with explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
             keep = deliver.kept(journal) if keep is None else keep
         before = sum(readonly.sizes(path))

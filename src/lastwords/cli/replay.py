@@ -35,13 +35,14 @@ def _tally(job: Job, want: Filter) -> dict[str, Any]:
     from lastwords.record.codec import Entry
 
     from ..journal import readonly
+    from ..journal.explain import explained
     from . import entries
 
     levels: dict[str, int] = {}
     count, damaged = 0, 0
     first: Any = None
     last: Any = None
-    with readonly.explained(job.path), readonly.look(job.path) as journal:
+    with explained(job.path), readonly.look(job.path) as journal:
         destination = journal.get_meta("destination")
         for item in entries.chosen(journal, want, limit=job.limit):
             count += 1

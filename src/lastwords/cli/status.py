@@ -53,10 +53,11 @@ def read(path: str) -> dict[str, Any]:
     from lastwords.errors import JournalDamaged, JournalError
 
     from ..journal import readonly
+    from ..journal.explain import explained
 
     state: dict[str, Any] = {"journal": path, "error": None, "exit_code": 0}
     try:
-        with readonly.explained(path), readonly.look(path) as journal:
+        with explained(path), readonly.look(path) as journal:
             stats = journal.stats()
             if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")

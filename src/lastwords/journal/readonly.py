@@ -16,37 +16,31 @@ for, and reading a journal runs nothing of it. Symbolic links are refused as for
 
 from __future__ import annotations
 
-import errno
 import glob
 import os
 import sqlite3
 import stat
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lastwords.errors import (
-    JournalBusy,
     JournalDamaged,
     JournalDenied,
     JournalError,
     JournalForeign,
-    JournalFull,
     JournalMissing,
 )
-from lastwords.journal import files, places, set_aside
+from lastwords.journal import files, schema, set_aside
+from lastwords.journal.explain import explain
 from lastwords.journal.first_look import look_at
 from lastwords.journal.journal import Journal
-from lastwords.journal.sqlite_codes import is_busy, is_damage, primary_code, text_of
-from lastwords.journal.store import FORMAT, Store
+from lastwords.journal.sqlite_codes import text_of
+from lastwords.journal.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import _GeneratorContextManager
 
 SIDE_FILES = ("-wal", "-shm", ".lock", ".commit")
-
-
-_SHM_SIZE = 4874  # SQLITE_IOERR_SHMSIZE: no room for the shared memory; the module has no name for it in Python 3.11
 
 
 class ReadonlyStore(Store):
@@ -111,11 +105,10 @@ class ReadonlyStore(Store):
         return conn
 
     def _check(self, conn: sqlite3.Connection) -> None:
-        if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
+        if conn.execute("PRAGMA user_version").fetchone()[0] < schema.FORMAT:
             raise JournalForeign(self.path, "is of an older format", "`lastwords flush`, or its service, brings it up")
-        self._check_reader(conn)
-        if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
-            raise JournalForeign(self.path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
+        schema.check_reader(conn, self.path)
+        schema.refuse_triggers(conn, self.path)
         epochs = conn.execute("SELECT first_seq, uuid FROM epochs").fetchall()
         if not epochs or not all(type(first) is int and type(uuid) is str for first, uuid in epochs):
             raise JournalDamaged(self.path, "does not say under which ids its entries go", "restore it from a backup")
@@ -129,66 +122,6 @@ class ReadonlyStore(Store):
 
     def _explain(self, error: sqlite3.Error) -> JournalError:
         return explain(self.path, error)
-
-
-def explain(path: str, error: Exception) -> JournalError:
-    """Whatever a look or a drain raised, as an error with a path, a hint and an exit code."""
-    if _is_full(error) or (isinstance(error, JournalError) and _is_full(error.__cause__)):
-        return JournalFull(path, "the disk is full", "free some space, and run this again")
-    if isinstance(error, JournalError):
-        return error
-    if isinstance(error, PermissionError):
-        return JournalDenied(path, f"permission denied: {error}", "run as its owner or as root")
-    if isinstance(error, OSError):
-        return places.refusal(path, error)
-    if isinstance(error, ValueError | TypeError):  # columns of forged or damaged rows may hold anything
-        return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
-    if isinstance(error, sqlite3.Error):
-        return _explain_sqlite(path, error)
-    return JournalError(path, f"{type(error).__name__}: {error}", "check the disk and the folder")
-
-
-def _is_full(error: BaseException | None) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return isinstance(error, sqlite3.Error) and (
-        primary_code(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == _SHM_SIZE
-    )
-
-
-def _explain_sqlite(path: str, error: sqlite3.Error) -> JournalError:
-    code = primary_code(error)
-    if is_damage(error):
-        return JournalDamaged(path, f"is damaged: {error}", "see `lastwords doctor`")
-    if is_busy(error):
-        return JournalBusy(path, f"another program keeps it locked: {error}", "see `lsof` for who has it open")
-    if (found := places.trouble(path)) is not None:
-        return found
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return JournalDenied(
-            path,
-            f"cannot be opened together with its -wal: {error}",
-            "run as its owner, or copy it with its -wal to a folder that you can write",
-        )
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-        return JournalDenied(path, f"cannot be written: {error}", "check mode and owner of file and folder")
-    if code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}:  # no such table, no such column
-        return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
-    return JournalError(path, f"cannot be used: {error}", "check the disk, the folder and their modes")
-
-
-@contextmanager
-def explained(path: str) -> Iterator[None]:
-    """What goes wrong inside is a JournalError."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever read our output went away
-        raise
-    except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
-        found = explain(path, error)
-        if found is error:
-            raise
-        raise found from error
 
 
 def check_file(path: str) -> os.stat_result:

@@ -21,35 +21,28 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
 import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalForeign, JournalFull
+from ..errors import JournalDamaged, JournalError
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import files, places, set_aside
+from . import files, places, schema, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
-from .first_look import APPLICATION_ID, look_at, refuse_foreign
+from .explain import explain_sqlite
+from .first_look import look_at
 from .read_lock import Snapshot
-from .sqlite_codes import is_busy, is_damage, primary_code, text_of
+from .sqlite_codes import is_busy
 from .sqlite_files import SqliteFiles, abandon, at_high_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FORMAT = 1  # the number of migrations
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
-
-
-def _sync_for_real(conn: sqlite3.Connection) -> None:
-    if sys.platform == "darwin":  # its fsync stops at the drive's cache
-        conn.execute("PRAGMA fullfsync=ON")
-        conn.execute("PRAGMA checkpoint_fullfsync=ON")
 
 
 class Swapped(NamedTuple):
@@ -179,7 +172,6 @@ class Store:
             abandon(self._conn, self.snapshot.leave_behind())
             self._conn = None
             self.sqlite_files.give_up()
-            self.epochs = []
 
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
         """Another connection to the same file; closed by who asked for it, and before any fork."""
@@ -193,7 +185,7 @@ class Store:
             )
             conn.execute("PRAGMA wal_autocheckpoint=0")
             conn.execute("PRAGMA schema_version").fetchone()
-        _sync_for_real(conn)
+        schema.sync_for_real(conn)
         if files.identify(self.path) != self.identity:
             conn.close()
             raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
@@ -335,21 +327,7 @@ class Store:
         return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
 
     def _explain(self, error: sqlite3.Error) -> JournalError:
-        if is_damage(error):
-            return JournalDamaged(self.path, f"is damaged: {error}", "see `lastwords doctor`")
-        if is_busy(error):
-            return JournalBusy(
-                self.path,
-                f"another program kept it locked for {self.lock_timeout:g} s",
-                "see `lsof` for who has it open",
-            )
-        if primary_code(error) == sqlite3.SQLITE_FULL:
-            return JournalFull(self.path, "the disk is full", "free some space, and run this again")
-        if (found := places.trouble(self.path)) is not None:
-            return found
-        if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-            return JournalDenied(self.path, f"cannot be written: {error}", "check mode and owner of file and folder")
-        return JournalError(self.path, f"cannot be opened: {error}", "check the disk, the folder and their modes")
+        return explain_sqlite(self.path, error, reading=False)
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         if self._is_void():
@@ -377,7 +355,11 @@ class Store:
         )
         try:
             identity = self._same_file(identity)
-            self._prepare(conn, identity)
+            # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
+            self._full = None
+            self.set_synchronous(conn, full=True)
+            schema.prepare(conn, self.path, self.hold_commit_lock, lambda: self._insert_epoch(conn, identity))
+            self.set_synchronous(conn, full=False)
             self.identity = self._same_file(identity)
             self._begin_epoch(conn, identity)
             files.check_beside(self.path)
@@ -406,59 +388,6 @@ class Store:
         if identity is None or files.identify(self.path) != identity:
             raise JournalError(self.path, "was replaced while it was opened", "try again")
         return identity
-
-    def _prepare(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        conn.text_factory = text_of
-        # A journal is input: no function of this process may run from a forged view or trigger.
-        conn.execute("PRAGMA trusted_schema=OFF")
-        conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
-        _sync_for_real(conn)
-        # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
-        self._full = None
-        self.set_synchronous(conn, full=True)
-        version = conn.execute("PRAGMA user_version").fetchone()[0]
-        if version:  # else it is empty, or another process is making it
-            application = conn.execute("PRAGMA application_id").fetchone()[0]
-            refuse_foreign(self.path, application, 1)
-        if version < FORMAT:
-            self._migrate(conn, identity)
-        else:
-            self._check_reader(conn)
-        if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
-            raise JournalForeign(self.path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
-        if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            conn.execute("PRAGMA journal_mode=wal")
-        self.set_synchronous(conn, full=False)
-
-    def _migrate(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
-
-        from lastwords.migrations.migrations import migration  # noqa: PLC0415
-
-        self.hold_commit_lock()
-        try:
-            # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that
-            # writes the first page, and auto_vacuum is set before it or never.
-            conn.execute("BEGIN")
-            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
-                migration.apply(Database(conn, execute_plugins=False))
-                conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                conn.execute(f"PRAGMA user_version={FORMAT}")
-                self._insert_epoch(conn, identity)
-            conn.execute("COMMIT")
-        finally:
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
-
-    def _check_reader(self, conn: sqlite3.Connection) -> None:
-        row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
-        if row is None or not (str(row[0]).isdecimal() and len(str(row[0])) < 10):
-            raise JournalDamaged(self.path, "does not say which format it has", "see `lastwords doctor`")
-        if int(row[0]) > FORMAT:
-            raise JournalForeign(
-                self.path, f"is of format {row[0]}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
-            )
 
     def _begin_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
         """Another boot may have rolled rows back, another file may be a copy: their seqs get a new uuid."""

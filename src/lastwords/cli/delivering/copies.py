@@ -20,6 +20,7 @@ from lastwords.runtime import retrying
 from lastwords.runtime.guard import delivering
 
 from ...journal import readonly
+from ...journal.explain import explained
 from .. import entries
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Copies:
         job = self._job
         job.begin()
         try:
-            with readonly.explained(job.path), readonly.look(job.path) as journal:
+            with explained(job.path), readonly.look(job.path) as journal:
                 for batch in self._batches(entries.chosen(journal, want, limit=job.limit)):
                     self._offer(batch)
         except Stalled as stalled:

@@ -35,6 +35,7 @@ from lastwords.runtime.bell import Bell
 from lastwords.upkeep import keeper
 
 from ...journal import readonly
+from ...journal.explain import explain, explained
 from .. import output
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def inspect(path: str) -> tuple[Job, bool]:
     """Look at a journal; whether there is anything to do is the second value (delivering, or only pruning)."""
     job = Job(path)
     try:
-        with readonly.explained(path), readonly.look(path) as journal:
+        with explained(path), readonly.look(path) as journal:
             job.pending = job.remaining = journal.stats().pending
             prunable = journal.oldest_settled()
             keep = kept(journal)
@@ -181,7 +182,7 @@ def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> 
     except Fenced:
         job.outcome = Outcome.BUSY  # another process took the lease over
     except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
-        job.error = readonly.explain(job.path, error)
+        job.error = explain(job.path, error)
     finally:
         if job.delivery is not None:
             job.delivered, job.buried = job.delivery.delivered, job.delivery.buried

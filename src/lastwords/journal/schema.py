@@ -1,0 +1,88 @@
+"""A connection's first statements: what every connection of ours is told, and the schema, which is made or checked.
+
+All of the schema is made in one transaction, before the switch to WAL, so that ``application_id`` is always in the main
+file. What a file says about itself is input: one that has triggers, or is of a newer format, is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import JournalDamaged, JournalForeign
+from .first_look import APPLICATION_ID, refuse_foreign
+from .sqlite_codes import text_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+FORMAT = 1  # the number of migrations
+
+
+def sync_for_real(conn: sqlite3.Connection) -> None:
+    """Where an fsync stops at the drive's cache: on macOS."""
+    if sys.platform == "darwin":
+        conn.execute("PRAGMA fullfsync=ON")
+        conn.execute("PRAGMA checkpoint_fullfsync=ON")
+
+
+def prepare(
+    conn: sqlite3.Connection, path: str, hold_commit_lock: Callable[[], None], begin_epoch: Callable[[], None]
+) -> None:
+    """Bring ``conn``, which syncs each commit, to where it can be used. ``begin_epoch``: inside a transaction."""
+    conn.text_factory = text_of
+    # A journal is input: no function of this process may run from a forged view or trigger.
+    conn.execute("PRAGMA trusted_schema=OFF")
+    conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
+    sync_for_real(conn)
+    version = conn.execute("PRAGMA user_version").fetchone()[0]
+    if version:  # else it is empty, or another process is making it
+        application = conn.execute("PRAGMA application_id").fetchone()[0]
+        refuse_foreign(path, application, 1)
+    if version < FORMAT:
+        hold_commit_lock()
+        _migrate(conn, begin_epoch)
+    else:
+        check_reader(conn, path)
+    refuse_triggers(conn, path)
+    if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        conn.execute("PRAGMA journal_mode=wal")
+
+
+def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None]) -> None:
+    from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
+
+    from lastwords.migrations.migrations import migration  # noqa: PLC0415
+
+    try:
+        # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that
+        # writes the first page, and auto_vacuum is set before it or never.
+        conn.execute("BEGIN")
+        conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
+            migration.apply(Database(conn, execute_plugins=False))
+            conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            conn.execute(f"PRAGMA user_version={FORMAT}")
+            begin_epoch()
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def refuse_triggers(conn: sqlite3.Connection, path: str) -> None:
+    """Raise JournalForeign for a journal that somebody changed."""
+    if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone():
+        raise JournalForeign(path, "has triggers, which no journal has", "somebody changed it; see `.schema`")
+
+
+def check_reader(conn: sqlite3.Connection, path: str) -> None:
+    """Raise JournalForeign for a journal of a newer format, JournalDamaged for one that does not say."""
+    row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
+    if row is None or not (str(row[0]).isdecimal() and len(str(row[0])) < 10):
+        raise JournalDamaged(path, "does not say which format it has", "see `lastwords doctor`")
+    if int(row[0]) > FORMAT:
+        raise JournalForeign(
+            path, f"is of format {row[0]}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
+        )
