@@ -16,6 +16,14 @@ from packaging.requirements import Requirement
 os.environ.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
 sys.dont_write_bytecode = True
 
+# A job in the background (`tools/test &`, nohup) ignores SIGINT, and what is ignored is inherited by every child; what has
+# a handler is back at its default there.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(ignored) == signal.SIG_IGN:
+        signal.signal(ignored, lambda number, frame: None)
+
 
 def poll(condition, seconds=10.0, every=0.01):
     """Wait until ``condition()`` is true; its last value. Bounded, so a failure is an assertion, not a hang."""

@@ -113,6 +113,7 @@ def test_a_leader_that_is_gone_is_not_followed_for_ever(log, tmp_path, monkeypat
     assert messages(tmp_path / "j.db") == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_a_signal_handler_that_logs_inside_append_neither_deadlocks_nor_loses(log, tmp_path):
     """A timer logs while the main thread logs; every returned call is in the journal when it returns."""
     count = [0]
@@ -225,6 +226,7 @@ print(json.dumps([interrupts, returned, durable._engine.store._conn.in_transacti
 """
 
 
+@pytest.mark.slow
 def test_a_keyboard_interrupt_leaves_no_transaction_and_no_duplicate(children, tmp_path):
     """An exception out of a signal handler, thousands of times, at any bytecode: returned calls are there once.
 
@@ -264,6 +266,7 @@ def test_the_keeper_syncs_within_the_interval(log, poll):
     assert poll(lambda: not committer.dirty, 5)
 
 
+@pytest.mark.slow
 def test_a_locked_journal_delays_one_caller_once(tmp_path, capsys, poll):
     """Another program holds the write lock: one wait of the lock timeout, then memory; nothing lost afterwards."""
     handler = DurableHandler(None, tmp_path / "j.db")
@@ -321,6 +324,7 @@ def test_removing_what_was_dropped_meanwhile_removes_nothing_else():
     assert buffer.oldest(10) == second
 
 
+@pytest.mark.slow
 def test_overflow_of_the_memory_buffer_is_counted_in_the_journal(tmp_path, capsys, poll):
     """What did not fit is counted by level when the journal takes records again."""
     handler = DurableHandler(None, tmp_path / "j.db", memory_limit=5_000)
@@ -343,6 +347,7 @@ def test_overflow_of_the_memory_buffer_is_counted_in_the_journal(tmp_path, capsy
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_reader_does_not_lead_for_everybody(log):
     """While 16 threads keep the line full, whoever lets go of the lock must get away from it."""
     log.durable._engine.committer._sync_level = 0
@@ -368,6 +373,7 @@ def test_a_reader_does_not_lead_for_everybody(log):
     assert max(waits) < 1.5, "some 0.01 s; 3 s, as long as the load lasts, if it leads"
 
 
+@pytest.mark.slow
 def test_two_threads_that_retry_commit_each_record_once(tmp_path, monkeypatch):
     """The keeper retries, and so do flush, close and the exit."""
     monkeypatch.setattr(committer, "say", lambda text: None)
@@ -427,6 +433,7 @@ def test_the_memory_buffer_may_grow_while_it_is_read():
     assert added
 
 
+@pytest.mark.slow
 def test_drain_waits_for_what_is_only_in_memory(tmp_path, capsys, poll):
     """It was logged before; True would let a deploy script go on and lose it."""
     got = []
@@ -446,6 +453,7 @@ def test_drain_waits_for_what_is_only_in_memory(tmp_path, capsys, poll):
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_fork_amid_a_commit_leaves_the_rows_to_the_parent(children, tmp_path):
     """A signal handler forks while its thread commits for others: the child must not commit their rows as well."""
     code = """

@@ -32,6 +32,7 @@ def acts(said):
     return {c for c in said if c in EVIL and not c.isalnum() and c not in "[];"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     [
@@ -56,6 +57,7 @@ def test_what_a_record_says_to_a_terminal_is_shown_and_not_obeyed(tmp_path, verb
         assert "\x9b" in piped.out + piped.err or "\\u009b" in piped.out + piped.err
 
 
+@pytest.mark.slow
 def test_a_forged_id_in_a_complaint_is_shown(tmp_path):
     """`dead retry` names the ids that a seq stands for; wrong usage quotes what was typed."""
     path = log_to(tmp_path / "j.db", 2)
@@ -115,6 +117,7 @@ def module(*args, cwd):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [script, module])
 def test_no_module_of_the_current_folder_runs_in_place_of_a_library(journal, trapped, start):
     """Not with --config, not with --to, not with python -m: whoever can write there would run code as cron."""

@@ -214,6 +214,7 @@ def test_a_handler_without_a_target_says_so(tmp_path, module):
     assert "--to" in result.err
 
 
+@pytest.mark.slow
 def test_building_is_passive_and_leaves_nothing_to_the_end_of_the_process(toml, tmp_path):
     """No courier of the configuration competes with ours, and none delivers at exit what the deadline left."""
     from cli.tools import spawn

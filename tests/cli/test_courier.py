@@ -130,6 +130,7 @@ def configured(folder, cls):
     (folder / "logging.toml").write_text(CONFIG.format(folder, f"odd.{cls}"))
 
 
+@pytest.mark.slow
 def test_a_hung_destination_does_not_stop_the_others_nor_the_end(tmp_path, courier, poll):
     """Each has a line of its own, and SIGTERM its deadline."""
     configured(tmp_path, "Hung")
@@ -146,6 +147,7 @@ def test_a_hung_destination_does_not_stop_the_others_nor_the_end(tmp_path, couri
         assert journal.stats().pending == 1
 
 
+@pytest.mark.slow
 def test_an_outage_is_said_once_and_so_is_its_end(tmp_path, courier, poll):
     """With what, how many wait, and when it is tried again."""
     configured(tmp_path, "Down")
@@ -160,6 +162,7 @@ def test_an_outage_is_said_once_and_so_is_its_end(tmp_path, courier, poll):
     one.end()
 
 
+@pytest.mark.slow
 def test_sigterm_delivers_what_is_pending_first(tmp_path, courier, poll):
     """Also what came a moment before."""
     fill(tmp_path / "j.db", 1)
@@ -171,6 +174,7 @@ def test_sigterm_delivers_what_is_pending_first(tmp_path, courier, poll):
     assert len(lines(out)) == 201
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_configuration_again(tmp_path, courier, poll):
     """And one that is wrong changes nothing."""
     configured(tmp_path, "Down")
@@ -187,6 +191,7 @@ def test_sighup_reads_the_configuration_again(tmp_path, courier, poll):
     one.end()
 
 
+@pytest.mark.slow
 def test_a_live_handler_with_a_target_keeps_its_journal(tmp_path, courier, poll):
     """Its lease is respected: nothing arrives twice."""
     handler = DurableHandler(None, tmp_path / "j.db")
@@ -238,6 +243,7 @@ def test_metrics_and_systemd(tmp_path, courier, poll):
         assert one.end() == 0
 
 
+@pytest.mark.slow
 def test_many_idle_journals_cost_next_to_nothing(tmp_path, courier, poll):
     """No connection and no thread for any; few system calls."""
     fill(tmp_path / "a0.db", 1)

@@ -35,6 +35,7 @@ def test_quiet_says_only_what_is_wrong_and_verbose_says_all(journal, sink):
     assert "10 remain" in run("flush", "-q", "--to", f"{sink.name}:down", "--timeout", "0.5", stuck).out
 
 
+@pytest.mark.slow
 def test_a_killed_service_loses_nothing(killed, sink):
     """What a SIGKILLed service had journaled arrives from cron, each entry once, with its id."""
     path = killed(count=300)
@@ -87,6 +88,7 @@ def test_damaged_rows_are_buried_and_the_rest_is_delivered(journal, sink):
     assert run("dead", "list", "--json", path).code == 0
 
 
+@pytest.mark.slow
 def test_many_journals_share_one_deadline_and_none_starves(journal, sink, module):
     """The journal whose entries are stuck does not keep the others from their turn."""
     name = module(
@@ -107,6 +109,7 @@ def test_many_journals_share_one_deadline_and_none_starves(journal, sink, module
     assert [job["exit_code"] for job in jobs] == [75, 0, 75, 0]
 
 
+@pytest.mark.slow
 def test_a_target_that_comes_back_within_the_deadline_gets_everything(journal, sink, module):
     """flush backs off and tries again while there is time."""
     name = module(
@@ -125,6 +128,7 @@ def test_a_target_that_comes_back_within_the_deadline_gets_everything(journal, s
     assert len(sink.lines()) == 10
 
 
+@pytest.mark.slow
 def test_beside_a_live_service_nothing_is_lost_or_doubled(tmp_path, children, sink):
     """cron's flush every 100 ms beside a service that logs, commit only: each entry arrives once, in order."""
     path = tmp_path / "live.db"
@@ -255,6 +259,7 @@ def test_root_leaves_a_journal_of_another_user_usable(journal, sink):
         assert (status.st_uid, status.st_mode & 0o777) == (12345, 0o600), name
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_doubles_at_most_the_batch_in_flight(journal, sink, module, poll):
     """SIGKILL of a flush: the next one delivers the rest; what comes twice has the same id and is one batch at most."""
     name = module(
@@ -332,6 +337,7 @@ def test_a_directory_of_journals_logged_meanwhile(journal, sink, tmp_path):
     assert len(sink.lines()) == 10
 
 
+@pytest.mark.slow
 def test_the_time_that_a_hung_target_took_is_told(journal, sink):
     """What is left behind inside the target had its time too; the control is a target that answers at once."""
     path = journal(count=1)

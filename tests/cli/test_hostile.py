@@ -61,6 +61,7 @@ def spoil(path, kind, rnd):
         file.write(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["columns", "bit", "bytes", "torn", "page", "wal"])
 def test_no_verb_ever_shows_a_traceback(kind, tmp_path, sink):
     """Whatever a journal holds, a verb ends with a known code and at most a line about it, and runs nothing of it."""

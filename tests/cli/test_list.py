@@ -155,6 +155,7 @@ def test_a_damaged_row_is_named_and_the_others_are_shown(journal):
     assert run("list", "--since", "1h", path).code == 65
 
 
+@pytest.mark.slow
 def test_follow_prints_what_arrives_also_when_it_is_delivered_at_once(journal, sink, children, poll):
     """-f shows entries of a live service that delivers and prunes, in order, until Ctrl-C."""
     path = journal(count=2)
@@ -178,6 +179,7 @@ def test_follow_prints_what_arrives_also_when_it_is_delivered_at_once(journal, s
     assert finish(process).code == 130
 
 
+@pytest.mark.slow
 def test_follow_ends_at_its_limit(journal):
     """-f --limit counts what was there and what arrives."""
     path = journal(count=2)
@@ -188,6 +190,7 @@ def test_follow_ends_at_its_limit(journal):
     assert (result.code, result.out) == (0, "late 0\nlate 1\n")
 
 
+@pytest.mark.slow
 def test_a_large_journal_is_not_read_into_memory(journal):
     """`list --limit 1` of 20,000 entries is as quick as of ten: reads go in slices."""
     path = journal(count=20_000)

@@ -191,6 +191,7 @@ def test_a_good_journal_passes_where_the_bad_ones_fail(tmp_path, journal, sink):
         assert run(*verb, path).code == 0
 
 
+@pytest.mark.slow
 def test_no_permission_is_77(public):
     """A journal of another user, or in a folder that cannot be entered, is 77, for reading and for delivering."""
     path = log_to(public / "j.db")
@@ -207,6 +208,7 @@ def test_no_permission_is_77(public):
     assert result.code == 77, result
 
 
+@pytest.mark.slow
 def test_a_monitor_may_read_where_the_mode_allows_it_but_not_deliver(public):
     """mode=0o644 lets another user look; delivering from a file that is not one's own stays refused."""
     path = log_to(public / "j.db", mode=0o644)
@@ -275,6 +277,7 @@ def test_delivering_does_change_the_folder(tmp_path, sink):
     assert snapshot(where) != before
 
 
+@pytest.mark.slow
 def test_looking_works_on_a_read_only_folder_without_side_files(public):
     """A backup on a medium that cannot be written can be looked at, as any user who may read it."""
     path = log_to(public / "j.db", mode=0o644)
@@ -289,6 +292,7 @@ def test_looking_works_on_a_read_only_folder_without_side_files(public):
     assert os.listdir(public) == ["j.db"]
 
 
+@pytest.mark.slow
 def test_a_wal_without_its_index_on_a_read_only_folder_is_77(public, killed):
     """What only the -wal holds cannot be read there: that is said, instead of showing half of it."""
     left = killed()
@@ -301,6 +305,7 @@ def test_a_wal_without_its_index_on_a_read_only_folder_is_77(public, killed):
     assert "copy it with its -wal" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", LOOKING, ids=" ".join)
 def test_looking_beside_a_service_that_logs(verb, tmp_path, children, sink):
     """A look beside a running service works, and holds up no logging call for long."""
@@ -332,6 +337,7 @@ def test_looking_beside_a_service_that_logs(verb, tmp_path, children, sink):
 # --- ends -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(journal):
     """`lastwords list | head` prints what head wants and nothing on stderr."""
     path = journal(count=5000)
@@ -344,6 +350,7 @@ def test_a_reader_that_goes_away_is_no_error(journal):
     assert err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_and_sigterm_end_after_the_mark_that_is_due(journal, sink, module, poll, number, code):
     """130 and 143: what was accepted is marked, so that nothing is lost and nothing arrives twice."""
@@ -371,6 +378,7 @@ def test_ctrl_c_and_sigterm_end_after_the_mark_that_is_due(journal, sink, module
     assert sink.lines() == [f"message {i}" for i in range(60)]
 
 
+@pytest.mark.slow
 def test_a_target_that_hangs_ends_at_the_deadline(journal, sink):
     """--timeout holds even if the target never returns: 75, and the entries are pending."""
     path = journal()

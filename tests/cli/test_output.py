@@ -79,6 +79,7 @@ def test_with_stdout_closed_the_work_is_done(verb, journal, sink):
     assert bool(sink.lines()) is (settles or "--level" in verb)
 
 
+@pytest.mark.slow
 def test_with_all_three_closed_the_work_is_done(journal, sink):
     """As under a daemon that closed them: no file of ours takes their place, into which somebody then prints."""
     path = journal()
@@ -92,6 +93,7 @@ def test_with_all_three_closed_the_work_is_done(journal, sink):
     assert not [name for name in os.listdir(".") if name.startswith("j.db") and b"spoilt" in open(name, "rb").read()]
 
 
+@pytest.mark.slow
 def test_with_stdout_closed_what_is_wrong_is_said_and_has_its_code(journal):
     """Negative control: the code is not always 0."""
     result = closed(">&-", "status", "nope.db")
@@ -115,6 +117,7 @@ def test_what_is_shown_on_a_closed_stdout_is_not_settled(journal, settle):
 # --- full -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_on_a_full_device_one_line_blames_the_output(verb, journal, sink, full):
     """74 and a line about stdout, not about the journal; what was to be done is done."""

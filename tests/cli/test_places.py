@@ -26,6 +26,7 @@ VERBS = (
 # --- patterns ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o700, 0o711, 0o744], ids=oct)
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_a_pattern_in_a_folder_that_cannot_be_read_is_77(public, verb, mode):
@@ -43,6 +44,7 @@ def test_a_pattern_in_a_folder_that_cannot_be_read_is_77(public, verb, mode):
     assert result.out == "" or verb[0] == "status"
 
 
+@pytest.mark.slow
 def test_a_pattern_whose_folders_cannot_be_read_is_77_unless_others_match(public):
     """`*/j.db`: a folder of another service beside ours is none of our business; if there is nothing else, it is."""
     ours, theirs = public / "ours", public / "theirs"
@@ -63,6 +65,7 @@ def test_a_pattern_whose_folders_cannot_be_read_is_77_unless_others_match(public
     assert str(theirs) in none.err
 
 
+@pytest.mark.slow
 def test_the_other_journals_are_worked_on_beside_a_pattern_that_cannot_be_read(public):
     """It counts as one journal that cannot be used, as a plain path would."""
     secret, path = public / "sec", log_to(public / "j.db", mode=0o644)
@@ -77,6 +80,7 @@ def test_the_other_journals_are_worked_on_beside_a_pattern_that_cannot_be_read(p
     assert path in result[1].out
 
 
+@pytest.mark.slow
 def test_a_pattern_that_matches_nothing_in_a_readable_folder_is_quiet(public):
     """Negative control: it is the permission that is said, not the emptiness; nor is a folder that is not there yet."""
     (public / "there").mkdir()
@@ -99,6 +103,7 @@ def test_a_check_of_nothing_is_unknown(tmp_path, journal):
 # --- the current folder -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "says"),
     [
@@ -123,6 +128,7 @@ def test_a_current_folder_that_was_deleted_is_one_line(journal, tmp_path, verb, 
     assert result.err.startswith("lastwords: ")
 
 
+@pytest.mark.slow
 def test_from_a_deleted_folder_absolute_paths_work(journal, tmp_path):
     """Negative control: all that needs no current folder goes on without one."""
     path = journal()

@@ -3,6 +3,8 @@
 import os
 import time
 
+import pytest
+
 from cli.tools import counts, log_to, run, run_json, sql
 
 
@@ -57,6 +59,7 @@ def test_the_file_shrinks(journal, sink):
     assert done["bytes"] < done["bytes_before"]
 
 
+@pytest.mark.slow
 def test_beside_a_service_that_logs(tmp_path, children, sink):
     """Pruning again and again beside a running service loses nothing of it."""
     path = tmp_path / "live.db"

@@ -80,6 +80,7 @@ def test_stdout_settles_nothing_unless_told_to(journal):
     assert counts(path) == (0, 10, 0)
 
 
+@pytest.mark.slow
 def test_a_reader_of_stdout_that_goes_away_is_silence(journal):
     """`replay --to stdout: | head` ends without a word, and settles nothing."""
     path = journal(count=5000)
@@ -146,6 +147,7 @@ def test_the_json_summary_is_complete(journal, sink):
 # --- copies that meet trouble -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_copies_wait_for_a_target_that_is_down_and_then_give_up(journal, sink):
     """--timeout ends copies too: 75, and nothing is marked."""
     path = journal()
@@ -165,6 +167,7 @@ def test_a_refused_copy_is_counted_and_passed_by(journal, sink):
     assert counts(path) == (10, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_copy_that_keeps_failing_is_found_in_its_batch(journal, sink, module):
     """One entry of a batch fails for a reason of its own: the nine others arrive."""
     name = module(
@@ -182,6 +185,7 @@ def test_a_copy_that_keeps_failing_is_found_in_its_batch(journal, sink, module):
     assert sorted(sink.messages()) == sorted(f"message {i}" for i in range(10) if i != 6)
 
 
+@pytest.mark.slow
 def test_a_target_that_takes_a_part_gets_the_rest_once(journal, sink, module):
     """TryAgain(accepted=n): the n are not sent again."""
     name = module(
@@ -229,6 +233,7 @@ def on_a_terminal(*args):
     return finish(process).code, shown.decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(journal, sink):
     """The bar is on stderr, and only if that is a terminal."""
     code, shown = on_a_terminal("replay", "--to", f"{sink.name}:slow", journal(count=20))

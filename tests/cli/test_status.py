@@ -332,6 +332,7 @@ def test_forged_counts_are_damage_not_a_traceback(journal):
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_predecessor_is_told_until_it_is_removed(tmp_path, children):
     """A service found its journal damaged and set it aside: status and doctor say so with 65, a check warns."""
     path = tmp_path / "j.db"

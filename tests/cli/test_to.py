@@ -87,6 +87,7 @@ def test_of_a_durable_handler_its_target_is_used(journal, sink, module, tmp_path
     assert counts("apps-own.db") == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_importing_the_application_starts_no_courier(journal, sink, module):
     """A module that builds DurableHandlers for journals with pending entries does not deliver them by being imported."""
     other = journal("other.db", count=3)

@@ -62,6 +62,7 @@ def test_the_start_page_has_a_card_for_each_journal(site):
     assert "no &lt;b&gt;way" in page and "<b>way" not in page
 
 
+@pytest.mark.slow
 def test_a_journal_has_a_chart_its_dead_letters_and_a_search(site):
     """What somebody logged is text, whatever it looks like."""
     url, _ = site
@@ -101,6 +102,7 @@ def test_another_host_name_is_refused(site):
     assert get(url, Host=url.split("/")[2].replace("127.0.0.1", "localhost"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
 def test_a_browser_draws_it_without_anything_from_outside(site, tmp_path):
     """Headless Chromium renders the chart; nothing is fetched but the page itself."""

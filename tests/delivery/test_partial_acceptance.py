@@ -3,6 +3,8 @@
 import logging
 import time
 
+import pytest
+
 from lastwords import DurableHandler, TryAgain
 
 
@@ -36,6 +38,7 @@ def test_the_rest_of_a_batch_follows_without_a_pause(tmp_path):
     assert got == [str(number) for number in range(12)]
 
 
+@pytest.mark.slow
 def test_a_target_that_takes_no_more_is_left_alone_for_a_while(tmp_path):
     """The control: it accepted two, then nothing; it is not called in a tight loop."""
     calls = []

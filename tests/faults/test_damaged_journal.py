@@ -72,6 +72,7 @@ def test_a_destroyed_header_is_set_aside_and_a_new_journal_begins(tmp_path, capf
     handler.close()
 
 
+@pytest.mark.slow
 def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path, poll, capfd):
     """Found while it is open: by the courier that reads, or the keeper; settled entries are not delivered again."""
     path = tmp_path / "j.db"
@@ -111,6 +112,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bytes_anywhere_never_raise_into_the_application(tmp_path, children, seed):
     """In the file or the -wal: what was changed is never delivered as if it were true."""
@@ -140,6 +142,7 @@ def test_flipped_bytes_anywhere_never_raise_into_the_application(tmp_path, child
         assert name.startswith(("after", "wal")) or (rest == "x" * 200 and ids.get(name, entry.id) == entry.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["whole", "truncated", "missing"])
 def test_a_truncated_or_missing_wal_is_no_damage(tmp_path, children, how):
     """What it held is gone, which nobody can know; the rest is there, and no id is used again (another file, epoch)."""

@@ -50,6 +50,7 @@ print(buffered, len(got), got == [f"m{i}" for i in range(6000)], h.stats().dropp
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_delays_nothing_and_loses_nothing(children, small_disk):
     """6,000 records into 2 MiB while the target is down: what does not fit waits in memory, in order, until there is
     room again. On a disk that stays full not even a mark can be stored, so nothing more is delivered meanwhile."""

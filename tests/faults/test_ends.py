@@ -203,6 +203,7 @@ CUT_OFF = {
 NEXT_RUN = COMMON + "h = make()\nassert h.drain(20) is True, h.stats()\nprint(h.stats().pending)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS, ids=str)
 def test_what_was_logged_before_the_end_arrives(children, tmp_path, end):
     """Whatever the end, every record whose logging call returned arrives in this run or the next, once."""
@@ -257,6 +258,7 @@ print(time.monotonic(), flush=True)
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handlers", [1, 2])
 def test_a_hung_target_delays_the_exit_by_one_deadline(children, tmp_path, handlers):
     """With targets that never return the process exits within drain_timeout + 0.5 s, and the rows stay."""
@@ -291,6 +293,7 @@ def test_close_leaves_at_once_when_another_process_delivers(children, tmp_path):
     assert float(out) < 1.0
 
 
+@pytest.mark.slow
 def test_idle_handlers_do_not_poll(children, tmp_path):
     """An idle process with a handler makes no voluntary context switches in its threads."""
     code = (
@@ -383,6 +386,7 @@ def test_both_sides_of_a_fork_lose_nothing(children, tmp_path, poll, fork):
     assert len(lines) <= 20 + 10 * kills  # os._exit may cut a batch in flight off: the same ids once more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing_children_of_their_own_lose_nothing(children, tmp_path, method):
     """A spawned child builds its own handler on the parent's journal."""

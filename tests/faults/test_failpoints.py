@@ -146,6 +146,7 @@ def run(children, tmp_path, **how):
     return out, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", POINTS)
 def test_a_kill_at_a_named_point(children, tmp_path, name, when):
@@ -196,6 +197,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(24))
 def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(children, tmp_path, part):
     """Half a schema is no other program's database, nor damage: for those who look, and for the next start."""

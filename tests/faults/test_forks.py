@@ -40,6 +40,7 @@ print(*logged, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_forks_in_a_busy_process_hang_nothing_and_lose_nothing(children, tmp_path):
     """Forks while three threads log and a fourth runs dictConfig: each child's record and each thread's are there."""
     count = 2000 if os.environ.get("CI") else 300
@@ -208,6 +209,7 @@ def test_a_signal_handler_that_forks_amid_a_fork(children, tmp_path, how, forks)
     assert out.split() == [str(forks), "True", "True", "True"], err
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tmp_path):
     """The child would believe in locks that it does not have: 111 records were acknowledged and 11 survived."""
     code = """
@@ -255,6 +257,7 @@ def test_a_rescue_that_fails_at_a_fork_leaves_nothing_open(children, tmp_path):
     assert out == "0\n", err
 
 
+@pytest.mark.slow
 def test_an_interrupted_read_does_not_keep_the_store_locked(children, tmp_path):
     """Ctrl-C in drain() or stats(), and somebody keeps the traceback: other threads go on logging."""
     code = """

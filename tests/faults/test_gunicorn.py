@@ -49,6 +49,7 @@ def ask(port, n):
         return False  # the worker was killed under it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preload", [False, True])
 def test_four_workers_share_one_journal_over_a_reload_and_a_kill(tmp_path, poll, preload):
     """Every answered request's record is delivered; none is delivered twice with two ids."""

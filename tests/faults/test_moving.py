@@ -151,6 +151,7 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     handler.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checked", [True, False])
 def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll, monkeypatch, checked):
     """Its marks would count for nobody, and another process delivers the same. Control: without the look."""
@@ -294,6 +295,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "close", "fork"])
 def test_an_end_amid_it(tmp_path, children, how):
     """The old connection dies with the process, or is closed by the fork: all is moved before that."""
@@ -376,6 +378,7 @@ def kill_and_go_on(children, tmp_path, nth, how="well"):
     return expected, json.loads((tmp_path / "received").read_text()), err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(40))
 def test_a_kill_anywhere_in_a_salvage_loses_nothing(children, tmp_path, total, part):
     """Between any two renames, statements, or files opened; nothing twice either, for nothing was delivered yet."""
@@ -425,6 +428,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "alive"])
 def test_what_a_sibling_still_wrote_to_the_damaged_file_before_it_was_killed(
     children, tmp_path, poll, how, monkeypatch
@@ -473,6 +477,7 @@ def test_a_second_look_brings_no_dead_letter_back(tmp_path, monkeypatch):
     handler.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carried", [True, False])
 def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carried):
     """Within a minute, so that all of them are looked at once more: none of what they held comes twice.
@@ -536,6 +541,7 @@ def test_while_another_process_salvages_older_files_wait(tmp_path, monkeypatch):
     handler.close()
 
 
+@pytest.mark.slow
 def test_doctor_says_that_a_salvage_is_not_done(children, tmp_path, total):
     """And the marker is no journal, nor a second predecessor."""
     from click.testing import CliRunner

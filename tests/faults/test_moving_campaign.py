@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.campaign
+
 BATCH = 20
 
 WORKER = """

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+pytestmark = [pytest.mark.campaign, pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")]
 
 
 def powerloss(*arguments):

@@ -24,6 +24,7 @@ def messages(path):
         return [entry.message for entry in journal.entries()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])
 @pytest.mark.parametrize("how", GONE)
 def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, capfd, how, level):
@@ -132,6 +133,7 @@ def rotate(path):
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["NOTSET", "CRITICAL"])
 @pytest.mark.parametrize("how", ["all files", "the main file only", "rotated"])
 def test_processes_that_share_a_journal_which_is_removed_again_and_again(children, tmp_path, how, level):

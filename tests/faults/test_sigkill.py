@@ -3,6 +3,8 @@
 import random
 import time
 
+import pytest
+
 SERVICE = """
 import logging, os, sys, threading
 from lastwords import DurableHandler
@@ -22,6 +24,7 @@ for t in range(3): threading.Thread(target=work, args=(t,)).start()
 """
 
 
+@pytest.mark.slow
 def test_every_acknowledged_record_arrives_after_kills_at_random_moments(children, tmp_path):
     """Each returned call is acknowledged over a pipe; ten kills later all of them are at the receiver, in order."""
     rng = random.Random(7)

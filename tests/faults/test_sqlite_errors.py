@@ -111,6 +111,7 @@ def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_quota_is_kept_and_marks_still_work(tmp_path, poll, capfd):
     """max_page_count as a full disk: records go to memory, delivery empties the journal, and they follow."""
     got, down = [], [True]

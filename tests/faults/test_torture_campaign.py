@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.campaign
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -460,6 +460,7 @@ locker.stdout.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", ["2.5", "30"])
 def test_the_exit_waits_for_a_locked_journal_and_says_once_what_is_lost(children, tmp_path, seconds):
     """What is only in memory dies with the process, and the lock may go within drain_timeout."""
@@ -476,6 +477,7 @@ def test_the_exit_waits_for_a_locked_journal_and_says_once_what_is_lost(children
         assert took < 10
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_the_exit_is_no_traceback(children, tmp_path):
     """Somebody does not want to wait for a hanging target."""
     code = """

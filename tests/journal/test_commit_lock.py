@@ -48,6 +48,7 @@ def go(child):
     child.stdin.flush()
 
 
+@pytest.mark.slow
 def test_four_processes_take_turns(children, path):
     """None is inside with another, none is starved, and none waits long; each comes back as soon as it is out."""
     four = [start(children, path, 2) for _ in range(4)]

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -177,7 +178,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.journal.has_pending() == bool(self.pending)
 
 
-TestJournalMachine = JournalMachine.TestCase
+TestJournalMachine = pytest.mark.slow(JournalMachine.TestCase)
 TestJournalMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
@@ -232,6 +233,7 @@ def test_an_epoch_begins_with_another_file_or_boot(tmp_path, monkeypatch):
     assert four[3].rpartition("-")[0] != three[2].rpartition("-")[0]
 
 
+@pytest.mark.slow
 def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_path):
     """Self-migration under a race: six processes, forty times; one schema, one epoch, every record there."""
     code = """

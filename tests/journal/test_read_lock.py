@@ -163,6 +163,7 @@ def test_it_saves_most_system_calls(tmp_path):
     assert counts["never"]["flock"] >= 800
 
 
+@pytest.mark.slow
 def test_two_processes_at_full_speed(children, tmp_path):
     """Each loses nothing, keeps its order, and neither starves."""
     code = """

@@ -61,6 +61,7 @@ def test_fill_without_a_file(store):
     assert store.path == path
 
 
+@pytest.mark.slow
 def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, poll):
     """It stays near CHECKPOINT_BYTES however much is logged, and small when nothing is."""
     monkeypatch.setattr(keeper, "CHECKPOINT_BYTES", 400_000)
@@ -83,6 +84,7 @@ def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, 
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_load_of_synced_records_does_not_fill_the_disk(tmp_path, monkeypatch, poll):
     """Their callers sync, so nothing is dirty; the keeper is told all the same, and the file is reused, not cut."""
     monkeypatch.setattr(keeper, "SYNCED_CHECKPOINT_BYTES", 400_000)
@@ -102,6 +104,7 @@ def test_a_load_of_synced_records_does_not_fill_the_disk(tmp_path, monkeypatch, 
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_pause_for_tidying_does_not_delay_the_sync(tmp_path, poll):
     """A record that comes while the keeper waits to prune is synced within sync_interval."""
     import time

@@ -38,6 +38,7 @@ def test_it_names_its_measures():
     assert "no measure nonsense" in unknown.stderr
 
 
+@pytest.mark.campaign
 def test_a_table_and_its_numbers(tmp_path):
     """Every contender has a line; what stores says how many records it has."""
     done = run("--only", "calls", "--json", str(tmp_path / "all.json"), "--folder", str(tmp_path))
@@ -57,6 +58,7 @@ def test_a_table_and_its_numbers(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["all.json"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("measure", "lost"), [("calls", "10"), ("sustained", "120, 0 of 12,000")])
 def test_a_contender_that_loses_is_told(measure, lost):
     """The negative control: every 100th record never gets there."""
@@ -66,6 +68,7 @@ def test_a_contender_that_loses_is_told(measure, lost):
     assert lost in line
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_can_be_stopped(tmp_path, number):
     """Its children end and its folder is removed."""

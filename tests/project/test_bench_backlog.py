@@ -35,6 +35,7 @@ def check(rows):
     return rows
 
 
+@pytest.mark.campaign
 def test_a_drain_is_counted(measures, bench):
     rate, faults = check(measures.drain_rows(bench, {"lastwords": 250}))
     assert rate.details["delivered"] == 500
@@ -43,6 +44,7 @@ def test_a_drain_is_counted(measures, bench):
     assert list(pathlib.Path(bench.folder).glob("drain-lastwords*")) == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("broken", "lost", "twice"), [("lossy", 6, 0), ("twice", 0, 2)])
 def test_a_broken_drain_is_counted(measures, bench, broken, lost, twice):
     """The negative controls: one entry of each batch skipped, one entry read twice; in two rounds."""
@@ -56,6 +58,7 @@ def test_a_child_that_crashes_is_no_value(measures, bench):
         measures.drain_rows(bench, {"lastwords": 5}, "nonsense")
 
 
+@pytest.mark.campaign
 def test_rivals_are_drained_whole(measures, bench):
     """Theirs is counted as well: a rate of a rival that lost half would say nothing."""
     for module in ("persistqueue", "litequeue", "logstash_async"):
@@ -64,12 +67,14 @@ def test_rivals_are_drained_whole(measures, bench):
     assert [row.details["lost"] + row.details["twice"] for row in rows[1:]] == [0, 0, 0, 0]
 
 
+@pytest.mark.campaign
 def test_flatness_has_a_curve(measures, bench):
     rows = check(measures.flat_rows(bench, [100, 1_000], [], 2, 300, 10))
     assert [len(rows[0].details[key]) for key in ("sizes", "insert_us", "drain_us")] == [2, 2, 2]
     assert all(0.1 < micros < 10_000 for key in ("insert_us", "drain_us") for micros in rows[0].details[key])
 
 
+@pytest.mark.campaign
 def test_status_and_shrinking(measures, bench):
     (status,) = check(measures.process.status_rows(bench, 1_000, 3))
     assert len(status.details["ms"]["full"]) == 3
@@ -79,11 +84,13 @@ def test_status_and_shrinking(measures, bench):
     assert shrunk.ok is True
 
 
+@pytest.mark.campaign
 def test_shrinking_that_does_not_happen_is_missed(measures, bench):
     (row,) = measures.process.shrink_rows(bench, 1_000, 0.1, small=1_000)
     assert row.ok is False
 
 
+@pytest.mark.campaign
 @linux
 def test_idle_and_bytes(measures, bench):
     switches, cpu = check(measures.process.idle_rows(bench, 1, 2.5))
@@ -94,6 +101,7 @@ def test_idle_and_bytes(measures, bench):
     assert all(row.details["wchar"] > row.details["record_bytes"] for row in rows)
 
 
+@pytest.mark.campaign
 @linux
 def test_memory(measures, bench):
     ours, queue = check(measures.process.memory_rows(bench, 5_000))

@@ -28,6 +28,7 @@ def blocks(text, language):
     return [(name.strip(), body) for kind, name, body in BLOCK.findall(text) if kind == language]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path.read_text(), "python")], ids=lambda p: p.stem)
 def test_the_code_of_a_page_runs(tmp_path, path):
     """As somebody would paste it, in one program a page; targets that are not there are no reason to fail."""

@@ -24,6 +24,7 @@ def table(text):
     return {" ".join(words[:-1]): int(words[-1]) for words in lines if len(words) > 1 and words[-1].isdigit()}
 
 
+@pytest.mark.slow
 def test_the_demo_loses_nothing():
     """kill -9 twice, a server that is down, a flush: everything logged is received."""
     done = run("tools/demo")
@@ -33,6 +34,7 @@ def test_the_demo_loses_nothing():
     assert found["lost"] == 0
 
 
+@pytest.mark.slow
 def test_the_demo_without_lastwords_loses_and_says_so():
     """The negative control."""
     done = run("tools/demo", "--break")
@@ -84,6 +86,7 @@ def try_out(tool, monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_it_sums_up_and_ends_with_a_plain_line(try_out, capsys):
     """Passing, failing and erring tests; the exit code is pytest's."""
     code = try_out(
@@ -101,6 +104,7 @@ def test_no_test_at_all_is_a_failure(try_out):
     assert try_out("") == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

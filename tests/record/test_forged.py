@@ -337,6 +337,7 @@ def samples():
 SAMPLES = samples()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(SAMPLES),
@@ -383,6 +384,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5))
 def test_random_json_in_the_known_fields(fields):

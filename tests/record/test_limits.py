@@ -20,6 +20,7 @@ def through(live):
     return decode(seq=1, id="u-1", created=created, level=level, payload=payload)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["x", "\0", '"', "é", "\N{GRINNING FACE}", "\udc80", "\n"])
 def test_huge_message_is_cut_visibly(unit):
     """Whatever its characters take in JSON; the marker counts what is missing."""
@@ -38,6 +39,7 @@ def test_message_below_the_limit_is_whole():
     assert through(make(text)).message == text
 
 
+@pytest.mark.slow
 def test_huge_extras_and_arguments():
     """Each is cut on its own, and the message comes first."""
     big = "y" * 30_000_000
@@ -48,6 +50,7 @@ def test_huge_extras_and_arguments():
     through(make("%s", (bytearray(20_000_000), 1)))
 
 
+@pytest.mark.slow
 def test_many_small_values():
     """A list of a million, a dict of a million, a million extras."""
     entry = through(make(x=list(range(1_000_000))))
@@ -66,6 +69,7 @@ def test_list_of_moderate_size_is_whole():
     assert through(make(x=numbers)).extra["x"] == numbers
 
 
+@pytest.mark.slow
 def test_huge_exception_text():
     """Text, notes and group messages share the budget."""
     exc = ValueError("e" * 30_000_000)

@@ -10,6 +10,7 @@ from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +100,7 @@ def assert_same(live, replayed):
         assert formatter.format(replayed) == formatter.format(live)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(VALUES, max_size=3))
 def test_any_arguments_render_alike(values):
@@ -126,6 +128,7 @@ def test_any_extra_renders_alike(value):
     assert_same(live, replayed)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(VALUES, TEXT), VALUES)
 def test_any_message_object_renders_alike(msg, arg):
@@ -198,6 +201,7 @@ def exception_graphs(draw):
     return made[-1]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(exception_graphs())
 def test_any_exception_graph_renders_alike(exc):

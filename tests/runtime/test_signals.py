@@ -350,6 +350,7 @@ print(json.dumps([escaped, returned + nested + sum(others, []), any(t.is_alive()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync_level", ["NOTSET", "ERROR"])
 def test_a_storm_of_signals_beside_busy_threads(children, tmp_path, sync_level):
     """Handlers that log and handlers that raise, at any bytecode: each call that returned is there, word for word."""

@@ -228,6 +228,7 @@ def messages(server):
     return [read(content) for _, content in server.mails]
 
 
+@pytest.mark.slow
 def test_a_thousand_errors_become_a_few_mails(server, tmp_path):
     """Flood control for mail alerts: every record is shown or counted in exactly one of them."""
     url = f"smtp://localhost:{server.port}/?to=ops@x.test"
@@ -270,6 +271,7 @@ def test_a_server_that_was_down_gets_the_digest_of_the_outage(tmp_path):
     assert "50 ERROR" in mail["Subject"] and mail["X-Lastwords-Ids"].endswith("-1..50")
 
 
+@pytest.mark.slow
 def test_one_poison_mail_among_many_is_found_and_the_others_arrive(server, tmp_path):
     """The server refuses every mail with a certain record in it: that one is buried, with the server's words."""
     poison = "X5O-EICAR"

@@ -151,6 +151,7 @@ def test_the_same_template_with_another_exception_is_another_kind(log):
     assert "Traceback (most recent call last)" in html
 
 
+@pytest.mark.slow
 def test_a_mail_that_would_be_too_large_takes_fewer_entries(log):
     """The first ones, whole; the rest follows in the next mail."""
     for number in range(500):

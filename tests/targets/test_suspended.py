@@ -93,6 +93,7 @@ def test_plain_functions_are_taken(target):
     assert resolve(target).label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "says"),
     [(a_coroutine, "coroutine"), (a_generator, "generator"), (an_async_generator, "async generator")],

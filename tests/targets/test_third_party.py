@@ -134,6 +134,7 @@ def test_loguru_as_the_source(tmp_path):
     handler.close()
 
 
+@pytest.mark.slow
 def test_sentry_warns_and_gets_template_and_arguments_apart(through):
     """Its background worker cannot acknowledge; what it gets is complete."""
     sentry_sdk = pytest.importorskip("sentry_sdk", reason=REASON)

@@ -119,6 +119,7 @@ def test_a_file_gets_every_record_once_through_a_rotation(make, tmp_path):
     assert [json.loads(line)["message"] for line in lines] == [f"record {number}" for number in range(200)]
 
 
+@pytest.mark.slow
 def test_a_steady_flood_is_one_mail_per_linger_not_one_after_the_other(make):
     """Records keep coming while each mail is sent; a drain that went on until nothing is pending sent a mail for
     every handful of them: 104 mails for 1,000 records."""

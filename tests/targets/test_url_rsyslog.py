@@ -88,6 +88,7 @@ def test_rsyslog_reads_every_part(rsyslog, entry):
     assert second["sev"] == "6" and second["msg"].strip() == "next"
 
 
+@pytest.mark.slow
 def test_a_thousand_records_through_an_outage_of_rsyslog(rsyslog, tmp_path):
     """End to end: journal, courier, restart of the receiver; nothing is lost, ids are unique."""
     url = f"syslog+tcp://localhost:{rsyslog.port}/?app=flood"
@@ -112,6 +113,7 @@ def test_a_thousand_records_through_an_outage_of_rsyslog(rsyslog, tmp_path):
     assert len(ids) == 1000
 
 
+@pytest.mark.slow
 def test_rsyslog_over_tls(tmp_path, entry):
     """RFC 5425, with our certificate verified by us."""
     folder = tmp_path / "rsyslog"

@@ -61,6 +61,7 @@ def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
     store.close()
 
 
+@pytest.mark.slow
 def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch):
     """However long pruning takes, what is logged meanwhile is synced in time, and the WAL does not grow without end."""
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.2)
@@ -88,6 +89,7 @@ def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch)
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_burst_gives_its_space_back(tmp_path, poll, monkeypatch):
     """After 60,000 delivered records the file and the -wal are small again, by themselves."""
     monkeypatch.setattr(keeper, "SLACK_SECONDS", 1.0)
@@ -170,6 +172,7 @@ def test_what_was_shed_in_a_couriers_hands_is_counted_once(tmp_path, monkeypatch
     assert journal.stats().pending == 0
 
 
+@pytest.mark.slow
 def test_a_flood_is_within_max_bytes_seconds_later(tmp_path, poll):
     """1 MiB set, 10 MB logged while the target is down: files and all."""
     path = str(tmp_path / "j.db")

@@ -41,7 +41,7 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
-TestModel = Model.TestCase
+TestModel = pytest.mark.slow(Model.TestCase)
 
 
 @pytest.mark.parametrize("text", ["", "0", "7", "104 50-99,101", "5 0-2", "9223372036854775807 1"])

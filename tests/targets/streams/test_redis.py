@@ -190,6 +190,7 @@ def test_a_server_that_is_paused_killed_and_started_again_in_the_middle(tmp_path
         server.kill()
 
 
+@pytest.mark.slow
 def test_tls_a_wrong_certificate_and_tls_against_a_plain_port(tmp_path, redis, target, key):
     """Debian's server has TLS; where it is not built in, what is tried against the plain port remains."""
     plain = redis.url(key).replace("redis://", "rediss://")
