@@ -172,3 +172,12 @@ def test_a_knob_that_makes_it_honest_silences_the_warning():
     assert why_not(named("splunk_handler", flush_interval=0), known=True) == ""
     assert "use_queues=False" in why_not(named("watchtower", use_queues=True))
     assert why_not(named("watchtower", use_queues=False), known=True) == ""
+
+
+def test_a_handler_that_people_have_looked_at_is_left_alone():
+    """concurrent-log-handler swallows a failed rotation, and writes all the same."""
+    emit = vars(Prints)["emit"]
+    source = type(emit)(emit.__code__, emit.__globals__, "emit")
+    assert "swallows" in why_not(type("Some", (logging.Handler,), {"emit": source})())
+    source.__module__ = "concurrent_log_handler"
+    assert why_not(type("Some", (logging.Handler,), {"emit": source})()) == ""

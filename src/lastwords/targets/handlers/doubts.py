@@ -62,6 +62,9 @@ _UNACKNOWLEDGING: dict[str, str | Callable[[Any], str]] = {
     "logging.handlers.DatagramHandler": "UDP cannot acknowledge: a datagram may be lost unnoticed",
 }
 
+# Looked at by people: what these swallow is a failed rotation, and they write all the same.
+_HONEST = ("concurrent_log_handler.",)
+
 
 def why_not(handler: logging.Handler, *, known: bool = False) -> str:
     """Why ``handler`` cannot be trusted; "" if nothing is known against it. ``known``: an adapter knows the class."""
@@ -75,7 +78,7 @@ def why_not(handler: logging.Handler, *, known: bool = False) -> str:
 
 def _looked_at(handler: logging.Handler) -> str:
     emit: Any = type(handler).emit
-    if emit.__module__ in ("logging", "logging.handlers"):
+    if emit.__module__ in ("logging", "logging.handlers") or f"{emit.__module__}.".startswith(_HONEST):
         return ""
     from .swallowing import swallows  # noqa: PLC0415 - for handlers of others only
     from .threads import background  # noqa: PLC0415
