@@ -1,5 +1,6 @@
 """Handlers that cannot acknowledge, or swallow what goes wrong: said at construction, with what helps."""
 
+import asyncio
 import concurrent.futures
 import logging
 import logging.handlers
@@ -44,6 +45,52 @@ class OnAStream(logging.StreamHandler):
             self.stream.write(self.format(record))
         except (OSError, ValueError):
             return
+
+
+class Posts(logging.Handler):
+    """Never looks at the answer."""
+
+    def emit(self, record):
+        client.post("https://logs.example.com", json={"text": self.format(record)})
+
+
+class PostsInAHelper(Posts):
+    def emit(self, record):
+        self._send(self.format(record))
+
+    def _send(self, text):
+        self.answer = client.request("POST", "https://logs.example.com", data=text)
+
+
+class PostsAndLooks(Posts):
+    def emit(self, record):
+        answer = client.post("https://logs.example.com", json={"text": self.format(record)})
+        answer.raise_for_status()
+
+
+class PostsAndLooksInAHelper(Posts):
+    def emit(self, record):
+        self.judge(client.post("https://logs.example.com", json={"text": self.format(record)}))
+
+    def judge(self, answer):
+        if answer.status_code >= 400:
+            raise RuntimeError(answer.status_code)
+
+
+class StartsAThread(Prints):
+    def emit(self, record):
+        threading.Thread(target=send, args=(self.format(record),), daemon=True).start()
+
+
+class StartsATask(Prints):
+    def emit(self, record):
+        asyncio.get_running_loop().create_task(self.send(record))
+
+    async def send(self, record):
+        send(self.format(record))
+
+
+client = None
 
 
 class Calls(Prints):
@@ -97,7 +144,26 @@ def test_a_handler_that_swallows_failures_is_warned_of(cls):
     assert ("call()" if cls is InAHelper else "emit()") in reason
 
 
-@pytest.mark.parametrize("cls", [Calls, CallsInAHelper, Raises, LooksUp, logging.StreamHandler, logging.NullHandler])
+@pytest.mark.parametrize("cls", [Posts, PostsInAHelper])
+def test_a_handler_that_never_looks_at_the_answer_is_warned_of(cls):
+    """As two well-known ones for GELF did; most that people write for themselves do."""
+    assert "never looks at the status" in why_not(cls())
+
+
+@pytest.mark.parametrize("cls", [StartsAThread, StartsATask])
+def test_a_handler_that_starts_a_thread_for_each_record_is_warned_of(cls):
+    """No attribute of it shows that."""
+    reason = why_not(cls())
+    assert "cannot acknowledge" in reason and "ignore_loggers" in reason
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        *(Calls, CallsInAHelper, Raises, LooksUp, PostsAndLooks, PostsAndLooksInAHelper),
+        *(logging.StreamHandler, logging.NullHandler),
+    ],
+)
 def test_an_honest_handler_is_not_warned_of(cls):
     """The control."""
     assert why_not(cls()) == ""

@@ -76,7 +76,7 @@ class Marks:
             did = mark()
         except (sqlite3.Error, JournalError, OSError) as error:
             self._asked = None
-            self.last_error = f"accepted entries cannot be marked: {error}"
+            self.last_error = f"what is delivered cannot be marked, so nothing more is delivered: {error}"
             raise Stalled(self.last_error) from error
         self._owed = None
         return did

@@ -80,7 +80,7 @@ def _looked_at(handler: logging.Handler) -> str:
     emit: Any = type(handler).emit
     if emit.__module__ in ("logging", "logging.handlers") or f"{emit.__module__}.".startswith(_HONEST):
         return ""
-    from .swallowing import swallows  # noqa: PLC0415 - for handlers of others only
+    from .swallowing import hides  # noqa: PLC0415 - for handlers of others only
     from .threads import background  # noqa: PLC0415
 
     name = type(handler).__name__
@@ -88,8 +88,5 @@ def _looked_at(handler: logging.Handler) -> str:
     if where:
         said = f"{name} keeps {where}: if emit() only hands the record to it, it cannot acknowledge"
         return f"{said}; name the loggers of its client in ignore_loggers"
-    method = swallows(handler)
-    if method:
-        said = f"{name}.{method}() swallows exceptions: what fails there counts as delivered"
-        return f"{said}; let it raise, or call self.handleError(record)"
-    return ""
+    hidden = hides(handler)
+    return f"{name}.{hidden}" if hidden else ""

@@ -1,8 +1,13 @@
-"""Handlers of others that swallow what goes wrong while they send.
+"""Handlers of others that hide what becomes of a record: read in their source, where there is one.
 
-``logging`` asks a handler to call ``handleError``; one that catches the exception itself, prints it and goes on looks
-as if it had delivered. Its source shows it: an ``except`` around a call that sends, in ``emit`` or in a method that it
-calls, which neither raises nor calls ``handleError``. Where there is no source, nothing is said.
+``logging`` asks a handler to call ``handleError``. Three ways to look as if all had been delivered:
+
+* to catch the exception, print it and go on: an ``except`` around a call that sends, which neither raises nor calls
+  ``handleError``;
+* to send by HTTP and never look at the answer;
+* to leave the sending to a thread or a task that is started for each record.
+
+All that is read is ``emit`` and the methods that it calls on itself.
 """
 
 from __future__ import annotations
@@ -25,14 +30,45 @@ _OF_DATA = frozenset(  # what is caught to look something up or to convert it, n
     "AttributeError ImportError IndexError KeyError LookupError NameError StopIteration TypeError UnicodeDecodeError"
     " UnicodeEncodeError UnicodeError ValueError JSONDecodeError ModuleNotFoundError".split()
 )
+_POSTS = frozenset({"post", "request"})
+_LOOKS = frozenset("code error getcode is_error is_success ok raise_for_status status status_code".split())
+_STARTS = frozenset(
+    "Process Thread Timer call_soon_threadsafe create_task ensure_future run_coroutine_threadsafe run_in_executor spawn"
+    " start_new_thread submit".split()
+)
+
+
+def hides(handler: logging.Handler) -> str:
+    """What is wrong with ``handler``, and what helps; "" if nothing is seen."""
+    swallower = swallows(handler)
+    if swallower:
+        return (
+            f"{swallower}() swallows exceptions: what fails there counts as delivered; let it raise, or call"
+            " self.handleError(record)"
+        )
+    methods = _Methods(type(handler))
+    nodes = [node for name in methods.called_from("emit") for node in methods.nodes(name)]
+    calls = {_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+    started = sorted(calls & _STARTS)
+    if started:
+        return (
+            f"emit() leaves the sending to a thread or a task ({started[0]}), so it cannot acknowledge; send in emit()"
+            " itself, and name the loggers of its client in ignore_loggers"
+        )
+    posted = {_name(node.func) for node in nodes if isinstance(node, ast.Call) and not _own_call(node)} & _POSTS
+    if posted and not any(isinstance(node, ast.Attribute) and node.attr in _LOOKS for node in nodes):
+        return (
+            "emit() never looks at the status of the answer: a refused record counts as delivered; raise for it"
+            " (raise_for_status())"
+        )
+    return ""
 
 
 def swallows(handler: logging.Handler) -> str:
     """The method of ``handler`` that hides failures; "" if none is seen."""
     methods = _Methods(type(handler))
     for name in methods.called_from("emit", "handle"):
-        tree = methods.tree(name)
-        for node in ast.walk(tree) if tree is not None else ():
+        for node in methods.nodes(name):
             if isinstance(node, ast.Try) and methods.sends(node.body) and any(map(methods.hides, node.handlers)):
                 return name
     return ""
@@ -50,12 +86,14 @@ class _Methods:
             self._trees[name] = _parsed(getattr(self._cls, name, None))
         return self._trees[name]
 
+    def nodes(self, name: str) -> list[ast.AST]:
+        tree = self.tree(name)
+        return [] if tree is None else list(ast.walk(tree))
+
     def called_from(self, *names: str) -> list[str]:
         found = list(names)
         for name in found:  # grows meanwhile
-            tree = self.tree(name)
-            nodes = list(ast.walk(tree)) if tree is not None else []
-            found.extend(called for node in nodes if (called := _own_call(node)) and called not in found)
+            found.extend(called for node in self.nodes(name) if (called := _own_call(node)) and called not in found)
         return found
 
     def sends(self, body: list[ast.stmt]) -> bool:
@@ -63,10 +101,8 @@ class _Methods:
         if any(_name(node.func) in _SENDS for node in nodes):
             return True
         own = {called for node in nodes if (called := _own_call(node))}
-        trees = [tree for name in self.called_from(*own) if (tree := self.tree(name)) is not None]
-        return any(
-            isinstance(node, ast.Call) and _name(node.func) in _SENDS for tree in trees for node in ast.walk(tree)
-        )
+        below = [node for name in self.called_from(*own) for node in self.nodes(name)]
+        return any(isinstance(node, ast.Call) and _name(node.func) in _SENDS for node in below)
 
     def hides(self, clause: ast.ExceptHandler) -> bool:
         return _is_broad(clause.type) and not self._speaks(clause.body)
@@ -74,8 +110,7 @@ class _Methods:
     def _speaks(self, body: list[ast.stmt]) -> bool:
         nodes = [node for statement in body for node in ast.walk(statement)]
         own = {called for node in nodes if (called := _own_call(node))}
-        trees = [tree for name in self.called_from(*own) if (tree := self.tree(name)) is not None]
-        nodes += [node for tree in trees for node in ast.walk(tree)]
+        nodes += [node for name in self.called_from(*own) for node in self.nodes(name)]
         return any(
             isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and _name(node.func) == "handleError")
             for node in nodes
