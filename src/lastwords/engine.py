@@ -7,7 +7,6 @@ forgotten can be collected: its threads deliver what the target takes at once, a
 from __future__ import annotations
 
 import sqlite3
-import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,12 @@ from .errors import JournalDamaged, JournalError
 from .journal import files, places
 from .journal.journal import Journal, Stats
 from .journal.store import Store
+from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
 from .runtime.fork import follow_forks
 from .runtime.guard import THREADS_END_EARLY, is_delivering, is_passive
 from .runtime.lock import new_lock
+from .runtime.native import pause
 from .runtime.stderr import say
 from .upkeep import damaged_file
 from .upkeep.keeper import Keeper
@@ -226,10 +227,10 @@ class Engine:
         newest = None
         while newest is None or self.keeper.moving:  # this one asked for after that: it may have just begun
             while self.committer.buffered or self.keeper.moving:  # logged before, so it is to be settled, too
-                if time.monotonic() >= deadline:
+                if monotonic() >= deadline:
                     return False
                 self.keeper.nudge()
-                time.sleep(0.05)
+                pause(0.05)
             newest = self.journal.newest_seq()
 
         def done() -> bool:
@@ -241,9 +242,9 @@ class Engine:
             self.courier.wake()
             return self.courier.drain_until(done, newest, deadline)
         while not done():  # a cron job or another process delivers
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
-            time.sleep(0.05)
+            pause(0.05)
         return True
 
     # --- ends ----------------------------------------------------------------------------------------
@@ -269,9 +270,9 @@ class Engine:
         """What waits in memory dies with the process: the disk may have room again, the lock may go, until then."""
         self._move()  # first, and all of it: what a removed file has dies with the process, too
         self.committer.resume()  # if that failed: at least these
-        while self.committer.buffered and not self.committer.retry() and time.monotonic() < deadline:
+        while self.committer.buffered and not self.committer.retry() and monotonic() < deadline:
             self.keeper.nudge()  # it makes room
-            time.sleep(0.05)
+            pause(0.05)
 
     def close(self) -> None:
         """Drain within the deadline, leave the rest; idempotent."""
@@ -280,7 +281,7 @@ class Engine:
         self.closed = True
         deadline = deadline_within(self.drain_timeout)
         if is_delivering():
-            deadline = time.monotonic()  # closed by the target's own code: do not wait for oneself
+            deadline = monotonic()  # closed by the target's own code: do not wait for oneself
         self.finish(deadline)
         self.committer.sync_all()  # before the last sync: what comes after it is synced by its caller
         self.join(deadline)

@@ -46,8 +46,8 @@ def test_windows_is_refused_in_one_line():
 
 FLOORS = """
 _version errors knobs
-runtime.visible runtime.identity
-runtime.signals runtime.lock runtime.descriptor runtime.stderr runtime.members runtime.guard runtime.exit runtime.fork runtime.bell runtime.thread runtime.retrying
+runtime.visible runtime.identity runtime.clock
+runtime.signals runtime.native runtime.lock runtime.descriptor runtime.guard runtime.stderr runtime.members runtime.exit runtime.fork runtime.bell runtime.thread runtime.retrying
 record.write_values record.read_values record.exceptions record.payload record.replayed record.any_record record.codec
 journal.places journal.files journal.sqlite_codes journal.explain journal.commit_lock journal.first_look journal.schema journal.sqlite_files journal.read_lock journal.set_aside journal.rows
 journal.store journal.aging journal.journal journal.wal journal.tidy journal.readonly

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from lastwords.runtime import lock as lock_module
-from lastwords.runtime.lock import CountedLock, GuardedLock, Lock, depth_told, is_mine_told, new_lock
+from lastwords.runtime.lock import GuardedLock, Lock, depth_told, is_mine_told, new_lock
 
 
 class Told(Lock):
@@ -19,14 +18,7 @@ class Told(Lock):
     depth = depth_told
 
 
-class Green(CountedLock):
-    """Around a lock that is not CPython's."""
-
-    def __init__(self):
-        super().__init__(threading._RLock())
-
-
-KINDS = [Lock, GuardedLock, Told, Green]
+KINDS = [Lock, GuardedLock, Told]
 
 
 @pytest.fixture
@@ -66,14 +58,6 @@ def test_it_tells_its_owner_how_deep_it_is_and_others_that_it_is_not_theirs(kind
     with pytest.raises(RuntimeError):
         lock.release()
     assert other(lambda: lock.acquire(timeout=1) and lock.release()) is None
-
-
-def test_the_lock_fits_what_threading_is_when_it_is_made(monkeypatch):
-    """A program that gevent has patched gets a lock that its greenlets can wait for."""
-    assert isinstance(new_lock(), Lock)
-    with monkeypatch.context() as patched:
-        patched.setattr(lock_module.threading, "RLock", threading._RLock)
-        assert isinstance(new_lock(), CountedLock)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["first", "nested"])

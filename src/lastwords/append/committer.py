@@ -28,13 +28,13 @@ with the process, which stats().buffered and one line on stderr say while it las
 from __future__ import annotations
 
 import sqlite3
-from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import JournalError
 from ..journal.sqlite_codes import is_damage
 from ..runtime.lock import new_lock
+from ..runtime.native import get_ident
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
 from ..upkeep import removed_file

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from ..runtime.native import allocate_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

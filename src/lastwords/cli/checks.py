@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
@@ -22,6 +21,7 @@ from lastwords.upkeep import keeper
 
 from ..journal import readonly
 from ..journal.explain import explained
+from ..runtime.clock import monotonic
 from . import output
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
 
 def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
     """Checksums, and whether every row can be shown."""
-    began = time.monotonic()
+    began = monotonic()
     counts = {"entries": 0, "dead letters": 0}
     bad: list[tuple[str, int, str]] = []
     for item in journal.entries(pending=True, settled=True):
@@ -249,7 +249,7 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
     if not bad:
         entries = output.many(counts["entries"], "entry", "entries")
         seen = f"{entries} and {output.many(counts['dead letters'], 'dead letter')}"
-        yield Finding("checksums", "ok", f"{seen}, in {output.age(time.monotonic() - began)}")
+        yield Finding("checksums", "ok", f"{seen}, in {output.age(monotonic() - began)}")
 
 
 def _bad_letters(journal: Journal, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:

@@ -3,11 +3,11 @@
 # ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
+from ..runtime.clock import monotonic
 from . import options, output
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
 
     if timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")
-    began = time.monotonic()
+    began = monotonic()
     if to is not None and config is None and (stream := destination.stream_of(to)):
         raise click.UsageError(
             f"flush settles, and {stream}: is for looking: `lastwords replay --to {stream}: [--settle]`"
@@ -93,7 +93,7 @@ def command(
     interrupted = deliver.run(
         to_do,
         lambda group, deadline: deliver.settle_group(group, deadline, take_over=takeover),
-        timeout=max(0.1, timeout - (time.monotonic() - began)),
+        timeout=max(0.1, timeout - (monotonic() - began)),
     )
     jobs = [job for job, _ in looked]
     _say(jobs, quiet=quiet, verbose=verbose, as_json=as_json)

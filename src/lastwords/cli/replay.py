@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime.clock import monotonic
 from . import options, output
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Watch:
         self._patience = patience
         self._stream = stream
         self._shown = 0
-        self._moved_at = time.monotonic()
+        self._moved_at = monotonic()
         self.broken: str | None = None  # why nothing more can be shown
 
     def __call__(self) -> None:
@@ -116,8 +116,8 @@ class _Watch:
         if done != self._shown:
             if self._bar is not None:
                 self._bar.update(done - self._shown)
-            self._shown, self._moved_at = done, time.monotonic()
-        elif self._patience is not None and time.monotonic() - self._moved_at > self._patience:
+            self._shown, self._moved_at = done, monotonic()
+        elif self._patience is not None and monotonic() - self._moved_at > self._patience:
             self._stop()
         for error in map(_error, self._jobs) if self._stream else ():
             if error is not None and error.startswith(("BrokenPipeError", "OSError")):  # `| head`; a full disk

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime.clock import monotonic
 from . import options, output
 
 if TYPE_CHECKING:
@@ -171,8 +172,8 @@ def _quits(seconds: float) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         time.sleep(seconds)
         return False
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    end = monotonic() + seconds
+    while (left := end - monotonic()) > 0:
         ready, _, _ = select.select([sys.stdin], [], [], left)
         if ready and os.read(sys.stdin.fileno(), 1) in (b"q", b"Q", b"\x04", b""):
             return True
@@ -218,7 +219,7 @@ def command(*, journals: tuple[str, ...], config: str | None, handler: str | Non
     def look() -> list[Seen]:
         paths = paths_of(journals, config, handler)
         for path in paths:
-            known.setdefault(path, Seen(path)).look(status.read(path), time.monotonic())
+            known.setdefault(path, Seen(path)).look(status.read(path), monotonic())
         return [known[path] for path in paths]
 
     console = Console(highlight=False, emoji=False)

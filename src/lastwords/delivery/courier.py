@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from typing import TYPE_CHECKING
 
 from ..errors import JournalError
 from ..journal.journal import Fenced
 from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
+from ..runtime.clock import monotonic
 from ..runtime.guard import delivering, is_delivering, is_passive
+from ..runtime.native import is_patched, pause
 from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from ..upkeep import removed_file
@@ -35,10 +36,10 @@ from .loop import Delivery, Outcome
 from .reasons import describe
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from ..journal.journal import Journal
+    from ..runtime.thread import AnyThread
     from ..targets.contract import Target
 
 TROUBLE_SECONDS = 5.0  # between looks at a journal that cannot be read
@@ -98,7 +99,7 @@ class Courier:
     # --- called by others ------------------------------------------------------------------------------
 
     @property
-    def thread(self) -> threading.Thread | None:
+    def thread(self) -> AnyThread | None:
         """The thread while it lives."""
         thread = self._worker.thread
         return thread if thread is not None and thread.is_alive() else None
@@ -139,12 +140,12 @@ class Courier:
         if thread is None:
             self._drain_inline()
             return
-        while thread.is_alive() and time.monotonic() < deadline:
+        while thread.is_alive() and monotonic() < deadline:
             if self.delivery.waits_for_lease:
                 return  # another live process delivers
             if self._closing and logging._lock._is_owned():  # type: ignore[attr-defined]
                 return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
-            thread.join(min(0.05, max(0.0, deadline - time.monotonic())))
+            thread.join(min(0.05, max(0.0, deadline - monotonic())))
 
     def drain_until(self, done: Callable[[], bool], newest: int, deadline: float) -> bool:
         """Wait until ``done()`` or ``deadline``; deliveries of other processes are looked for every 50 ms.
@@ -157,12 +158,15 @@ class Courier:
         self.bell.ring()  # once more: the thread may have looked for waiters between wake() and here, and linger
         try:
             while not done():
-                left = deadline - time.monotonic()
+                left = deadline - monotonic()
                 if left <= 0:
                     return False
                 if not self._waiters_served():
                     self._drain_inline(deadline)
-                bell.wait(min(0.05, left))
+                if is_patched():
+                    pause(left)
+                else:
+                    bell.wait(min(0.05, left))
             return True
         finally:
             self._waiters.remove(waiter)
@@ -193,9 +197,9 @@ class Courier:
 
     def _wait_for_more(self) -> None:
         """Linger, for a fuller batch; not when somebody waits for the end."""
-        until = time.monotonic() + self._linger
-        while not (self._ending or self._retired or self._waiters) and time.monotonic() < until:
-            self.bell.wait(until - time.monotonic())
+        until = monotonic() + self._linger
+        while not (self._ending or self._retired or self._waiters) and monotonic() < until:
+            self.bell.wait(until - monotonic())
 
     def _rest(self) -> bool:
         """Sleep until something is pending; False when it is time to end."""

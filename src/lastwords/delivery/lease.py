@@ -8,8 +8,8 @@ after a kill -9, where lease rows stalled for 2 s). Rules:
 * A takeover is for a holder that is stopped (SIGSTOP, a debugger): a new file, already locked, is renamed over the old
   one and the journal's fence is raised, so that the old holder's marks change nothing when it wakes up.
 * A forked child closes the descriptor and never unlocks it: the lock belongs to the open file that both share.
-* A plain thread may wait inside flock(2), which costs nothing. With a deadline, or under gevent, where a blocking
-  flock freezes the whole program, the lock is tried with short, jittered sleeps.
+* A thread of ours may wait inside flock(2), which costs nothing, under gevent as well (it is none of its greenlets).
+  With a deadline the lock is tried with short, jittered sleeps.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import fcntl
 import os
 import random
 import re
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..journal import files
+from ..runtime.clock import monotonic
 from ..runtime.fork import unshared_fds
+from ..runtime.native import sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +37,6 @@ NOTE_SECONDS = 1.0  # between two notes of the same
 NOTE_BYTES = 64  # of the lock file
 HUNG_SECONDS = 60.0  # of one call
 _NOTE = re.compile(rb"(\d{1,10})\n(?:(delivering|waiting) (\d{1,12}\.\d+)\n)? *$")
-
-
-def _under_gevent() -> bool:
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 class Lease:
@@ -69,14 +65,14 @@ class Lease:
         if self.held:
             return True
         self.release()
-        wait_in_kernel = until is None and not _under_gevent()
+        wait_in_kernel = until is None
         while True:
             if self._try(block=False) or (wait_in_kernel and not give_up() and self._try(block=True)):
                 return True
-            if give_up() or (until is not None and time.monotonic() >= until):
+            if give_up() or (until is not None and monotonic() >= until):
                 return False
             if not wait_in_kernel:
-                time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
+                sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
 
     def _try(self, *, block: bool) -> bool:
         with unshared_fds() as fds:

@@ -21,6 +21,7 @@ from ..errors import Rejected, TryAgain
 from ..journal.rows import Burial, Fenced, Undecodable
 from ..record.codec import Entry
 from ..runtime import retrying
+from ..runtime.clock import monotonic
 from ..runtime.guard import delivering
 from ..runtime.stderr import say
 from . import drops, verdict
@@ -90,7 +91,7 @@ class Delivery(Marks):
         self._ages = None if max_age is None else Ages(max_age)
         self.check = check
         self.heed_pauses = heed_pauses
-        self.deadline: float | None = None  # time.monotonic(); another thread may set it at any time
+        self.deadline: float | None = None  # monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
@@ -102,7 +103,7 @@ class Delivery(Marks):
     def time_left(self) -> float:
         """Seconds until the deadline."""
         deadline = self.deadline
-        return float("inf") if deadline is None else deadline - time.monotonic()
+        return float("inf") if deadline is None else deadline - monotonic()
 
     # --- drain ---------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Delivery(Marks):
             return self.bell.is_set() or self.time_left() <= 0 or not wait or self.hurry
 
         # A free one is taken at once: whoever waits for our end must not read that as "another process delivers".
-        if self.lease.acquire(until=time.monotonic(), give_up=lambda: True):
+        if self.lease.acquire(until=monotonic(), give_up=lambda: True):
             return True
         self.waits_for_lease = True
         try:
@@ -230,7 +231,7 @@ class Delivery(Marks):
 
     def _call(self, entries: list[Entry]) -> BaseException | None:
         """Hand ``entries`` to the target; what it raised, or None."""
-        began = time.monotonic()
+        began = monotonic()
         self.lease.note(DELIVERING, time.time())
         try:
             with delivering():
@@ -239,7 +240,7 @@ class Delivery(Marks):
             self.last_error = describe(error)
             return error
         finally:
-            self._seconds = time.monotonic() - began
+            self._seconds = monotonic() - began
         return None
 
     def _offer(self, cursor: Cursor, state: verdict.State, entries: list[Entry]) -> Did:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..runtime.clock import monotonic
 from ..targets.patience import Unanswered, pause_after
 
 if TYPE_CHECKING:
@@ -50,17 +51,17 @@ class Pauses:
     """What one :class:`Delivery` knows of them."""
 
     def __init__(self) -> None:
-        self._until = 0.0  # time.monotonic()
+        self._until = 0.0  # monotonic()
         self._handover = Handover()
 
     def begin(self, journal: Journal) -> None:
         """Before a first drain: what earlier runs have left."""
         self._handover = Handover.parse(journal.get_meta(KEY))
-        self._until = max(self._until, time.monotonic() + self._handover.left())
+        self._until = max(self._until, monotonic() + self._handover.left())
 
     def left(self) -> float:
         """Seconds that are left."""
-        return self._until - time.monotonic()
+        return self._until - monotonic()
 
     def of(self, wanted: int) -> int:
         """How many of ``wanted`` entries to offer: the same as in the mail that was not answered."""
@@ -73,7 +74,7 @@ class Pauses:
             self._handover = Handover(self._handover.times + 1, offered, time.time())
             after = pause_after(self._handover.times)
         if after is not None:
-            self._until = time.monotonic() + after
+            self._until = monotonic() + after
         if isinstance(error, Unanswered):
             journal.set_meta(KEY, str(self._handover))  # last: a full disk must not make it a mail per retry
         return after

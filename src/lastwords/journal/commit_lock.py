@@ -19,10 +19,11 @@ import errno
 import fcntl
 import os
 import random
-import time
 
 from ..errors import JournalBusy
+from ..runtime.clock import monotonic
 from ..runtime.descriptor import Descriptor
+from ..runtime.native import sleep
 from . import files
 
 SUFFIX = ".commit"
@@ -69,10 +70,10 @@ class CommitLock:
         if self.held:
             return
         self.open()
-        self.owned = not (self._crowded and time.monotonic() > self._turn_ends) and self._try()
+        self.owned = not (self._crowded and monotonic() > self._turn_ends) and self._try()
         if not self.owned:
             self.owned = self._queue()
-            self._turn_ends = time.monotonic() + TURN_SECONDS
+            self._turn_ends = monotonic() + TURN_SECONDS
         self.held = True
 
     def _try(self) -> bool:
@@ -94,7 +95,7 @@ class CommitLock:
 
     def _queue(self) -> bool:
         """True if the lock is ours, False if its holder is passed by."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._pass_by_until:  # found stopped a moment ago: wait for it once, not for each record
             return self._try()
         turn = now < self._blocked_until or self._try_byte(TURNSTILE)
@@ -112,16 +113,16 @@ class CommitLock:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
 
     def _wait(self, *, turn: bool) -> bool:
-        began = time.monotonic()
+        began = monotonic()
         while True:
             pause = NEXT_SECONDS if turn else QUEUE_SECONDS
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            waited = time.monotonic() - began
+            sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            waited = monotonic() - began
             turn = turn or self._try_byte(TURNSTILE)
             # Whoever is in the turnstile may be stopped, too.
             if (turn or waited > self._timeout / 2) and self._try():
                 if not turn:
-                    self._blocked_until = time.monotonic() + PASS_BY_SECONDS
+                    self._blocked_until = monotonic() + PASS_BY_SECONDS
                     self._crowded = 0
                 return True
             if waited > self._timeout:
@@ -132,7 +133,7 @@ class CommitLock:
         if self._journal in _own_checkpoints or not self._try_byte(CHECKPOINT):
             raise JournalBusy(self._journal, "another process is stopped inside a checkpoint", "see `ps` for state T")
         self._give_byte(CHECKPOINT)
-        self._pass_by_until = time.monotonic() + PASS_BY_SECONDS
+        self._pass_by_until = monotonic() + PASS_BY_SECONDS
 
     def drop(self) -> None:
         """Let the next one in."""

@@ -11,6 +11,8 @@ import sqlite3
 import time
 
 from ..errors import JournalBusy, JournalForeign
+from ..runtime.clock import monotonic
+from ..runtime.native import sleep
 from . import files
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .sqlite_codes import primary_code
@@ -21,7 +23,7 @@ SECONDS = 0.5  # for another process to make a journal
 
 def look_at(path: str) -> None:
     """Raise JournalForeign, JournalBusy or what SQLite says of damage."""
-    deadline = time.monotonic() + SECONDS
+    deadline = monotonic() + SECONDS
     while True:
         try:
             _look_once(path)
@@ -30,13 +32,13 @@ def look_at(path: str) -> None:
                 return  # a crash amid a checkpoint: the header is ahead of the file, the WAL mends it
             if _is_settled(path):
                 raise
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 if os.path.exists(path + "-journal"):
                     if os.path.exists(path + COMMIT_SUFFIX):
                         return  # one of ours was killed while it made the schema: SQLite rolls that back
                     raise JournalBusy(path, "is being made by another process", "see `lsof`") from None
                 raise
-            time.sleep(0.01)
+            sleep(0.01)
         else:
             return
 

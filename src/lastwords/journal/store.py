@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalDamaged, JournalError
+from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
@@ -315,7 +316,7 @@ class Store:
                 self.drop_commit_lock()
 
     def _open_with_retries(self, *, create: bool) -> sqlite3.Connection:
-        deadline = time.monotonic() + self.lock_timeout
+        deadline = monotonic() + self.lock_timeout
         try:
             return self._open_once(create=create)
         except sqlite3.Error as error:
@@ -323,7 +324,7 @@ class Store:
                 raise
         from ..runtime import retrying  # noqa: PLC0415 - only when processes raced
 
-        left = max(0.1, deadline - time.monotonic())
+        left = max(0.1, deadline - monotonic())
         return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
 
     def _explain(self, error: sqlite3.Error) -> JournalError:

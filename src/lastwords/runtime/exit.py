@@ -14,10 +14,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import time
 import weakref
 from typing import Any, Protocol
 
+from .clock import monotonic
 from .members import alive
 from .stderr import say
 
@@ -74,7 +74,7 @@ def exit_deadline() -> float | None:
 
 def deadline_within(timeout: float) -> float:
     """``timeout`` seconds from now, but never beyond the process's own deadline."""
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     return deadline if _exit_deadline is None else min(deadline, _exit_deadline)
 
 
@@ -85,14 +85,14 @@ def exit_pass() -> None:
     if not finishers:
         return
     if _exit_deadline is None:
-        _exit_deadline = time.monotonic() + max(f.drain_timeout for f in finishers)
+        _exit_deadline = monotonic() + max(f.drain_timeout for f in finishers)
     for finisher in finishers:
         finisher.finish(_exit_deadline)
     try:
         for finisher in finishers:
             finisher.join(_exit_deadline)
     except KeyboardInterrupt:  # somebody does not want to wait: no reason for a traceback
-        _exit_deadline = time.monotonic()
+        _exit_deadline = monotonic()
         say("interrupted: what is not delivered stays in the journal")
 
 

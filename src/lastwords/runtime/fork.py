@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +27,7 @@ from .descriptor import Unshared
 from .exit import forget_in_child
 from .lock import new_lock
 from .members import alive
+from .native import sleep
 from .stderr import say
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _before_fork() -> None:
     _forks.under_way.append(fork)
     while not fork.hold():
         fork.let_go()
-        time.sleep(0.001)
+        sleep(0.001)
 
 
 def _after_fork_in_parent() -> None:

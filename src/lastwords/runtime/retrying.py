@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from .clock import monotonic
+from .native import sleep
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -23,10 +26,12 @@ def until_open(attempt: Callable[[], T], retry_on: Callable[[BaseException], boo
     """Repeat ``attempt`` while ``retry_on`` says so, with jitter, for about ``seconds``; then its error is raised."""
     import tenacity as _t  # noqa: PLC0415
 
+    deadline = monotonic() + seconds  # tenacity's own clock may be frozen
     retrying = _t.Retrying(
         retry=_t.retry_if_exception(retry_on),
         wait=_t.wait_exponential_jitter(multiplier=0.005, max=0.25, jitter=0.02),
-        stop=_t.stop_after_delay(seconds),
+        sleep=sleep,
+        stop=lambda _state: monotonic() > deadline,
         reraise=True,
     )
     return retrying(attempt)

@@ -32,6 +32,8 @@ from ..journal import files, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
+from ..runtime.clock import monotonic
+from ..runtime.native import sleep
 from ..runtime.stderr import say
 from .transfer import Transfer
 
@@ -99,14 +101,14 @@ def _commit_lock(path: str) -> Iterator[None]:
 
 def _lock_soon(fd: int, path: str) -> None:
     """Its holder may be stopped, and callers wait for us."""
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline = monotonic() + LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T") from None
-            time.sleep(0.01)
+            sleep(0.01)
         else:
             return
 

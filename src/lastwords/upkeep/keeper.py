@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -27,7 +26,9 @@ from ..journal import tidy, wal
 from ..journal.journal import Journal
 from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
+from ..runtime.clock import monotonic
 from ..runtime.guard import is_passive
+from ..runtime.native import get_ident
 from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from . import damaged_file
@@ -74,7 +75,7 @@ class Keeper:
         self._idle = True  # it waits for a minute: for something to prune, too
         self._quiet = False  # no record came since the last look
         self._tidy = False  # something was settled since the last tidying
-        self._tidied_at = time.monotonic()
+        self._tidied_at = monotonic()
         self._many_synced = False
         self._looked_at = 0.0  # at the WAL, while tidying
         self._dirty_at = 0.0  # when the oldest record came that is not synced
@@ -94,7 +95,7 @@ class Keeper:
 
     def dirtied(self) -> None:
         """A record was committed and not synced, the first since the last sync. Safe in a signal handler, too."""
-        self._dirty_at = time.monotonic()
+        self._dirty_at = monotonic()
         self.nudge()
 
     def synced(self) -> None:
@@ -116,7 +117,7 @@ class Keeper:
     def join(self, timeout: float) -> bool:
         """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
         thread = self._worker.thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.ident != get_ident():
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
@@ -196,10 +197,10 @@ class Keeper:
             self._mover.run(committer, self._keep_up)  # what came meanwhile may have gone into a removed file
         self._checkpoint_if_full()
         self._many_synced = False
-        if self._tidy and time.monotonic() - self._tidied_at >= TIDY_SECONDS:
+        if self._tidy and monotonic() - self._tidied_at >= TIDY_SECONDS:
             self._tidy = False
             self.tidy()
-            self._tidied_at = time.monotonic()
+            self._tidied_at = monotonic()
         if self._is_over():
             self._make_room()
         if committer.dirty:
@@ -287,13 +288,13 @@ class Keeper:
         assert committer is not None
         if committer.dirty and self._until_sync() <= 0:
             self.sync()
-        if time.monotonic() - self._looked_at > LOOK_SECONDS:
-            self._looked_at = time.monotonic()
+        if monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = monotonic()
             self._checkpoint_if_full()
 
     def _until_sync(self) -> float:
         """Seconds; one sync serves all that arrives within the interval, and 3/4 of it leaves time to sync."""
-        return self._dirty_at + self._sync_interval * 0.75 - time.monotonic()
+        return self._dirty_at + self._sync_interval * 0.75 - monotonic()
 
     def _leave_trouble(self, committer: Committer) -> bool:
         if wal.file_size(self._store) > STUCK_TIMES * self._max_bytes:

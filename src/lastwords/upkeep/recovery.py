@@ -9,10 +9,11 @@ Rules
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from ..journal import set_aside
+from ..runtime.clock import monotonic
+from ..runtime.native import sleep
 from . import damaged_file, removed_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Mover:
         self._store = store
         self._under_way: list[Transfer] = []
         self._look = True  # for what was set aside
-        self._look_again_at = float("inf")  # time.monotonic()
+        self._look_again_at = float("inf")  # monotonic()
 
     @property
     def left(self) -> int:
@@ -44,9 +45,9 @@ class Mover:
         """A file was set aside."""
         self._look = True
 
-    def run(self, committer: Committer, rest: Callable[[float], object] = time.sleep) -> None:
+    def run(self, committer: Committer, rest: Callable[[float], object] = sleep) -> None:
         """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
-        if time.monotonic() >= self._look_again_at:
+        if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
         if self._under_way or self._look or removed_file.is_replaced(self._store):
             while self.step(committer):
@@ -79,7 +80,7 @@ class Mover:
         return more
 
     def _look_in(self, seconds: float) -> None:
-        self._look_again_at = min(self._look_again_at, time.monotonic() + seconds)
+        self._look_again_at = min(self._look_again_at, monotonic() + seconds)
 
     def after_fork_in_child(self) -> None:
         """The parent goes on with its own."""

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from typing import TYPE_CHECKING, Any
 
 from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
+from ..runtime.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +136,7 @@ class Transfer:
 
     def step(self, store: Store) -> bool:
         """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
-        began = time.monotonic()
+        began = monotonic()
         conn = store.connection()
         store.hold_commit_lock()
         try:
@@ -152,7 +152,7 @@ class Transfer:
             finally:
                 store.drop_commit_lock()
         self._commit()
-        share = AIM_SECONDS / max(time.monotonic() - began, 0.001)
+        share = AIM_SECONDS / max(monotonic() - began, 0.001)
         self._slice_rows = max(1, min(MOST_ROWS, int(self._slice_rows * min(share, 2.0))))
         return self._is_behind or self._dead_left or self.at < self.newest
 

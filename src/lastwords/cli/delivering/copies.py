@@ -6,7 +6,6 @@ keeps failing is given three tries. A target that is down is waited for, with th
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from lastwords.delivery import verdict
@@ -21,6 +20,7 @@ from lastwords.runtime.guard import delivering
 
 from ...journal import readonly
 from ...journal.explain import explained
+from ...runtime.clock import monotonic
 from .. import entries
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Copies:
         self._size = 1 if self._target.record_at_a_time else size
 
     def _left(self) -> float:
-        return float("inf") if self._deadline is None else self._deadline - time.monotonic()
+        return float("inf") if self._deadline is None else self._deadline - monotonic()
 
     def deliver(self, want: Filter) -> None:
         """All that ``want`` chooses, up to the job's limit. What happens is written into the job."""

@@ -36,6 +36,7 @@ from lastwords.upkeep import keeper
 
 from ...journal import readonly
 from ...journal.explain import explain, explained
+from ...runtime.clock import monotonic
 from .. import output
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Job:
 
     def begin(self) -> None:
         """The clock runs."""
-        self.began = time.monotonic()
+        self.began = monotonic()
 
     def end(self) -> None:
         """The clock stops."""
@@ -108,7 +109,7 @@ class Job:
     @property
     def elapsed(self) -> float:
         """Seconds of work on it, also while that goes on: a target that hangs is left behind in the midst of it."""
-        return self.seconds + (0.0 if self.began is None else time.monotonic() - self.began)
+        return self.seconds + (0.0 if self.began is None else monotonic() - self.began)
 
     @property
     def exit_code(self) -> int:
@@ -279,7 +280,7 @@ def settle_group(jobs: Sequence[Job], deadline: float | None, *, take_over: bool
     left = [job for job in jobs if _wants_more(job)] if len(jobs) > 1 else []
     while left:
         job = left.pop(0)
-        now = time.monotonic()
+        now = monotonic()
         share = None if deadline is None else now + (deadline - now) / (len(left) + 1)
         if _wants_more(job) and (share is None or share > now):
             settle(job, deadline=share, once=False, take_over=False)
@@ -300,7 +301,7 @@ def run(
 
     ``timeout``: seconds for all together. ``watch``: called about ten times a second.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else monotonic() + timeout
     groups = groups_of(jobs)
     threads = [_Worker(work, group, deadline) for group in groups]
     interrupted = None
@@ -316,7 +317,7 @@ def run(
     if interrupted is not None:
         for job in jobs:
             job.stop()
-        _wait(threads, time.monotonic(), None)
+        _wait(threads, monotonic(), None)
     _leave_behind(threads)
     for thread in threads:
         if thread.failure is not None:
@@ -361,7 +362,7 @@ def close_target(group: Sequence[Job]) -> None:
 
 def _wait(threads: Sequence[_Worker], deadline: float | None, watch: Callable[[], None] | None) -> None:
     for thread in threads:
-        while not thread.finished.is_set() and (deadline is None or time.monotonic() < deadline + GRACE_SECONDS):
+        while not thread.finished.is_set() and (deadline is None or monotonic() < deadline + GRACE_SECONDS):
             thread.finished.wait(0.05)
             if watch is not None:
                 watch()

@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -30,6 +29,7 @@ from lastwords.delivery.loop import Outcome
 from lastwords.errors import JournalError
 from lastwords.runtime.bell import Bell
 
+from ...runtime.clock import monotonic
 from .. import output
 from . import deliver
 from .deliver import Job
@@ -74,7 +74,7 @@ class Watched:
     job: Job | None = None
     seen: Signature | None = None  # None: to be looked at, changed or not
     running: bool = False
-    not_before: float = 0.0  # time.monotonic()
+    not_before: float = 0.0  # monotonic()
     failures: int = 0
     trouble: str = ""  # what was said last
 
@@ -124,7 +124,7 @@ class Resident:
         for path in set(self._watched) - set(there):
             if not self._watched[path].running:
                 del self._watched[path]
-        now = time.monotonic()
+        now = monotonic()
         for watched in self._watched.values():
             if not watched.running and watched.not_before <= now and watched.seen != signature(watched.path):
                 self._put(watched)
@@ -153,7 +153,7 @@ class Resident:
 
     def next_look(self) -> float:
         """Seconds until a journal that failed is to be tried again; infinite if there is none."""
-        now = time.monotonic()
+        now = monotonic()
         waits = [w.not_before - now for w in list(self._watched.values()) if not w.running and w.not_before > now]
         return min(waits, default=float("inf"))
 
@@ -172,7 +172,7 @@ class Resident:
 
     def stop(self) -> int:
         """Deliver what is pending within ``drain_timeout`` and end; how many journals still have entries."""
-        self._deadline = time.monotonic() + self._drain_timeout
+        self._deadline = monotonic() + self._drain_timeout
         for watched in self._watched.values():
             watched.not_before = 0.0
         self.look()
@@ -183,7 +183,7 @@ class Resident:
                 line.current.delivery.deadline = self._deadline
             self._start(line)
         for line in lines:
-            if line.finished is not None and not line.finished.wait(max(0.0, self._deadline - time.monotonic())):
+            if line.finished is not None and not line.finished.wait(max(0.0, self._deadline - monotonic())):
                 self._give_up(line)
         return sum(w.running or w.failures > 0 or w.seen is None for w in self._watched.values())
 
@@ -231,7 +231,7 @@ class Resident:
         if job.error is not None:
             self._failed(watched, str(job.error), looked.pending)
         elif job.outcome is Outcome.BUSY:
-            watched.not_before = time.monotonic() + BUSY_SECONDS
+            watched.not_before = monotonic() + BUSY_SECONDS
         elif job.outcome is Outcome.REMAIN and job.last_error is not None:
             self._failed(watched, job.last_error, job.remaining or 0)
         else:  # done, or its slice is over: what is left is found by the next look
@@ -265,7 +265,7 @@ class Resident:
 
     def _until(self, line: Line) -> float | None:
         if line.due:
-            end = time.monotonic() + SLICE_SECONDS
+            end = monotonic() + SLICE_SECONDS
             return end if self._deadline is None else min(end, self._deadline)
         return self._deadline
 
@@ -277,7 +277,7 @@ class Resident:
         knobs = {} if watched.job is None or watched.job.way is None else watched.job.way.knobs
         first, longest = knobs.get("retry_min", RETRY_MIN), knobs.get("retry_max", RETRY_MAX)
         pause = min(longest, first * 2 ** min(watched.failures - 1, 20)) * random.uniform(1.0, 1.25)  # noqa: S311 - jitter
-        watched.not_before = time.monotonic() + pause
+        watched.not_before = monotonic() + pause
         waiting = f"; {output.many(pending, 'entry waits', 'entries wait')}" if pending else ""
         self._trouble(watched, f"cannot be delivered: {why}{waiting}; next attempt in {output.age(pause)}", key=why)
 

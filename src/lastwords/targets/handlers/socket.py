@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.clock import monotonic
 from .wrap import HandlerTarget
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def wait_until_taken(sock: socket.socket, label: str) -> None:
     """Until the peer's kernel has taken every byte: a network or host that is gone closes no connection."""
     from ..urls.syslog import unacknowledged  # noqa: PLC0415
 
-    deadline = time.monotonic() + TAKEN_SECONDS
+    deadline = monotonic() + TAKEN_SECONDS
     pause = 0.0002
     while unacknowledged(sock.fileno()) > 0:
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise TimeoutError(f"{label}: the receiver's host did not take the record within {TAKEN_SECONDS:g} s")
         time.sleep(pause)
         pause = min(0.05, pause * 2)

@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import TryAgain
+from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
 from .kafka_client import Clients, Failed, failed
@@ -134,7 +135,7 @@ class Kafka(StreamTarget):
         self._scans: dict[str, tuple[int, list[int]]] = {}  # epoch: next offset, what was found before it
 
     def _left(self) -> float:
-        return max(0.1, self._deadline - time.monotonic())
+        return max(0.1, self._deadline - monotonic())
 
     def _open(self) -> None:
         """Clients are made per epoch, when there is something to send."""
@@ -148,7 +149,7 @@ class Kafka(StreamTarget):
     def _send(self, run: list[Item]) -> None:
         from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra
 
-        self._deadline = time.monotonic() + self._timeout
+        self._deadline = monotonic() + self._timeout
         self._clients.begin()
         try:
             if self._transactions:

@@ -17,11 +17,11 @@ import asyncio
 import os
 import random
 import secrets
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ...runtime.clock import monotonic
 from ..wording import one_line
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Connection:
 
     def begin(self) -> None:
         """From now on the calls have ``timeout`` seconds together."""
-        self._deadline = time.monotonic() + self._timeout
+        self._deadline = monotonic() + self._timeout
 
     def open(self) -> bool:
         """Be connected; True if the connection is a new one."""
@@ -143,7 +143,7 @@ class Connection:
         if self._pid != os.getpid():
             _inherited.append((client, loop))
             return
-        self._deadline = time.monotonic() + 0.5
+        self._deadline = monotonic() + 0.5
         try:
             if client is not None:
                 self._finish(loop, client.close())
@@ -186,7 +186,7 @@ class Connection:
     def _finish(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Let it run until the deadline."""
         task = loop.create_task(work)
-        left = max(0.05, self._deadline - time.monotonic())
+        left = max(0.05, self._deadline - monotonic())
         loop.run_until_complete(asyncio.wait({task}, timeout=left))
         return task
 

@@ -33,6 +33,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.clock import monotonic
 from ..contract import Target
 from ..wording import app_name, clean, host_name, trace, utc
 from .address import choice, file_name, seconds, size, words
@@ -224,10 +225,10 @@ class Syslog(Target):
 
     def _wait_until_taken(self, connection: socket.socket) -> None:
         """Until the peer's kernel has acknowledged every byte; TimeoutError after ``timeout``."""
-        deadline = time.monotonic() + self._timeout
+        deadline = monotonic() + self._timeout
         pause = 0.0005
         while unacknowledged(connection.fileno()) > 0:
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise TimeoutError(f"the receiver's host did not take the data within {self._timeout:g} s")
             time.sleep(pause)
             pause = min(0.05, pause * 2)
