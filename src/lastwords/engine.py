@@ -28,7 +28,7 @@ from .upkeep import damaged_file
 from .upkeep.keeper import Keeper
 
 if TYPE_CHECKING:
-    from .append.memory_buffer import Row
+    from .journal.inserts import Row
     from .targets.contract import Target
 
 _open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()

@@ -13,8 +13,8 @@ import pytest
 
 from lastwords import DurableHandler, Journal
 from lastwords.append import committer
-from lastwords.append.committer import MAX_BATCH
 from lastwords.append.memory_buffer import MemoryBuffer
+from lastwords.journal.inserts import MAX_ROWS
 from lastwords.journal.store import Store
 
 
@@ -306,7 +306,7 @@ def test_the_memory_buffer_is_bounded_and_drops_the_least_severe_oldest():
     assert buffer.bytes <= 2500
     assert buffer.count == 10
     assert buffer.take_dropped() == {10: 10}
-    assert buffer.oldest(MAX_BATCH) == [r for r in rows if r[1] == 40]
+    assert buffer.oldest(MAX_ROWS) == [r for r in rows if r[1] == 40]
     assert buffer.take_dropped() == {}
 
 
@@ -459,19 +459,19 @@ def test_a_fork_amid_a_commit_leaves_the_rows_to_the_parent(children, tmp_path):
     code = """
     import logging, os, sys
     from lastwords import DurableHandler; from lastwords.record import codec
-    from lastwords.append.committer import Committer
+    from lastwords.journal.inserts import Inserts
     from lastwords.append.ticket import Ticket
     handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
     log.error("first")
     committer, child = handler._engine.committer, []
     others = Ticket(codec.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
     committer._arrived.append(others)
-    real = Committer._insert
+    real = Inserts._execute
     def forking(self, conn, rows, *, full):
         if not child:
             child.append(os.fork())
         real(self, conn, rows, full=full)
-    Committer._insert = forking
+    Inserts._execute = forking
     log.error("own")
     assert others.done
     if child[0] == 0:

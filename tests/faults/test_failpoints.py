@@ -11,7 +11,7 @@ import pytest
 # name: (module, attribute). A kill before and after each.
 POINTS = {
     "append": ("lastwords.append.committer", "Committer._append_alone"),
-    "commit of several": ("lastwords.append.committer", "Committer._insert"),
+    "commit of several": ("lastwords.journal.inserts", "Inserts._execute"),
     "sync": ("lastwords.journal.wal", "sync"),
     "read": ("lastwords.journal.journal", "Journal.read"),
     "accept": ("lastwords.delivery.loop", "Delivery._call"),

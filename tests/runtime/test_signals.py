@@ -11,6 +11,7 @@ import pytest
 from lastwords import DurableHandler, Journal
 from lastwords import engine as engine_module
 from lastwords.append.ticket import Ticket
+from lastwords.journal.inserts import Inserts
 from lastwords.record import codec
 from lastwords.runtime.signals import pass_on
 from lastwords.runtime.thread import Worker
@@ -231,9 +232,9 @@ def test_a_nested_commit_is_not_taken_for_that_of_the_batch(log, tmp_path, on_si
     strike = on_signal(handler)
     others = Ticket(codec.encode(logging.LogRecord("t", 20, "f.py", 1, "of another thread", (), None)))
     committer._arrived.append(others)
-    real = type(committer)._insert
+    real = Inserts._execute
     with monkeypatch.context() as patched:
-        patched.setattr(type(committer), "_insert", strike)
+        patched.setattr(Inserts, "_execute", strike)
         with pytest.raises(TimeIsUp):
             log.info("interrupted")
     assert not others.done
@@ -248,7 +249,7 @@ def test_a_nested_commit_is_not_taken_for_that_of_the_batch(log, tmp_path, on_si
     again = Ticket(others.row)
     committer._arrived.append(again)
     with monkeypatch.context() as patched:
-        patched.setattr(type(committer), "_insert", late)
+        patched.setattr(Inserts, "_execute", late)
         with pytest.raises(TimeIsUp):
             log.info("interrupted late")
     assert again.done, "its row is in, and must not come twice"

@@ -14,7 +14,7 @@ then syncs the whole WAL, so nothing logged before such a record is lost either.
 Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
 commits at once, FULL for simplicity; amid a fork, when no connection is open, on one of its own. Inside a transaction
 its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
-reaches the application (interrupt.py), and whether the rows of others are in is told by SQLite's count of changes.
+reaches the application (runtime/signals.py); whether the rows of others are in is still told (journal/inserts.py).
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
@@ -27,27 +27,23 @@ with the process, which stats().buffered and one line on stderr say while it las
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError
-from ..journal.sqlite_codes import is_damage
+from ..journal.inserts import MAX_ROWS, Inserts, Refused
 from ..runtime.lock import new_lock
 from ..runtime.native import get_ident
-from ..runtime.signals import pass_on
 from ..runtime.stderr import say
 from ..upkeep import removed_file
 from .memory_buffer import MemoryBuffer, snapshot
-from .ticket import INSERT_ONE, Ticket, insertion
+from .ticket import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..journal.inserts import Row
     from ..journal.store import Store
-    from .memory_buffer import Row
 
-MAX_BATCH = 240  # rows in one statement; 4 variables each, SQLite takes 999 (32,766 from 3.32 on)
 TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
@@ -72,6 +68,7 @@ class Committer:
         on_trouble: Callable[[], None],
     ) -> None:
         self._store = store
+        self._inserts = Inserts(store)
         self._sync_level = sync_level
         self._on_dirty = on_dirty
         self._on_synced = on_synced
@@ -80,13 +77,11 @@ class Committer:
         self._arrived: deque[Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
         self._left_behind = False  # a nested call could not commit its row
-        self._generation = 0  # of processes
-        self._nested = 0  # rows that nested calls committed, or tried to
         self._memory_lock = new_lock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
         self._paused = False
-        self._retry_rows = MAX_BATCH
+        self._retry_rows = MAX_ROWS
         self.dirty = False  # something was committed and not synced
         self.committed = 0  # rows this process committed
         store.before_release = self._commit_left_behind
@@ -109,15 +104,15 @@ class Committer:
         """Commit ``row``, or keep it in memory if the journal is in trouble. Never raises for a journal's sake."""
         if self.trouble is not None and self._keep_in_memory(row):
             return
-        store = self._store
-        if self._leader or store.lock.is_mine():
+        lock = self._store.lock
+        if self._leader or lock.is_mine():
             self._append_queued(row)
             return
         # Nobody leads: commit without a ticket. If two threads claim it at once, the lock decides.
         self._leader = get_ident()
         try:
-            with store.lock:
-                self._append_first(store, row)
+            with lock:
+                self._append_first(row)
         except BaseException:
             self._on_trouble()  # the keeper is to look: an interrupt may have left the commit lock held
             raise
@@ -126,47 +121,22 @@ class Committer:
         if self._arrived:
             self._pass_on()
 
-    def _append_first(self, store: Store, row: Row) -> None:
+    def _append_first(self, row: Row) -> None:
+        full = row[1] >= self._sync_level
         try:
-            insert = store.snapshot.insert
-            if not store.sqlite_files.are_ours():  # somebody has closed them: the long way opens them again
+            if self._arrived or self.trouble is not None or not self._inserts.one(row, full=full):
                 self._lead_until(self._enqueue(row))
-            elif insert is not None and row[1] < self._sync_level and not self._arrived:
-                # Alone in the journal, too: this is all there is to it.
-                insert(INSERT_ONE, row)
+            elif full or not self.dirty:
+                self._committed(1, full=full)
+            else:
                 self.committed += 1
-                if not self.dirty:
-                    self._committed(0, full=False)
-            elif not self._append_alone(store, row):
-                self._lead_until(self._enqueue(row))
-        except sqlite3.Error:
-            store.snapshot.step_back()  # another process wrote, most likely: the long way tells
+        except Refused as error:
+            self._enter_trouble(str(error))
             self._lead_until(self._enqueue(row))
         finally:
             if self._left_behind:
                 self._commit_left_behind()
-            if store.commit_lock.held:
-                store.drop_commit_lock()
-
-    def _append_alone(self, store: Store, row: Row) -> bool:
-        """The short way, on an open connection with nobody waiting; False: take the long one."""
-        conn = store._conn
-        if conn is None or self._arrived or self.trouble is not None or conn.in_transaction:
-            return False
-        full = row[1] >= self._sync_level
-        try:
-            store.hold_commit_lock()
-            store.set_synchronous(conn, full=full)
-            conn.execute(INSERT_ONE, row)
-        except (sqlite3.Error, JournalError, OSError) as error:
-            pass_on(error)
-            if conn is store._conn:  # else a nested fork closed it
-                self._enter_trouble(error)
-            return False
-        self._committed(1, full=full)
-        if not full and store.commit_lock.owned:
-            store.snapshot.committed(conn)
-        return True
+            self._inserts.let_others()
 
     def _enqueue(self, row: Row) -> Ticket:
         ticket = Ticket(row)
@@ -209,7 +179,7 @@ class Committer:
             finally:
                 if self._left_behind:
                     self._commit_left_behind()
-                self._store.drop_commit_lock()
+                self._inserts.let_others()
 
     def _pass_on(self) -> None:
         """There is no leader any more: the first who still waits is to lead, if nobody is faster.
@@ -228,7 +198,7 @@ class Committer:
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
-        return [t for t in snapshot(self._arrived, MAX_BATCH) if not t.done]
+        return [t for t in snapshot(self._arrived, MAX_ROWS) if not t.done]
 
     def _lead_until(self, ticket: Ticket) -> None:
         while not ticket.done:
@@ -236,7 +206,7 @@ class Committer:
 
     def _lead(self) -> None:
         batch = self._waiting()
-        if self.trouble is not None or not self._commit([ticket.row for ticket in batch], batch):
+        if self.trouble is not None or not self._commit(batch):
             with self._memory_lock:
                 for ticket in batch:
                     if not ticket.done:
@@ -247,44 +217,25 @@ class Committer:
         while arrived and arrived[0].done:
             arrived.popleft()
 
-    def _commit(self, rows: list[Row], batch: list[Ticket]) -> bool:
-        """True if ``rows`` are in the journal (their tickets are done), False if the journal cannot take them."""
-        try:
-            conn = self._store.connection()
-            self._store.hold_commit_lock()
-        except (sqlite3.Error, JournalError, OSError) as error:
-            pass_on(error)
-            self._enter_trouble(error)
-            return False
+    def _commit(self, batch: list[Ticket]) -> bool:
+        """True if the rows of ``batch`` are in the journal (they are done), False if the journal cannot take them."""
+        rows = [ticket.row for ticket in batch]
         full = max(row[1] for row in rows) >= self._sync_level
-        before, generation = conn.total_changes - self._nested, self._generation
-        done = False
-        try:
-            self._insert(conn, rows, full=full)
-            done = True
-        except (sqlite3.Error, OSError) as error:
-            pass_on(error)
-            if conn is not self._store._conn:  # a nested fork closed it
-                if self._generation != generation:  # and this is the child: the rows are the parent's
-                    done = True
-                    return True
-                return False if self.trouble else self._commit(rows, batch)
-            self._enter_trouble(error)
-            return False
-        finally:
-            # Also on the way out of an interrupt that Python raised right after the commit.
-            if done or (conn is self._store._conn and conn.total_changes - self._nested - before >= len(rows)):
-                try:
-                    for ticket in batch:
-                        ticket.done = True
-                        ticket.wake()
-                finally:
-                    self._committed(len(rows), full=full)
-        return True
 
-    def _insert(self, conn: sqlite3.Connection, rows: list[Row], *, full: bool) -> None:
-        self._store.set_synchronous(conn, full=full)
-        conn.execute(*insertion(rows))
+        def committed() -> None:
+            try:
+                for ticket in batch:
+                    ticket.done = True
+                    ticket.wake()
+            finally:
+                self._committed(len(rows), full=full)
+
+        try:
+            self._inserts.batch(rows, full=full, committed=committed)
+        except Refused as error:
+            self._enter_trouble(str(error))
+            return False
+        return True
 
     def _committed(self, rows: int, *, full: bool) -> None:
         self.committed += rows
@@ -309,32 +260,15 @@ class Committer:
     # --- nested calls -----------------------------------------------------------------------------------
 
     def _append_nested(self, ticket: Ticket) -> None:
-        if not self._store.sqlite_files.are_ours():
-            self._left_behind = True  # the outer frame, or the next, opens them again
-            return
-        conn = self._store._conn
-        if self.trouble is not None or (conn is not None and conn.in_transaction):
+        if self.trouble is None and self._inserts.nested(ticket.row):
+            ticket.done = True
+            self.committed += 1
+        else:
             self._left_behind = True  # the outer frame commits it before it lets go of the lock
-            return
-        try:
-            if conn is None:
-                self._store.commit_apart(INSERT_ONE, ticket.row)
-            else:
-                self._store.hold_commit_lock()  # the outer frame lets go of it
-                self._store.set_synchronous(conn, full=True)
-                self._nested += 1
-                conn.execute(INSERT_ONE, ticket.row)
-        except (sqlite3.Error, JournalError, OSError) as error:
-            pass_on(error)
-            self._left_behind = True  # the outer frame tries again, and tells of the trouble if it stays
-            return
-        ticket.done = True
-        self.committed += 1
 
     def _commit_left_behind(self) -> None:
         """Before the lock is let go: what nested calls left on the line, and not all that arrives meanwhile."""
-        conn = self._store._conn
-        if self._left_behind and conn is not None and not conn.in_transaction:
+        if self._left_behind and self._inserts.are_possible():
             self._left_behind = False
             try:
                 for ticket in snapshot(self._arrived):
@@ -352,13 +286,11 @@ class Committer:
             self._memory.add(row)
             return True
 
-    def _enter_trouble(self, error: Exception | str) -> None:
-        if is_damage(error):
-            self._store.damaged = str(error)
+    def _enter_trouble(self, why: str) -> None:
         if self.trouble is None:
-            self.trouble = str(error)
+            self.trouble = why
             say(
-                f"journal {self._store.path} takes no records ({error}); they wait in memory, up to"
+                f"journal {self._store.path} takes no records ({why}); they wait in memory, up to"
                 f" {self._memory.limit / 2**20:.0f} MiB, and die with this process until it does"
             )
         self._on_trouble()
@@ -382,7 +314,7 @@ class Committer:
         while self._memory.is_half_full:
             with self._store.lock:
                 with self._memory_lock:
-                    rows = self._memory.oldest(MAX_BATCH)
+                    rows = self._memory.oldest(MAX_ROWS)
                 if not self._retry_batch(rows, 0.05):
                     return
 
@@ -411,7 +343,7 @@ class Committer:
                 if not self._retry_batch(rows, patience):
                     self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
                     return False
-                self._retry_rows = min(MAX_BATCH, self._retry_rows * 2)
+                self._retry_rows = min(MAX_ROWS, self._retry_rows * 2)
         say(
             f"journal {self._store.path} takes records again; {before:,} waited in memory"
             + (f", {lost:,} did not fit and are lost" if lost else ", none is lost")
@@ -419,24 +351,18 @@ class Committer:
         return True
 
     def _retry_batch(self, rows: list[Row], patience: float) -> bool:
+        full = max(row[1] for row in rows) >= self._sync_level
+
+        def committed() -> None:
+            with self._memory_lock:
+                self._memory.remove(rows)
+            self._committed(len(rows), full=full)
+
         try:
-            conn = self._store.connection()
-            conn.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
-            try:
-                self._store.hold_commit_lock()
-                full = max(row[1] for row in rows) >= self._sync_level
-                self._insert(conn, rows, full=full)
-                self._committed(len(rows), full=full)
-            finally:
-                conn.execute(f"PRAGMA busy_timeout={int(self._store.lock_timeout * 500)}")
-        except (sqlite3.Error, JournalError, OSError) as error:
-            pass_on(error)
-            self._enter_trouble(error)
+            self._inserts.batch_within(patience, rows, full=full, committed=committed)
+        except Refused as error:
+            self._enter_trouble(str(error))
             return False
-        finally:
-            self._store.drop_commit_lock()
-        with self._memory_lock:
-            self._memory.remove(rows)
         return True
 
     def take_overflow(self) -> dict[int, int]:
@@ -451,7 +377,6 @@ class Committer:
 
     def after_fork_in_child(self) -> None:
         """The parent's callers and buffered records are the parent's."""
-        self._generation += 1
         self._arrived.clear()
         self._leader = 0
         self._left_behind = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-Row: TypeAlias = tuple[float, int, str, int]  # created, level, payload, checksum
+if TYPE_CHECKING:
+    from ..journal.inserts import Row
 
 _T = TypeVar("_T")
 

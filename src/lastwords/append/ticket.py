@@ -1,4 +1,4 @@
-"""A row on its way, its caller asleep, and the statements that take it: what commit.py puts on the line."""
+"""A row on its way, its caller asleep: what committer.py puts on the line."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ from typing import TYPE_CHECKING
 from ..runtime.native import allocate_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .memory_buffer import Row
+    from ..journal.inserts import Row
 
 FOLLOW_SECONDS = 0.02  # between two looks of a follower that nobody wakes
-
-
-_VALUES = "(?, ?, ?, ?)"
-_INSERT = "INSERT INTO entries (created, level, payload, checksum) VALUES "
-INSERT_ONE = _INSERT + _VALUES
-_statements: dict[int, str] = {}
-
-
-def insertion(rows: list[Row]) -> tuple[str, Sequence[object]]:
-    """One statement for ``rows``, and its values."""
-    count = len(rows)
-    if count == 1:
-        return INSERT_ONE, rows[0]
-    text = _statements.get(count)
-    if text is None:
-        text = _statements[count] = _INSERT + ", ".join([_VALUES] * count)
-    return text, [value for row in rows for value in row]
 
 
 class Ticket:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import JournalError
 from . import aging, files
+from .inserts import INSERT_ONE
 from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
 
@@ -439,7 +440,7 @@ class Journal:
     def tell_drops(self, row: tuple[float, int, str, int], drops: Sequence[Drop]) -> None:
         """Append the record that tells of ``drops``, and note that they were told, in one transaction."""
         with self.store.lock, self.store.transaction() as conn:
-            conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
+            conn.execute(INSERT_ONE, row)
             conn.executemany(
                 "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.records, drop.level) for drop in drops]
             )

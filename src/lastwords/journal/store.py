@@ -82,6 +82,7 @@ class Store:
         self.snapshot = Snapshot(int(lock_timeout * 500))
         self._full: bool | None = None
         self._closed_for_good = False
+        self.generation = 0  # of processes
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
             files.must_exist(path)
@@ -274,6 +275,7 @@ class Store:
     def after_fork_in_child(self) -> None:
         """The child opens its own connection when it first needs one."""
         self._full = None
+        self.generation += 1
 
     # --- the commit lock ----------------------------------------------------------------------------
 
