@@ -84,6 +84,64 @@ def test_an_entry_that_waited_longer_is_buried_still(journal, monkeypatch):
     assert journal.stats().dead == 1  # it does not wait for ever, either
 
 
+def test_a_record_that_was_logged_by_a_wrong_clock_is_as_young_as_it_is(journal, clock):
+    """The clock was wrong for that one call, and nobody looked meanwhile; up or down, it is not buried."""
+    running = delivery(journal, max_age=60.0)
+    running.look_on()
+    clock(-86400 * 365)
+    handler = DurableHandler(None, journal.path)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.error("long ago")
+    handler.close()
+    clock(0)
+    running.drain(once=True)
+    assert journal.stats().dead == 0
+    got = []
+    running.target = CallableTarget(got.extend)
+    running.drain(once=True)
+    assert [entry.message for entry in got] == ["waits", "long ago"]
+
+
+def test_a_handler_looks_on_from_its_beginning(tmp_path, clock):
+    """So what is logged first counts as well."""
+    got = []
+    clock(0)
+    handler = DurableHandler(got.extend, tmp_path / "k.db", max_age=60)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    clock(-86400 * 365)
+    logger.error("long ago")
+    clock(0)
+    assert handler.drain(10)
+    assert handler.stats().dead == 0 and len(got) == 1
+    handler.close()
+
+
+def test_samples_do_not_pile_up(journal, monkeypatch):
+    """However long a process looks on; what is older than ``max_age`` by them is buried."""
+    running = delivery(journal, max_age=10.0)
+    steady, wall, late = time.clock_gettime, time.time, 0.0
+    monkeypatch.setattr(time, "clock_gettime", lambda which: steady(which) + late)
+    monkeypatch.setattr(time, "time", lambda: wall() + late)
+    running.look_on()
+    for _ in range(100):
+        late += 5.0
+        running.look_on()
+    assert len(running._ages._samples) <= 20
+    handler = DurableHandler(None, journal.path)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.error("new")
+    handler.close()
+    late += 4.0
+    running.drain(once=True)
+    assert journal.stats().dead == 1  # the old one, not the new one
+    late += 60.0
+    running.drain(once=True)
+    assert journal.stats().dead == 2
+
+
 @pytest.mark.parametrize(
     ("before", "now", "stepped"),
     [

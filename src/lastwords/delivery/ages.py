@@ -4,7 +4,8 @@ An entry's age is the time since it was logged. Both are readings of the wall cl
 in between: by NTP after the start of a machine without a battery, by hand, by a virtual machine that was restored. So
 it is compared with one that nobody sets (it counts since the boot, sleep included), at each look and, through the
 journal, from run to run. If it stepped, what was pending then ages anew: late rather than wrongly buried. So does
-what was requeued by hand: somebody wants it delivered now.
+what was requeued by hand: somebody wants it delivered now. And what came while this process looked on is not older
+than that, though it was logged before the clock was set right.
 
 ``meta`` holds ``clock`` (boot, seconds since it, wall clock) and ``aging_from`` (up to that seq, from that time on).
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..record.codec import Entry
 
 TOLERANCE_SECONDS = 2.0
+SAMPLES = 8  # in ``max_age`` seconds
 SLEW = 0.001  # a clock that is being corrected without a step runs off by half of that at most
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -66,6 +68,13 @@ class Ages:
         self.max_age = max_age
         self._clock = Clock.read()  # before anything is logged that this process delivers
         self._compared = False  # with what an earlier run left in the journal
+        self._samples: list[tuple[float, int]] = []  # when the steady clock said so, this was the newest seq
+
+    def sample(self, journal: Journal) -> None:
+        """Note what is there: what comes later is younger, whatever time it was logged at."""
+        steady = time.clock_gettime(_STEADY)
+        if not self._samples or steady - self._samples[-1][0] > self.max_age / SAMPLES:
+            self._samples = [*self._samples[-2 * SAMPLES :], (steady, journal.newest_seq())]
 
     def look(self, journal: Journal) -> None:
         """Notice a step of the clock. To be called before :meth:`is_over`, and while nothing is delivered, too."""
@@ -79,11 +88,17 @@ class Ages:
             aging.age_anew(journal.store, now.wall)
             journal.set_meta("clock", str(now))
         self._clock, self._compared = now, True
+        self.sample(journal)
 
     def is_over(self, entry: Entry, journal: Journal) -> bool:
         """True if ``entry`` is to be buried."""
         now = self._clock.wall
-        if now - entry.created <= self.max_age:
+        if now - entry.created <= self.max_age or self._came_since(entry.seq) <= self.max_age:
             return False
         seq, since = aging.aging_from(journal.store)
         return entry.seq > seq or now - since > self.max_age
+
+    def _came_since(self, seq: int) -> float:
+        """The entry at ``seq`` came within the last so many seconds; infinity for what was there before us."""
+        passed = [self._clock.steady - steady for steady, newest in self._samples if newest < seq]
+        return min(passed, default=float("inf"))

@@ -76,6 +76,7 @@ class Courier:
         self._target_closed = False
         self._closing = False  # all is delivered or left, only the target is still to be closed
         self._reset()
+        self.delivery.look_on()
 
     def _reset(self) -> None:
         self.bell = Bell()

@@ -100,6 +100,11 @@ class Delivery(Marks):
         self._rests = False
         self._seconds = 0.0  # of the last call
 
+    def look_on(self) -> None:
+        """From now on; not in a forked child, which must not read yet."""
+        if self._ages is not None:
+            self._ages.sample(self.journal)
+
     def time_left(self) -> float:
         """Seconds until the deadline."""
         deadline = self.deadline
