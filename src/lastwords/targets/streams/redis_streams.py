@@ -51,6 +51,8 @@ end
 return added
 """
 _LATER = re.compile(r"\b(OOM|LOADING|BUSY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|READONLY|NOREPLICAS|MISCONF)\b")
+# The client takes these words out of the text where it has a class for them.
+_LATER_CLASSES = frozenset({"OutOfMemoryError", "ReadOnlyError", "MasterDownError", "ClusterDownError", "TryAgainError"})
 _KEY = re.compile(r"[^{}\x00-\x20\x7f]+")
 _MISSING = "{}:// needs a Redis client: pip install 'lastwords[redis]'"
 _LARGEST = 64 * 2**20  # of one record; Redis itself takes 512 MB
@@ -171,10 +173,11 @@ class RedisStreams(StreamTarget):
         text = one_line(str(error) or type(error).__name__, 300)
         words = f"{self.label}: {text if self._credentials is None else self._credentials.scrub(text)}"
         refused = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
-        if isinstance(error, refused) or "NOAUTH" in text:
+        if isinstance(error, refused) or re.search("NOAUTH|unauthenticated", text):
             return RuntimeError(f"{words}: check the credentials")
         if isinstance(error, redis.exceptions.ResponseError):
-            return TryAgain(words) if _LATER.search(text) else RuntimeError(words)
+            later = type(error).__name__ in _LATER_CLASSES or _LATER.search(text)
+            return TryAgain(words) if later else RuntimeError(words)
         if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
             return TimeoutError(words)
         return ConnectionError(words) if isinstance(error, redis.exceptions.RedisError | OSError) else error
