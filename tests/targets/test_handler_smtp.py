@@ -9,7 +9,7 @@ from lastwords.targets import resolve
 
 
 def handler(mailbox, to):
-    return logging.handlers.SMTPHandler((mailbox.host, mailbox.port), "app@x.test", to, "Trouble", timeout=5)
+    return logging.handlers.SMTPHandler((mailbox.host, mailbox.port), "app@x.test", to, "Trouble", timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_subclass_with_a_handle_of_its_own_is_used_as_it_is(entry, mailbox):
             done.append(record.getMessage())
             return super().handle(record)
 
-    target = resolve(Own((mailbox.host, mailbox.port), "app@x.test", ["a@x.test"], "Trouble", timeout=5))
+    target = resolve(Own((mailbox.host, mailbox.port), "app@x.test", ["a@x.test"], "Trouble", timeout=30))
     assert not target.drives
     assert resolve(handler(mailbox, ["a@x.test"])).drives
     target.deliver([entry("one")])

@@ -1,12 +1,14 @@
 """A password is in no text that is shown or journaled: label, repr, warnings, errors, tracebacks, dead letters."""
 
 import logging
+import os
 import pickle
 import traceback
 import warnings
 
 import pytest
 
+import lastwords
 from lastwords import DurableHandler
 from lastwords.record import codec
 from lastwords.targets import resolve
@@ -26,7 +28,8 @@ FORMS = [SECRET, SECRET_IN_URL, "dHIwdWI0ZG9y", "hunterhunter"]  # base64 of its
 def shown(error):
     """Everything that a log or a dead letter may show of an error, local variables included."""
     found = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = "".join(f"{frame.filename}{frame.locals}" for frame in found.stack if "lastwords" in frame.filename)
+    inside = os.path.dirname(lastwords.__file__)
+    ours = "".join(f"{frame.filename}{frame.locals}" for frame in found.stack if frame.filename.startswith(inside))
     return "".join(traceback.format_exception(error)) + repr(error) + str(error) + ours
 
 

@@ -28,8 +28,14 @@ lastwords setup systemd --courier --to nats://localhost/LOGS?subject=logs.app /v
 lastwords setup cron --config /etc/app/logging.toml
 lastwords setup prometheus > /etc/prometheus/rules/lastwords.yml
 lastwords setup prometheus --dashboard > lastwords-dashboard.json
+lastwords setup logrotate /var/log/app.log
 lastwords setup completion bash >> ~/.bashrc
 """
+
+
+def _examples(word: str) -> str:
+    """Those of one of its verbs."""
+    return output.examples("\n".join(line for line in EXAMPLES.splitlines() if f" setup {word} " in line))
 
 
 @click.group(epilog=output.examples(EXAMPLES))
@@ -81,7 +87,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     return options.named(options.to, options.config, user, journals)(function)
 
 
-@command.command()
+@command.command(epilog=_examples("systemd"))
 @_options
 @click.option("--courier", is_flag=True, help="A service that stays and delivers at once, instead of a timer.")
 def systemd(*, to: str | None, config: str | None, user: str | None, journals: tuple[str, ...], courier: bool) -> None:
@@ -96,7 +102,7 @@ def systemd(*, to: str | None, config: str | None, user: str | None, journals: t
     output.echo(setup_texts.fill(units, command=line, user=user or _user()), nl=False)
 
 
-@command.command()
+@command.command(epilog=_examples("cron"))
 @_options
 def cron(*, to: str | None, config: str | None, user: str | None, journals: tuple[str, ...]) -> None:
     """Print the line for a crontab, in both of its forms."""
@@ -106,7 +112,7 @@ def cron(*, to: str | None, config: str | None, user: str | None, journals: tupl
     output.echo(setup_texts.fill(setup_texts.CRON, command=line, user=user or _user()), nl=False)
 
 
-@command.command()
+@command.command(epilog=_examples("prometheus"))
 @click.option("--dashboard", is_flag=True, help="Print a Grafana dashboard (JSON, to be imported) instead.")
 def prometheus(*, dashboard: bool) -> None:
     """Print alert rules for what `status --format prometheus` and `courier --metrics` tell."""
@@ -116,7 +122,7 @@ def prometheus(*, dashboard: bool) -> None:
         output.echo(setup_texts.ALERTS, nl=False)
 
 
-@command.command()
+@command.command(epilog=_examples("logrotate"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def logrotate(*, files: tuple[str, ...]) -> None:
     """Print a logrotate entry for the FILEs that file: targets and FileHandlers write."""
@@ -124,7 +130,7 @@ def logrotate(*, files: tuple[str, ...]) -> None:
     output.echo(setup_texts.fill(setup_texts.LOGROTATE, files=names), nl=False)
 
 
-@command.command()
+@command.command(epilog=_examples("completion"))
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(*, shell: str) -> None:
     """Print what makes SHELL complete verbs and options."""

@@ -52,7 +52,9 @@ return added
 """
 _LATER = re.compile(r"\b(OOM|LOADING|BUSY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|READONLY|NOREPLICAS|MISCONF)\b")
 # The client takes these words out of the text where it has a class for them.
-_LATER_CLASSES = frozenset({"OutOfMemoryError", "ReadOnlyError", "MasterDownError", "ClusterDownError", "TryAgainError"})
+_LATER_CLASSES = frozenset(
+    {"OutOfMemoryError", "ReadOnlyError", "MasterDownError", "ClusterDownError", "TryAgainError"}
+)
 _KEY = re.compile(r"[^{}\x00-\x20\x7f]+")
 _MISSING = "{}:// needs a Redis client: pip install 'lastwords[redis]'"
 _LARGEST = 64 * 2**20  # of one record; Redis itself takes 512 MB
