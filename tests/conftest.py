@@ -109,6 +109,17 @@ def fail_a_skip(report):
             report.longrepr = f"skipped in CI: {reason}"
 
 
+CORE = {"append", "delivery", "faults", "handler", "journal", "runtime", "upkeep"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """The rooms that keep the promises are core: their slow tests, too, are run on every Python."""
+    for item in items:
+        if item.path.parent.name in CORE:
+            item.add_marker("core")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     fail_a_skip((yield).get_result())

@@ -74,7 +74,7 @@ def try_out(tool, monkeypatch, tmp_path):
     shutil.copy(ROOT / "tests" / "conftest.py", folder)
     (tmp_path / "pyproject.toml").write_text(
         "[project.optional-dependencies]\ndev = [\"on-no-python; python_version < '3'\", 'on-every-python']\n"
-        "[tool.pytest.ini_options]\nmarkers = ['slow: s', 'campaign: c']\n"
+        "[tool.pytest.ini_options]\nmarkers = ['slow: s', 'campaign: c', 'core: c']\n"
     )
 
     def call(text, *arguments):
@@ -128,6 +128,7 @@ def test_in_ci_only_a_package_that_this_python_cannot_have_excuses_a_skip(try_ou
 
 
 SLOW_TOO, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
+CORE = ["-m", "(core or not slow) and not campaign"]
 
 
 @pytest.mark.parametrize(
@@ -135,14 +136,14 @@ SLOW_TOO, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
     [
         ([], [SLOW_TOO]),
         (["--fast"], [FAST]),
-        (["--all"], [[], SLOW_TOO, []]),
+        (["--all"], [[], CORE, []]),
         (["--all", "--fast"], [FAST, FAST, FAST]),
         (["--all", "-m", "campaign"], [["-m", "campaign"]] * 3),
         (["--python", "3.13", "-x"], [[*SLOW_TOO, "-x"]]),
     ],
 )
 def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
-    """Campaigns on the oldest and the newest Python only, what is slow everywhere unless it is to be fast."""
+    """Campaigns on the oldest and the newest Python only, what is core and slow everywhere unless it is to be fast."""
     seen, pythons = [], {(3, 11, 2): "a", (3, 11, 7): "b", (3, 13, 0): "c"}
     monkeypatch.setattr(tool.environments, "supported", lambda *, tell=False: pythons)
     monkeypatch.setattr(tool, "run", lambda path, version, given: seen.append(given) or (0, {"passed": 2}))
