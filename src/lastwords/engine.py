@@ -25,6 +25,7 @@ from .runtime.lock import new_lock
 from .runtime.native import pause
 from .runtime.stderr import say
 from .upkeep import damaged_file
+from .upkeep.chores import Chores
 from .upkeep.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -105,20 +106,23 @@ class Engine:
             _check_lease(self.store)
         self._register()
         self.journal = Journal(self.store)
+        chores = Chores()
+        self.committer = Committer(
+            self.store,
+            sync_level=sync_level,
+            memory_limit=memory_limit,
+            on_dirty=chores.dirtied,
+            on_synced=chores.synced,
+            on_trouble=chores.nudge,
+        )
         self.keeper = Keeper(
             self.store,
+            self.committer,
+            chores,
             sync_interval=sync_interval,
             keep_delivered=keep_delivered,
             max_bytes=max_bytes,
             on_stray=self._on_stray,
-        )
-        self.committer = self.keeper.committer = Committer(
-            self.store,
-            sync_level=sync_level,
-            memory_limit=memory_limit,
-            on_dirty=self.keeper.dirtied,
-            on_synced=self.keeper.synced,
-            on_trouble=self.keeper.nudge,
         )
         self.courier: Courier | None = None
         if target is not None:
@@ -126,7 +130,7 @@ class Engine:
                 self.journal,
                 target,
                 linger=linger,
-                on_settled=self._on_settled,
+                on_settled=chores.settled,
                 on_damage=self.keeper.nudge,
                 batch_size=batch_size,
                 suspect_after=suspect_after,
@@ -186,9 +190,6 @@ class Engine:
             courier.wake()
 
     # --- callbacks -----------------------------------------------------------------------------------
-
-    def _on_settled(self, _delivered: int) -> None:
-        self.keeper.settled()
 
     def _on_stray(self) -> None:
         """The keeper found pending entries while the courier slept: a sibling was killed."""

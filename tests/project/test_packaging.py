@@ -53,7 +53,7 @@ journal.places journal.files journal.sqlite_codes journal.explain journal.commit
 journal.store journal.inserts journal.aging journal.journal journal.wal journal.tidy journal.readonly
 append.memory_buffer append.ticket
 targets
-upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.keeper
+upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.chores upkeep.keeper
 delivery.lease delivery.verdict delivery.width delivery.pauses delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
 delivery.courier
 engine handler cli __main__

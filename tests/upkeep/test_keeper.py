@@ -77,7 +77,7 @@ def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch)
     monkeypatch.setattr(tidy, "prune_slice", endless)
     monkeypatch.setattr(keeper, "TIDY_SECONDS", 0.0)
     log.info("first")
-    engine.keeper.settled()
+    engine.keeper._chores.settled(1)
     assert poll(lambda: pruning, 5)
     worst = 0.0
     while len(pruning) < 799:

@@ -25,13 +25,10 @@ from ..errors import JournalError
 from ..journal import tidy, wal
 from ..journal.journal import Journal
 from ..journal.sqlite_codes import is_damage
-from ..runtime.bell import Bell
 from ..runtime.clock import monotonic
-from ..runtime.guard import is_passive
-from ..runtime.native import get_ident
 from ..runtime.stderr import say
-from ..runtime.thread import Worker
 from . import damaged_file
+from .chores import AWAKE, IDLE, RESTING, Chores
 from .recovery import Mover
 
 if TYPE_CHECKING:
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
     from ..append.committer import Committer
     from ..journal.store import Store
+    from ..runtime.bell import Bell
 
 CHECKPOINT_BYTES = 32 * 2**20  # of WAL, under load; a checkpoint keeps callers waiting for some 2 ms
 SYNCED_CHECKPOINT_BYTES = 4 * 2**20  # while most commits are synced: to sync what lengthens the file costs double
@@ -59,80 +57,53 @@ class Keeper:
     """
 
     def __init__(
-        self, store: Store, *, sync_interval: float, keep_delivered: float, max_bytes: int, on_stray: Callable[[], None]
+        self,
+        store: Store,
+        committer: Committer,
+        chores: Chores,
+        *,
+        sync_interval: float,
+        keep_delivered: float,
+        max_bytes: int,
+        on_stray: Callable[[], None],
     ) -> None:
         self._store = store
-        self.committer: Committer | None = None
+        self._committer = committer
+        self._chores = chores
         self._sync_interval = sync_interval
-        self._keep = keep_delivered
+        self.keep_delivered = keep_delivered
         self._max_bytes = max_bytes
         self._on_stray = on_stray
         self._backfill = wal.Backfill(store)
         self._mover = Mover(store)
-        self._bell = Bell()
-        self._worker = Worker("lastwords-keeper")
-        self._resting = True  # it waits, and a record to be synced must wake it
-        self._idle = True  # it waits for a minute: for something to prune, too
-        self._quiet = False  # no record came since the last look
-        self._tidy = False  # something was settled since the last tidying
         self._tidied_at = monotonic()
-        self._many_synced = False
         self._looked_at = 0.0  # at the WAL, while tidying
-        self._dirty_at = 0.0  # when the oldest record came that is not synced
         self._last_error = ""
         store.before_close = self.move
+        chores.are_done_by(self._run)
 
     # --- called by others ---------------------------------------------------------------------------
 
     def nudge(self) -> None:
-        """There is something to sync, or trouble. Takes no lock; safe in a signal handler."""
-        if self._worker.thread is None:
-            if not is_passive():
-                self._worker.start(self._run, self._bell)  # if the interpreter is ending, the exit pass syncs
-        elif self._resting:
-            self._resting = False
-            self._bell.ring()
-
-    def dirtied(self) -> None:
-        """A record was committed and not synced, the first since the last sync. Safe in a signal handler, too."""
-        self._dirty_at = monotonic()
-        self.nudge()
-
-    def synced(self) -> None:
-        """Many commits were synced by their callers: nothing to sync, but the WAL grows. Safe in a signal handler."""
-        self._many_synced = True
-        self._quiet = False
-        self.nudge()
-
-    def settled(self) -> None:
-        """Entries were settled: there may be rows to prune."""
-        self._tidy = True
-        if self._idle:
-            self.nudge()
+        """There is something to do. Takes no lock; safe in a signal handler."""
+        self._chores.nudge()
 
     def stop(self) -> None:
         """Let the thread end. Takes no lock; safe in ``__del__``."""
-        self._bell.set()
+        self._chores.stop()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
-        thread = self._worker.thread
-        if thread is not None and thread.ident != get_ident():
-            thread.join(timeout)
-        return thread is None or not thread.is_alive()
+        return self._chores.join(timeout)
 
     def after_fork_in_child(self) -> None:
         """The thread stayed in the parent."""
-        self._bell = Bell()
-        self._worker.forget()
+        self._chores.after_fork_in_child()
         self._mover.after_fork_in_child()
-        self._resting = self._idle = True
 
     def move(self) -> None:
         """What a removed or damaged file has goes into the journal, all of it. Raises what SQLite raises."""
-        committer = self.committer
-        assert committer is not None
-        self._mover.run(committer)
+        self._mover.run(self._committer)
 
     @property
     def moving(self) -> int:
@@ -144,21 +115,18 @@ class Keeper:
     def _run(self, bell: Bell) -> None:
         while not bell.is_set():
             pause = self.tick()
-            self._resting = pause > 0.0
-            self._idle = pause >= SLACK_SECONDS
-            if self._is_needed(pause):
-                continue
-            bell.wait(pause)
-            self._resting = self._idle = False
+            self._chores.state = AWAKE if pause <= 0.0 else IDLE if pause >= SLACK_SECONDS else RESTING
+            if not self._is_needed(pause):
+                bell.wait(pause)
+            self._chores.state = AWAKE
 
     def _is_needed(self, pause: float) -> bool:
         """Asked after the flags that make others ring were set: nothing falls between the two."""
-        committer = self.committer
-        assert committer is not None
+        committer = self._committer
         if pause == TROUBLE_SECONDS:
             return False  # it has just been tried
         trouble = committer.trouble is not None or self._store.damaged is not None
-        return committer.dirty or trouble or (self._tidy and self._idle) or self._many_synced
+        return committer.dirty or trouble or self._chores.are_urgent()
 
     def tick(self) -> float:
         """Do what is due; seconds until the next look."""
@@ -176,8 +144,7 @@ class Keeper:
         return pause
 
     def _tick(self) -> float:
-        committer = self.committer
-        assert committer is not None
+        committer = self._committer
         self._mover.run(committer, self._keep_up)
         with self._store.lock:
             self._store.commit_lock.close_if_replaced()
@@ -191,21 +158,21 @@ class Keeper:
             return TROUBLE_SECONDS
         self._count_overflow()
         if committer.dirty:
-            self._quiet = False
+            self._chores.quiet = False
             self._wait_for_more()
             self.sync()
             self._mover.run(committer, self._keep_up)  # what came meanwhile may have gone into a removed file
         self._checkpoint_if_full()
-        self._many_synced = False
-        if self._tidy and monotonic() - self._tidied_at >= TIDY_SECONDS:
-            self._tidy = False
+        self._chores.synced_much = False
+        if self._chores.tidying and monotonic() - self._tidied_at >= TIDY_SECONDS:
+            self._chores.tidying = False
             self.tidy()
             self._tidied_at = monotonic()
         if self._is_over():
             self._make_room()
         if committer.dirty:
             return 0.0
-        if self._tidy or self._is_over():
+        if self._chores.tidying or self._is_over():
             return TIDY_SECONDS
         if Journal(self._store).has_pending():
             self._on_stray()
@@ -217,28 +184,27 @@ class Keeper:
         Between looks at how many records came, not at the file: each system call gives the GIL away, and beside a
         thread that computes, the callers would wait for it in our line.
         """
-        committer = self.committer
-        assert committer is not None
+        committer = self._committer
         before = committer.committed
-        while not self._bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
+        while not self._chores.bell.wait(min(LOOK_SECONDS, self._until_sync())) and self._until_sync() > 0:
             came, before = committer.committed - before, committer.committed
             few = came * self._until_sync() / LOOK_SECONDS < FLOOD_ROWS
             if few and wal.file_size(self._store) <= self._wal_limit():
-                self._bell.wait(self._until_sync())
+                self._chores.bell.wait(self._until_sync())
                 return
             self._checkpoint_if_full()
 
     def _wal_limit(self) -> int:
         """Bytes of WAL, from which on it is to be begun anew."""
         limit = min(CHECKPOINT_BYTES, self._max_bytes // 8)
-        return min(limit, SYNCED_CHECKPOINT_BYTES) if self._many_synced else limit
+        return min(limit, SYNCED_CHECKPOINT_BYTES) if self._chores.synced_much else limit
 
     def _checkpoint_if_full(self) -> None:
         limit = self._wal_limit()
         # A system call tells that it is not; which frames of a large file count, takes a dozen.
         if wal.file_size(self._store) <= limit or wal.fill(self._store) <= limit:
             return
-        self._many_synced = False
+        self._chores.synced_much = False
         self._backfill.run()
         # A file that grew this large, because a reader was in the way, is not kept.
         if not wal.checkpoint(self._store, shrink=wal.file_size(self._store) > 4 * CHECKPOINT_BYTES):
@@ -247,8 +213,8 @@ class Keeper:
     def _refuse_if_stuck(self) -> None:
         """Asked after a try to cut the WAL: a reader keeps it, and it is far beyond what the journal may hold."""
         size = wal.file_size(self._store)
-        if size > STUCK_TIMES * self._max_bytes and self.committer is not None:
-            self.committer.refuse(
+        if size > STUCK_TIMES * self._max_bytes:
+            self._committer.refuse(
                 f"another program reads it: its -wal of {size / 2**20:.0f} MiB cannot be cut; see `lsof`"
             )
 
@@ -256,8 +222,8 @@ class Keeper:
         """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
         if wal.file_size(self._store) <= WAL_KEPT_BYTES:
             return IDLE_SECONDS
-        if not self._quiet:
-            self._quiet = True
+        if not self._chores.quiet:
+            self._chores.quiet = True
             return SLACK_SECONDS
         self._backfill.run()  # most of the work, beside whoever logs
         wal.checkpoint(self._store, shrink=True)
@@ -265,8 +231,7 @@ class Keeper:
 
     def sync(self) -> None:
         """Sync what was committed; also for ``flush`` and the exit."""
-        committer = self.committer
-        assert committer is not None
+        committer = self._committer
         committer.dirty = False  # first: what is committed from here on is dirty again
         try:
             wal.sync(self._store)
@@ -276,16 +241,15 @@ class Keeper:
 
     def tidy(self) -> None:
         """Prune, and give space back, in slices."""
-        while not self._bell.is_set() and tidy.prune_slice(self._store, self._keep):
+        while not self._chores.bell.is_set() and tidy.prune_slice(self._store, self.keep_delivered):
             self._keep_up()
-        while not self._bell.is_set() and tidy.vacuum_slice(self._store):
+        while not self._chores.bell.is_set() and tidy.vacuum_slice(self._store):
             self._keep_up()
 
     def _keep_up(self, pause: float = 0.001) -> None:
         """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
-        self._bell.wait(pause)
-        committer = self.committer
-        assert committer is not None
+        self._chores.bell.wait(pause)
+        committer = self._committer
         if committer.dirty and self._until_sync() <= 0:
             self.sync()
         if monotonic() - self._looked_at > LOOK_SECONDS:
@@ -294,7 +258,7 @@ class Keeper:
 
     def _until_sync(self) -> float:
         """Seconds; one sync serves all that arrives within the interval, and 3/4 of it leaves time to sync."""
-        return self._dirty_at + self._sync_interval * 0.75 - monotonic()
+        return self._chores.dirty_at + self._sync_interval * 0.75 - monotonic()
 
     def _leave_trouble(self, committer: Committer) -> bool:
         if wal.file_size(self._store) > STUCK_TIMES * self._max_bytes:
@@ -343,8 +307,7 @@ class Keeper:
         return tidy.used_bytes(self._store) - wal.file_size(self._store) - self._max_bytes
 
     def _count_overflow(self) -> None:
-        committer = self.committer
-        assert committer is not None
+        committer = self._committer
         drops = committer.take_overflow()
         if drops:
             try:

@@ -90,7 +90,7 @@ class FromConfig:
             job.notes += warned
         knobs = {key: value for key, value in engine.courier._knobs.items() if key != "linger"}
         engine.abandon()
-        return handler.journal, Way(target, knobs, engine.keeper._keep, engine.journal)
+        return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal)
 
 
 def choose(

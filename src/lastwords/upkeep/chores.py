@@ -1,0 +1,90 @@
+"""What callers leave to the keeper, and how it is woken: what both sides share, and all that they share.
+
+Callers only set and ring, the keeper only looks and clears. So it is safe in a signal handler and in ``__del__``, and
+takes no lock. Nothing falls between the two: who sets looks at ``state`` afterwards, and the keeper looks at what was
+set after it has set its ``state``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..runtime.bell import Bell
+from ..runtime.clock import monotonic
+from ..runtime.guard import is_passive
+from ..runtime.native import get_ident
+from ..runtime.thread import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AWAKE, RESTING, IDLE = range(3)  # the keeper: at work; in a pause that a record to be synced ends; that anything ends
+
+
+class Chores:
+    """One keeper's. The thread starts when it is first needed; a forked child starts its own."""
+
+    def __init__(self) -> None:
+        self.bell = Bell()
+        self._worker = Worker("lastwords-keeper")
+        self._work: Callable[[Bell], None] | None = None
+        self.state = IDLE
+        self.dirty_at = 0.0  # when the oldest record came that is not synced
+        self.synced_much = False  # by callers: nothing to sync, but the WAL grows
+        self.tidying = False  # something was settled since the last time
+        self.quiet = False  # no record came since the last look
+
+    def are_done_by(self, work: Callable[[Bell], None]) -> None:
+        """What the thread is to run."""
+        self._work = work
+
+    # --- by callers -------------------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """There is something to sync, or trouble."""
+        if self._worker.thread is None:
+            if self._work is not None and not is_passive():
+                self._worker.start(self._work, self.bell)  # if the interpreter is ending, the exit pass syncs
+        elif self.state != AWAKE:
+            self.state = AWAKE
+            self.bell.ring()
+
+    def dirtied(self) -> None:
+        """A record was committed and not synced, the first since the last sync."""
+        self.dirty_at = monotonic()
+        self.nudge()
+
+    def synced(self) -> None:
+        """Many commits were synced by their callers."""
+        self.synced_much = True
+        self.quiet = False
+        self.nudge()
+
+    def settled(self, _delivered: int) -> None:
+        """Entries were settled: there may be rows to prune."""
+        self.tidying = True
+        if self.state == IDLE:
+            self.nudge()
+
+    # --- by the thread and those who end it -------------------------------------------------------------
+
+    def are_urgent(self) -> bool:
+        """Whether something came that this pause must not keep waiting."""
+        return self.synced_much or (self.tidying and self.state == IDLE)
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self.bell.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
+        thread = self._worker.thread
+        if thread is not None and thread.ident != get_ident():
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def after_fork_in_child(self) -> None:
+        """The thread stayed in the parent."""
+        self.bell = Bell()
+        self._worker.forget()
+        self.state = IDLE
