@@ -42,7 +42,7 @@ class Mailbox:
 @pytest.fixture
 def mailbox():
     box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller = Controller(box, hostname="127.0.0.1", port=free_port(), server_hostname="localhost")  # else: DNS
     controller.start()
     box.host, box.port = "127.0.0.1", controller.port
     yield box
