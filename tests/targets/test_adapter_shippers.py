@@ -1,6 +1,7 @@
 """Handlers of log shippers, from the real packages: what the receiver answered decides."""
 
 import gzip
+import importlib.util
 import json
 import logging
 import logging.handlers
@@ -154,8 +155,11 @@ def test_logstash_without_an_answer_is_warned_of(transport, said):
 # --- Django ------------------------------------------------------------------------------------------------------
 
 
+ADMINS = ["a@x.test", "b@x.test"]
+
+
 @pytest.fixture
-def django_mail(mailbox):
+def django_settings():
     django = pytest.importorskip("django", reason=REASON)
     from django.conf import settings
     from django.test.utils import override_settings
@@ -163,12 +167,19 @@ def django_mail(mailbox):
     if not settings.configured:
         settings.configure(SECRET_KEY="x")
         django.setup()
-    admins = ["a@x.test", "b@x.test"] if django.VERSION >= (6,) else [("A", "a@x.test"), ("B", "b@x.test")]
-    with override_settings(
+    return override_settings
+
+
+@pytest.fixture
+def django_mail(django_settings, mailbox):
+    import django
+
+    admins = ADMINS if django.VERSION >= (6,) else [("A", "a@x.test"), ("B", "b@x.test")]
+    with django_settings(
         ADMINS=admins, SERVER_EMAIL="app@x.test", EMAIL_HOST=mailbox.host, EMAIL_PORT=mailbox.port, EMAIL_TIMEOUT=5,
         EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
     ):  # fmt: skip
-        yield override_settings
+        yield django_settings
 
 
 def admin_handler(**methods):
@@ -189,7 +200,7 @@ def test_djangos_mail_backend_is_not_silent(django_mail, mailbox, entry):
     target.deliver([entry("it broke")])
     ((recipients, content),) = mailbox.mails
     assert recipients == ["a@x.test", "b@x.test"] and "it broke" in content
-    assert "connection" not in vars(target.handler)
+    assert not {"connection", "send_mail"} & set(vars(target.handler))
 
 
 def test_djangos_recipients_are_heard_one_by_one(django_mail, mailbox, entry):
@@ -220,6 +231,30 @@ def test_a_django_handler_with_a_send_mail_of_its_own_is_not_silent_either(djang
         target.deliver([entry()])
     target.deliver([entry()])
     assert [recipients for recipients, _ in mailbox.mails] == [["c@x.test"]]
+
+
+if importlib.util.find_spec("django") and __import__("django").VERSION >= (6, 1):
+
+    def test_djangos_mailers_are_not_silent(django_settings, mailbox, entry):
+        """settings.MAILERS: down, refused, accepted; and a mailer that does not exist is no delivery."""
+        from django.utils.log import AdminEmailHandler
+
+        def settings(port):
+            options = {"host": mailbox.host, "port": port, "timeout": 30}
+            mailer = {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": options}
+            return django_settings(ADMINS=ADMINS, SERVER_EMAIL="app@x.test", MAILERS={"ops": mailer})
+
+        with settings(1), pytest.raises(OSError, match="refused"):
+            resolve(AdminEmailHandler(using="ops")).deliver([entry()])
+        with settings(mailbox.port):
+            target, one = resolve(AdminEmailHandler(using="ops")), entry()
+            mailbox.refuse["b@x.test"] = ["450 later"]
+            with pytest.raises(TryAgain, match="b@x.test"):
+                target.deliver([one])
+            target.deliver([one])
+            with pytest.raises(Exception, match="default"):
+                resolve(AdminEmailHandler()).deliver([entry()])
+        assert [recipients for recipients, _ in mailbox.mails] == [["a@x.test"], ["b@x.test"]]
 
 
 def test_a_django_backend_that_says_it_sent_nothing_has_failed(django_mail, entry, monkeypatch):

@@ -1,8 +1,10 @@
 """Django's AdminEmailHandler: its mail backend is not told to be silent.
 
 It asks for a connection and a sending that hide failures (``fail_silently=True``). Here both are shadowed while we
-deliver, also for a subclass that overrides ``send_mail`` or ``connection``. A backend that reports that it sent no mail
-has failed. Over SMTP, each recipient's answer is heard as for a ``SMTPHandler``.
+deliver, also for a subclass that overrides ``send_mail`` or ``connection``. Since Django 6.1 it makes its connection
+inside ``send_mail``: then that is shadowed, unless a subclass has its own, which nobody tells to be silent there. A
+backend that reports that it sent no mail has failed. Over SMTP, each recipient's answer is heard as for a
+``SMTPHandler``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,14 @@ class AdminEmailTarget(HandlerTarget):
 
     def emit(self, entry: Entry) -> None:
         handler = self.handler
-        send_mail, connect = handler.send_mail, handler.connection
+        send_mail, connect = handler.send_mail, getattr(handler, "connection", None)
+        plain = getattr(send_mail, "__func__", None) is _plain_send_mail()
+        if connect is None:
+            with ExitStack() as stack:
+                if plain:
+                    stack.enter_context(shadowed(handler, "send_mail", self._sending(entry)))
+                super().emit(entry)
+            return
 
         def loud(_handler: Any, *args: Any, **kwargs: Any) -> Any:
             if "fail_silently" in kwargs:
@@ -48,10 +57,23 @@ class AdminEmailTarget(HandlerTarget):
             return self._listened(connect(), entry)
 
         with ExitStack() as stack:
-            if getattr(send_mail, "__func__", None) is not _plain_send_mail():
+            if not plain:
                 stack.enter_context(shadowed(handler, "send_mail", MethodType(loud, handler)))
             stack.enter_context(shadowed(handler, "connection", connection))
             super().emit(entry)
+
+    def _sending(self, entry: Entry) -> Any:
+        """``send_mail`` as Django 6.1 has it, but for the silence: also a mailer that does not exist is a failure."""
+        handler, mail = self.handler, sys.modules["django.core.mail"]
+
+        def send_mail(_handler: Any, subject: str, message: str, *args: Any, **kwargs: Any) -> None:
+            if hasattr(sys.modules["django.conf"].settings, "MAILERS"):
+                connection = mail.mailers[handler.using or "default"]
+            else:
+                connection = mail.get_connection(backend=handler.email_backend)
+            mail.mail_admins(subject, message, *args, connection=self._listened(connection, entry), **kwargs)
+
+        return MethodType(send_mail, handler)  # Django looks at its __func__
 
     def _listened(self, connection: Any, entry: Entry) -> Any:
         """A connection is made for each mail: it is changed, not shadowed."""
