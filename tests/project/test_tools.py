@@ -127,19 +127,20 @@ def test_in_ci_only_a_package_that_this_python_cannot_have_excuses_a_skip(try_ou
     assert try_out(f"import pytest\ndef test_a(): pytest.skip('needs {package}.')\ndef test_b(): pass") in codes
 
 
-SLOW_TOO, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
+TWO = ["-n", "2"]
+WHOLE, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
 CORE = ["-m", "(core or not slow) and not campaign"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "runs"),
     [
-        ([], [SLOW_TOO]),
-        (["--fast"], [FAST]),
-        (["--all"], [[], CORE, []]),
-        (["--all", "--fast"], [FAST, FAST, FAST]),
+        ([], [WHOLE + TWO]),
+        (["--fast"], [FAST + TWO]),
+        (["--all"], [TWO, CORE + TWO, TWO]),
+        (["--all", "--fast"], [FAST + TWO] * 3),
         (["--all", "-m", "campaign"], [["-m", "campaign"]] * 3),
-        (["--python", "3.13", "-x"], [[*SLOW_TOO, "-x"]]),
+        (["--python", "3.13", "-x"], [[*WHOLE, "-x"]]),
     ],
 )
 def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
