@@ -21,8 +21,8 @@ def deliver(entries):
 handler = DurableHandler(deliver, path, drain_timeout=2)
 log = logging.Logger("t"); log.addHandler(handler)
 def number(suffix):
-    of = lambda n: os.path.exists(f"/proc/self/fd/{n}") and os.readlink(f"/proc/self/fd/{n}")
-    return max(int(n) for n in os.listdir("/proc/self/fd") if of(n) == path + suffix)  # the keeper's own is lower
+    store = handler._engine.store
+    return store.commit_lock._fd if suffix == ".commit" else store.sqlite_files._all[suffix].number
 theirs = {}
 def reuse(at):
     fd = os.open(f"{folder}/theirs-{len(theirs)}", os.O_RDWR | os.O_CREAT)
