@@ -6,15 +6,15 @@ forgotten can be collected: its threads deliver what the target takes at once, a
 
 from __future__ import annotations
 
-import sqlite3
 import weakref
 from typing import TYPE_CHECKING
 
 from .append.committer import Committer
 from .delivery.courier import Courier
 from .delivery.lease import Lease
-from .errors import JournalDamaged, JournalError
+from .errors import JournalDamaged
 from .journal import files, places
+from .journal.explain import TROUBLE
 from .journal.journal import Journal, Stats
 from .journal.store import Store
 from .runtime.clock import monotonic
@@ -149,13 +149,13 @@ class Engine:
         try:
             if (self.journal.get_meta(key) or "0") != value:
                 self.journal.set_meta(key, value)
-        except (sqlite3.Error, JournalError, OSError) as error:  # a full disk is no reason not to start
+        except TROUBLE as error:  # a full disk is no reason not to start
             say(f"journal {self.store.path} cannot be written: {error}")
 
     def _move(self) -> None:
         try:
             self.keeper.move()
-        except (sqlite3.Error, JournalError, OSError) as error:  # the keeper tries again
+        except TROUBLE as error:  # the keeper tries again
             say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
             self.keeper.nudge()
 
@@ -211,7 +211,7 @@ class Engine:
                 self.committer.retry()
             if self.committer.dirty:
                 self.keeper.sync()
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except TROUBLE as error:
             say(f"journal {self.store.path} could not be synced: {error}")
 
     def flush(self) -> None:
@@ -294,7 +294,7 @@ class Engine:
     def _close_store(self) -> None:
         try:
             self.store.close()
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except TROUBLE as error:
             say(f"journal {self.store.path} could not be closed: {error}")
 
     def retire(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import knobs, targets
 from .engine import Engine
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .journal.journal import Stats
+    from .targets.contract import Target
+
+
+class Inside(NamedTuple):
+    """What the command line takes from a handler that it has built, or found."""
+
+    engine: Engine
+    target: Target | None
+
+
+def inside(handler: DurableHandler) -> Inside:
+    """See :class:`Inside`."""
+    return Inside(handler._engine, handler._target)
 
 
 class DurableHandler(logging.Handler):

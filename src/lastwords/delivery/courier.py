@@ -18,15 +18,15 @@ The target is built, called and closed by one thread at a time and belongs to th
 from __future__ import annotations
 
 import logging
-import sqlite3
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError
+from ..journal.explain import TROUBLE
 from ..journal.journal import Fenced
 from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
 from ..runtime.clock import monotonic
 from ..runtime.guard import delivering, is_delivering, is_passive
+from ..runtime.lock import is_held
 from ..runtime.native import is_patched, pause
 from ..runtime.stderr import say
 from ..runtime.thread import Worker
@@ -71,7 +71,7 @@ class Courier:
         self._linger = target.linger if linger is None else linger
         self._on_settled = on_settled
         self._on_damage = on_damage
-        self._knobs = knobs
+        self.knobs = knobs
         self._worker = Worker("lastwords-courier")
         self._target_closed = False
         self._closing = False  # all is delivered or left, only the target is still to be closed
@@ -94,7 +94,7 @@ class Courier:
             linger=self._linger,
             on_settled=self._settled,
             check=self._check,
-            **self._knobs,  # type: ignore[arg-type]
+            **self.knobs,  # type: ignore[arg-type]
         )
 
     # --- called by others ------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Courier:
         while thread.is_alive() and monotonic() < deadline:
             if self.delivery.waits_for_lease:
                 return  # another live process delivers
-            if self._closing and logging._lock._is_owned():  # type: ignore[attr-defined]
+            if self._closing and is_held(logging._lock):  # type: ignore[attr-defined]
                 return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
             thread.join(min(0.05, max(0.0, deadline - monotonic())))
 
@@ -208,7 +208,7 @@ class Courier:
             self.asleep = True
             try:
                 pending = self._journal.has_pending()
-            except (sqlite3.Error, JournalError, OSError) as error:
+            except TROUBLE as error:
                 pending = False
                 self._trouble(error)
                 if self._ending or self._retired:
@@ -232,7 +232,7 @@ class Courier:
             return None
         except Fenced:
             return None  # another process took over: look again, and wait for the lease
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except TROUBLE as error:
             self._trouble(error)
             if not self._ending:
                 self.bell.wait(TROUBLE_SECONDS)
@@ -251,7 +251,7 @@ class Courier:
     def _may_be_pending(self) -> bool:
         try:
             return self._journal.has_pending()
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except TROUBLE as error:
             self._trouble(error)
             return False
 

@@ -6,11 +6,10 @@ If it cannot be (the disk is full), it is owed: nothing more is delivered, and o
 from __future__ import annotations
 
 import enum
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError
+from ..journal.explain import TROUBLE
 from . import verdict
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Marks:
         self._owed = mark
         try:
             did = mark()
-        except (sqlite3.Error, JournalError, OSError) as error:
+        except TROUBLE as error:
             self._asked = None
             self.last_error = f"what is delivered cannot be marked, so nothing more is delivered: {error}"
             raise Stalled(self.last_error) from error

@@ -14,6 +14,8 @@ from .sqlite_codes import is_busy, is_damage, primary_code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TROUBLE = (sqlite3.Error, JournalError, OSError)  # what a journal raises that cannot be used
+
 _SHM_SIZE = 4874  # SQLITE_IOERR_SHMSIZE: no room for the shared memory; the module has no name for it in Python 3.11
 
 

@@ -42,6 +42,12 @@ def is_mine_told(lock: object) -> bool:
     return depth_told(lock) > 0
 
 
+def is_held(lock: object) -> bool:
+    """Whether the calling thread has taken ``lock``, one that is not of our making."""
+    ask = getattr(lock, "_is_owned", None)
+    return is_mine_told(lock) if ask is None else bool(ask())
+
+
 class Lock(RLock):  # type: ignore[misc]
     """CPython's own reentrant lock; with its two answers under names of ours."""
 

@@ -16,13 +16,12 @@ What is pruned and shed, see ``journal/tidy``.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError
 from ..journal import tidy, wal
+from ..journal.explain import TROUBLE
 from ..journal.journal import Journal
 from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
@@ -137,7 +136,7 @@ class Keeper:
                 self._store.damaged = str(error)  # the repair will say so
             elif repr(error) != self._last_error:  # once, not every time
                 self._last_error = repr(error)
-                known = isinstance(error, sqlite3.Error | JournalError | OSError)
+                known = isinstance(error, TROUBLE)
                 say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
             return TROUBLE_SECONDS
         self._last_error = ""
@@ -277,7 +276,7 @@ class Keeper:
     def _free_space(self) -> None:
         """The journal takes nothing: what was settled may be in the way. Deleting works on a full quota, at times."""
         for free in (self.tidy, lambda: wal.checkpoint(self._store, shrink=True)):
-            with suppress(sqlite3.Error, JournalError, OSError):  # the trouble itself, which has been said
+            with suppress(*TROUBLE):  # the trouble itself, which has been said
                 free()
 
     def _is_over(self) -> bool:

@@ -17,7 +17,6 @@ of them cannot use it all up.
 from __future__ import annotations
 
 import signal
-import sqlite3
 import threading
 import time
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from lastwords.runtime.bell import Bell
 from lastwords.upkeep import keeper
 
 from ...journal import readonly
-from ...journal.explain import explain, explained
+from ...journal.explain import TROUBLE, explain, explained
 from ...runtime.clock import monotonic
 from .. import output
 
@@ -182,7 +181,7 @@ def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> 
         _tidy(job, journal)
     except Fenced:
         job.outcome = Outcome.BUSY  # another process took the lease over
-    except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
+    except (*TROUBLE, ValueError, TypeError) as error:
         job.error = explain(job.path, error)
     finally:
         if job.delivery is not None:
@@ -244,7 +243,7 @@ def _tidy(job: Job, journal: Journal) -> None:
     keep = job.way.keep_delivered if job.way is not None else None
     try:
         make_tidy(journal.store, kept(journal) if keep is None else keep, lambda: job.stopping)
-    except (JournalError, sqlite3.Error, OSError) as error:
+    except TROUBLE as error:
         job.notes.append(f"{job.path}: could not be tidied: {error}")
 
 

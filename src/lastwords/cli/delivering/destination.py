@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastwords import targets
 from lastwords.delivery.reasons import describe
-from lastwords.handler import DurableHandler
+from lastwords.handler import DurableHandler, inside
 from lastwords.targets.contract import Target
 from lastwords.targets.urls import secret
 
@@ -145,9 +145,10 @@ def _target_of(found: object, to: str) -> object:
         except (Exception, SystemExit) as error:  # the user's constructor
             raise output.Misconfigured(f"--to {to}: making one raised {_with_causes(error)}{_where(error)}") from error
     if isinstance(found, DurableHandler):
-        if found._target is None:
+        target = inside(found).target
+        if target is None:
             raise output.Misconfigured(f"--to {to}: is a DurableHandler without a target")
-        return found._target
+        return target
     if not isinstance(found, logging.Handler | Target) and not callable(found):
         raise output.Misconfigured(
             f"--to {to}: is {type(found).__name__}; a logging.Handler, a lastwords.Target or a function"

@@ -7,6 +7,7 @@ from typing import Protocol
 import click
 
 from lastwords.errors import JournalError
+from lastwords.handler import inside
 
 from .. import options, output
 from . import config, deliver, destination
@@ -83,12 +84,12 @@ class FromConfig:
 
     def _build(self, name: str, job: Job | None) -> tuple[str, Way]:
         handler, warned = self._configuration.build(name, None if job is None else job.path)
-        engine, target = handler._engine, handler._target
+        engine, target = inside(handler)
         if target is None or engine.courier is None:
             raise output.Misconfigured(f"handler {name!r} has no target (target=None); say where with --to")
         if job is not None:
             job.notes += warned
-        knobs = {key: value for key, value in engine.courier._knobs.items() if key != "linger"}
+        knobs = {key: value for key, value in engine.courier.knobs.items() if key != "linger"}
         engine.abandon()
         return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal)
 

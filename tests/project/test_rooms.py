@@ -1,0 +1,84 @@
+"""The rooms keep to themselves: nobody uses what is private to another one, and SQLite is the journal's."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import lastwords
+
+PACKAGE = Path(lastwords.__file__).parent
+
+# Who else knows sqlite3, and why.
+KNOW_SQLITE = {
+    "cli/checks.py": "doctor looks at a file that may be damaged, table by table",
+    "upkeep/damaged_file.py": "reads what a damaged file still has",
+    "upkeep/removed_file.py": "reads what a removed file still has",
+    "upkeep/transfer.py": "moves rows between two connections",
+}
+# Private names of the standard library, and why there is no other way.
+PRIVATE = {
+    "_lock": "logging's module lock: a fork takes it first; targets leave logging's list under it",
+    "_handlerList": "logging's list of handlers to shut down",
+    "_is_owned": "of locks that are not ours; runtime/lock.py has another way where it is missing",
+    "_recursion_count": "the same",
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        yield name, name.split("/")[0], ast.parse(path.read_text())
+
+
+def defined(tree):
+    """The names that a module gives to something."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_sqlite_is_known_in_the_journal_only():
+    """A boundary: elsewhere nobody sees a connection or SQLite's exceptions."""
+    know = set()
+    for name, room, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and any(alias.name == "sqlite3" for alias in node.names):
+                know |= {name} if room != "journal" else set()
+    assert know == set(KNOW_SQLITE)
+
+
+def test_nobody_uses_what_is_private_to_another_room():
+    """What a room keeps to itself can be changed without looking at the others."""
+    of_room = defaultdict(set)
+    for _, room, tree in modules():
+        of_room[room] |= {name for name in defined(tree) if is_private(name)}
+    wrong = []
+    for name, room, tree in modules():
+        others = set().union(*(names for other, names in of_room.items() if other != room)) - of_room[room]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in others - set(PRIVATE):
+                wrong.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+            elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("lastwords")):
+                wrong += [f"{name}:{node.lineno} {alias.name}" for alias in node.names if alias.name in others]
+    assert wrong == []
+
+
+def test_locks_are_asked_for_their_owner_in_one_place():
+    """``RLock._recursion_count`` exists only from 3.11.6 and 3.12.1 on: where it is missing repr() tells."""
+    ask = set()
+    for name, _, tree in modules():
+        for node in ast.walk(tree):
+            private = node.attr if isinstance(node, ast.Attribute) else getattr(node, "value", None)
+            if private in ("_is_owned", "_recursion_count"):
+                ask.add(name)
+    assert ask == {"runtime/lock.py"}
