@@ -53,6 +53,14 @@ def test_a_broken_drain_is_counted(measures, bench, broken, lost, twice):
     assert faults.ok is False
 
 
+@pytest.mark.campaign
+def test_what_arrives_in_files_and_over_http_is_counted(measures, bench):
+    bench.rounds = 1
+    rows = check(importlib.import_module("bench_targets").target_rows(bench, 300))
+    assert [row.details["lost"] for row in rows] == [0, 0, 0, 0]
+    assert list(pathlib.Path(bench.folder).glob("*-log*")) == []
+
+
 def test_a_child_that_crashes_is_no_value(measures, bench):
     with pytest.raises(measures.ChildFailed, match="no such break"):
         measures.drain_rows(bench, {"lastwords": 5}, "nonsense")

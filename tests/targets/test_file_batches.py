@@ -183,3 +183,24 @@ def test_no_descriptor_is_left_open(entry, tmp_path):
             target.deliver([entry("bad")])
     assert len(os.listdir("/dev/fd")) <= before
     target.close()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_batch_is_rotated_where_the_handler_itself_would_rotate_it(entry, tmp_path, encoding):
+    """Record for record: stdlib's own handler beside ours, the same files with the same content."""
+    batch = [entry(f"{n:03} " + "\u00e9" * (n * 7 % 60)) for n in range(120)]
+    found = []
+    for name in ("theirs", "ours"):
+        (tmp_path / name).mkdir()
+        handler = logging.handlers.RotatingFileHandler(
+            tmp_path / name / "x.log", maxBytes=700, backupCount=200, encoding=encoding
+        )
+        if name == "ours":
+            resolve(handler).deliver(batch)
+        else:
+            for each in batch:
+                handler.emit(each.record)
+        handler.close()
+        found.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert found[0] == found[1]
+    assert len(found[0]) > 10

@@ -302,7 +302,44 @@ def sizes(path):
     return [os.path.getsize(name) if os.path.exists(name) else 0 for name in (path, path + "-wal")]
 
 
-TASKS = {task.__name__: task for task in (fill, drain, slice_at, memory, idle, written, burst)}
+def into(kind, path, port):
+    """Drain into a target of that kind: the seconds, of them on a CPU, and the lines that are in the files."""
+    import glob
+
+    _warm(path + "-warm")
+    cpu, began = time.process_time(), time.perf_counter()
+    handler = lastwords_for(kind, path, port)
+    drained = handler.drain(PATIENCE)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    handler.close()
+    lines = 0
+    for name in glob.glob(glob.escape(path) + "-log*"):
+        with open(name, "rb") as file:
+            lines += file.read().count(b"\n")
+        os.remove(name)
+    return {"seconds": seconds, "cpu": cpu, "drained": drained, "lines": lines}
+
+
+def lastwords_for(kind, path, port):
+    """A handler for the journal at ``path`` that delivers at once."""
+    import logging.handlers
+
+    import lastwords
+
+    log = path + "-log"
+    targets = {
+        "FileHandler": lambda: logging.FileHandler(log),
+        "RotatingFileHandler": lambda: logging.handlers.RotatingFileHandler(log, maxBytes=10**6, backupCount=200),
+        "file:": lambda: "file:" + log,
+        "http://": lambda: "http://127.0.0.1:%d/" % port,
+    }
+    target = targets[kind]()
+    if isinstance(target, logging.Handler):
+        target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    return lastwords.DurableHandler(target, path)
+
+
+TASKS = {task.__name__: task for task in (into, fill, drain, slice_at, memory, idle, written, burst)}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)
