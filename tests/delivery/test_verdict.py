@@ -60,6 +60,14 @@ def test_the_status_that_an_http_client_raised_for(status, fault):
     assert verdict.classify(HTTPError()) is Fault.OUTAGE  # the control
 
 
+@pytest.mark.parametrize("name", ["ConnectionError", "TimeoutError", "ConnectTimeoutError", "AutoReconnect"])
+def test_a_client_that_has_a_connection_error_of_its_own(name):
+    """redis-py's TimeoutError has the name only: a redis that was down spoke against the entry."""
+    error = type("Special", (type(name, (Exception,), {}),), {})()
+    assert verdict.classify(error) is Fault.OUTAGE
+    assert verdict.classify(type("DataError", (Exception,), {})()) is Fault.FAILURE  # the control
+
+
 def test_a_wrapped_connection_error_is_an_outage():
     """Client libraries raise their own exception from the socket's."""
     try:

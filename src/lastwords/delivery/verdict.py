@@ -96,17 +96,12 @@ def too_slow(error: BaseException, seconds: float) -> bool:
     return seconds >= SLOW_SECONDS or isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
-# Errors of well-known clients that do not derive from OSError (httpx, aiohttp, pymongo, botocore, grpc, urllib3).
+# Errors of well-known clients that do not derive from OSError (httpx, aiohttp, pymongo, botocore, urllib3; and those of
+# redis, elasticsearch and others that only have the name of the built-in ones).
 _NETWORK_ERRORS = frozenset(
-    {"TransportError", "NetworkError", "TimeoutException", "ServerTimeoutError", "AutoReconnect", "HTTPClientError"}
-    | {
-        "HTTPException",
-        "EndpointConnectionError",
-        "NewConnectionError",
-        "MaxRetryError",
-        "ProtocolError",
-        "IncompleteRead",
-    }
+    """TransportError NetworkError TimeoutException ServerTimeoutError AutoReconnect HTTPClientError HTTPException
+    EndpointConnectionError NewConnectionError MaxRetryError ProtocolError IncompleteRead ConnectionError TimeoutError
+    ConnectionTimeout ConnectTimeoutError ReadTimeoutError AMQPConnectionError""".split()
 )
 
 
