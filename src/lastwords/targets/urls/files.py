@@ -22,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ...journal import files
+from ...runtime.descriptor import Descriptor
 from ...runtime.visible import visible, visible_json
 from ..contract import Target
 from ..on_disk import is_at, sync
@@ -97,6 +98,7 @@ class File(Lines):
         self._path = absolute(path, "file: PATH")
         self._mode = mode
         self._fd = -1
+        self._file: Descriptor | None = None
         self._pid = 0
         self.label = f"file:{self._path}"
         if os.path.isdir(self._path):
@@ -124,10 +126,11 @@ class File(Lines):
         """The file at the path now, which after a rotation is another one than before."""
         if self._pid != os.getpid():
             self._drop()  # a fork: the descriptor is shared with the parent
-        if self._fd >= 0 and not is_at(self._fd, self._path):
+        if self._file is not None and not (self._file.is_ours() and is_at(self._fd, self._path)):
             self._drop()
         if self._fd < 0:
             self._fd, self._pid = self._make(), os.getpid()
+            self._file = Descriptor(self._fd)
         return self._fd
 
     def _make(self) -> int:
@@ -160,9 +163,9 @@ class File(Lines):
             self._drop()
 
     def _drop(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        file, self._file, self._fd = self._file, None, -1
+        if file is not None:
+            file.close()  # unless somebody else has the number by now
 
     def close(self) -> None:
         self._drop()

@@ -34,6 +34,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.clock import monotonic
+from ...runtime.descriptor import Descriptor
 from ..contract import Target
 from ..wording import app_name, clean, host_name, trace, utc
 from .address import choice, file_name, seconds, size, words
@@ -135,6 +136,7 @@ class Syslog(Target):
         self._most = max_bytes
         self._formatter: logging.Formatter | None = None
         self._socket: socket.socket | None = None
+        self._number: Descriptor | None = None  # its
         self._pid = 0
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.label = f"syslog+{'tls' if tls else 'tcp'}://{place}"
@@ -203,11 +205,14 @@ class Syslog(Target):
         """A connection that the peer has not closed."""
         if self._socket is not None and self._pid != os.getpid():
             self._drop()  # a fork: it is the parent's
+        if self._number is not None and not self._number.is_ours():
+            self._drop()  # somebody has closed it, and may use its number
         if self._socket is not None and is_gone(self._socket):
             self._drop()
         if self._socket is None:
             try:
                 self._socket, self._pid = self._connect(), os.getpid()
+                self._number = Descriptor(self._socket.fileno())
             except OSError as error:
                 raise ConnectionError(f"{self.label}: {error}") from error
         return self._socket
@@ -235,7 +240,10 @@ class Syslog(Target):
 
     def _drop(self) -> None:
         connection, self._socket = self._socket, None
-        if connection is not None:
+        number, self._number = self._number, None
+        if connection is not None and number is not None and not number.is_ours():
+            connection.detach()
+        elif connection is not None:
             with suppress(OSError):
                 connection.close()  # for TLS no goodbye either: after a fork it would end the parent's connection
 
