@@ -6,17 +6,16 @@ forgotten can be collected: its threads deliver what the target takes at once, a
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import TYPE_CHECKING
 
 from .append.committer import Committer
 from .delivery.courier import Courier
-from .delivery.lease import Lease
-from .errors import JournalDamaged
-from .journal import files, places
+from .journal import files
 from .journal.explain import TROUBLE
 from .journal.journal import Journal, Stats
-from .journal.store import Store
+from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
 from .runtime.fork import follow_forks
@@ -24,7 +23,6 @@ from .runtime.guard import THREADS_END_EARLY, is_delivering, is_passive
 from .runtime.lock import new_lock
 from .runtime.native import pause
 from .runtime.stderr import say
-from .upkeep import damaged_file
 from .upkeep.chores import Chores
 from .upkeep.keeper import Keeper
 
@@ -44,33 +42,15 @@ def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
     identity = files.identify(path)
     other = None if identity is None else _open.get((identity.device, identity.inode))
-    if other is not None and not other.closed and not is_passive():
+    if other is None or other.closed or is_passive():
+        return
+    if other.reopened:  # it was closed, and somebody logged to it meanwhile: as free as before
+        other.step_aside()
+    else:
         raise ValueError(
             f"journal {path} already has an open DurableHandler in this process: share that one, close it first, "
             "or give each its own journal"
         )
-
-
-def _open_store(path: str, mode: int) -> Store:
-    if is_passive():  # the command line only looks
-        return Store(path, mode=mode)
-    try:
-        damaged_file.finish_setting_aside(path)
-        try:
-            return Store(path, mode=mode)
-        except JournalDamaged as error:
-            return damaged_file.open_repaired(path, mode, error)
-    except OSError as error:
-        raise places.refusal(path, error) from error
-
-
-def _check_lease(store: Store) -> None:
-    """A handler that could never deliver is to say so now."""
-    try:
-        Lease(store.path).check()
-    except BaseException:
-        store.close()
-        raise
 
 
 class Engine:
@@ -97,16 +77,20 @@ class Engine:
     ) -> None:
         self.drain_timeout = drain_timeout
         self.closed = False
-        self._armed = False
+        self._ready = 0  # the pid of the process in which nothing is left to be prepared for the next record
+        self._closing = False
+        self.reopened = False  # it was closed once
+        self._over = False  # the handler is gone: nothing begins anew
+        self._logged_meanwhile = False  # while it was being closed
         self._told_loss = False
         self.fork_lock = new_lock()
         _refuse_second(path)  # before SQLite sees it: through a hard link it would get a WAL of its own
-        self.store = _open_store(path, mode)
+        self.store = open_store(path, mode)
         if target is not None:
-            _check_lease(self.store)
+            check_lease(self.store)
         self._register()
         self.journal = Journal(self.store)
-        chores = Chores()
+        chores = Chores(self._on_short)
         self.committer = Committer(
             self.store,
             sync_level=sync_level,
@@ -138,6 +122,7 @@ class Engine:
                 retry_max=retry_max,
                 max_age=max_age,
             )
+            self.courier.delivery.look_on()
         follow_forks(self)
         if not is_passive():
             self._move()
@@ -178,18 +163,73 @@ class Engine:
 
     def append(self, row: Row) -> None:
         """Commit ``row`` and wake the courier if it sleeps."""
-        committer = self.committer
-        if not self._armed:
-            arm(self)
-            self._armed = True
-        if self.closed and committer.trouble is not None:
-            committer.retry()
-        committer.append(row)
+        if self._ready != os.getpid():
+            self._prepare()
+        self.committer.append(row)
         courier = self.courier
         if courier is not None and courier.asleep and not self.closed:
             courier.wake()
+            if courier.is_short:
+                self._ready = 0
+        elif self.closed and (heir := self._successor()) is not None:
+            heir._on_stray()
+
+    def _prepare(self) -> None:
+        """What is done once in a process, after a close, and for as long as no thread can be started."""
+        if self.closed:
+            self._logged_meanwhile = True
+            if self.committer.trouble is not None:
+                self.committer.retry()
+            if not self._reopen():
+                return
+        arm(self)
+        if self.keeper.is_short:
+            self.keeper.nudge()
+        if self.keeper.is_short:  # nobody else does, as long as there can be no thread
+            self.keeper.work_once()
+        elif self.courier is None or not self.courier.is_short:
+            self._ready = os.getpid()
+
+    def _reopen(self) -> bool:
+        """Closed by somebody, and logged to again: as good as new, as a FileHandler opens its file again.
+
+        Not while it is being closed, nor while the process ends: what is logged then is journaled, for the next run;
+        nor if the journal has another handler by now.
+        """
+        if self._closing or self._over or exit_deadline() is not None or is_passive():
+            return False
+        with self.fork_lock:
+            if not self.closed:
+                return True  # by another thread
+            if self._successor() is not None:
+                return False
+            self.store.reopen()
+            self.committer.reopen()
+            self.keeper.reopen()
+            if self.courier is not None:
+                self.courier = self.courier.successor()
+            self._register()
+            self.closed, self.reopened = False, True
+        return True
+
+    def step_aside(self) -> None:
+        """The journal has another handler now, which delivers what is logged here, too."""
+        self.closed = True
+        self._ready = 0
+        self.committer.sync_all()
+        self.finish(monotonic())
+        self.keeper.stop()
+
+    def _successor(self) -> Engine | None:
+        """Another open engine of this journal."""
+        identity = files.identify(self.store.path)
+        other = None if identity is None else _open.get((identity.device, identity.inode))
+        return None if other is None or other is self or other.closed else other
 
     # --- callbacks -----------------------------------------------------------------------------------
+
+    def _on_short(self) -> None:
+        self._ready = 0
 
     def _on_stray(self) -> None:
         """The keeper found pending entries while the courier slept: a sibling was killed."""
@@ -279,7 +319,18 @@ class Engine:
         """Drain within the deadline, leave the rest; idempotent."""
         if self.closed:
             return
-        self.closed = True
+        self._closing = self.closed = True
+        self._logged_meanwhile = False
+        self._ready = 0
+        try:
+            self._close()
+        finally:
+            self._closing = False
+        if self._logged_meanwhile and self._reopen():
+            arm(self)
+            self._on_stray()
+
+    def _close(self) -> None:
         deadline = deadline_within(self.drain_timeout)
         if is_delivering():
             deadline = monotonic()  # closed by the target's own code: do not wait for oneself
@@ -299,7 +350,8 @@ class Engine:
 
     def retire(self) -> None:
         """The handler was collected. Takes no lock."""
-        self.closed = True
+        self._over = self.closed = True
+        self._ready = 0
         self.keeper.stop()
         self.committer.sync_all()
         if self.courier is not None:
@@ -315,9 +367,14 @@ class Engine:
     def before_fork(self) -> None:
         """The store closes its connection; there is nothing else to give up."""
 
+    def after_fork_in_parent(self) -> None:
+        """What the child commits and does not deliver is to be noticed, also by a process that never logs itself."""
+        if not (self.closed or is_passive()):
+            self.keeper.after_fork_in_parent()
+
     def after_fork_in_child(self) -> None:
         """Couriers start again with the child's first record."""
-        self._armed = False
+        self._ready = 0
         self.committer.after_fork_in_child()
         self.keeper.after_fork_in_child()
         if self.courier is not None:

@@ -204,7 +204,8 @@ class DurableHandler(logging.Handler):
     def close(self) -> None:
         """Deliver within ``drain_timeout``, leave the rest in the journal. Idempotent.
 
-        A record logged afterwards is still journaled, for the next run.
+        A handler that is logged to again begins anew, as ``FileHandler`` opens its file again; while the process ends,
+        such a record is only journaled, for the next run.
         """
         self._engine.close()
         super().close()

@@ -55,7 +55,7 @@ append.memory_buffer append.ticket
 targets
 upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.chores upkeep.keeper
 delivery.lease delivery.verdict delivery.width delivery.pauses delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
-delivery.courier
+delivery.courier opening
 engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named
 

@@ -69,7 +69,7 @@ class Committer:
     ) -> None:
         self._store = store
         self._inserts = Inserts(store)
-        self._sync_level = sync_level
+        self._sync_level = self._given_level = sync_level
         self._on_dirty = on_dirty
         self._on_synced = on_synced
         self._synced = 0
@@ -99,6 +99,10 @@ class Committer:
     def sync_all(self) -> None:
         """From now on every commit is synced: the keeper is gone."""
         self._sync_level = -(2**63)
+
+    def reopen(self) -> None:
+        """Undo :meth:`sync_all`: there is a keeper again."""
+        self._sync_level = self._given_level
 
     def append(self, row: Row) -> None:
         """Commit ``row``, or keep it in memory if the journal is in trouble. Never raises for a journal's sake."""

@@ -18,6 +18,7 @@ The target is built, called and closed by one thread at a time and belongs to th
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..journal.explain import TROUBLE
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ..targets.contract import Target
 
 TROUBLE_SECONDS = 5.0  # between looks at a journal that cannot be read
+LEAVE_SECONDS = 0.25  # an end leaves what is pending to the holder of the lease, if that is not ending just now itself
 MOVING_SECONDS = 0.05  # between the first two looks at one whose file was removed or replaced; then more
 
 
@@ -73,10 +75,10 @@ class Courier:
         self._on_damage = on_damage
         self.knobs = knobs
         self._worker = Worker("lastwords-courier")
+        self._before: AnyThread | None = None  # the thread of a courier that was closed, see successor()
         self._target_closed = False
         self._closing = False  # all is delivered or left, only the target is still to be closed
         self._reset()
-        self.delivery.look_on()
 
     def _reset(self) -> None:
         self.bell = Bell()
@@ -104,6 +106,26 @@ class Courier:
         """The thread while it lives."""
         thread = self._worker.thread
         return thread if thread is not None and thread.is_alive() else None
+
+    @property
+    def is_short(self) -> bool:
+        """True if no thread could be started for it."""
+        return self._worker.is_short
+
+    def successor(self) -> Courier:
+        """A courier for the same target, after :meth:`finish`: it begins when the thread of this one has ended."""
+        heir = Courier(
+            self._journal,
+            self._target,
+            linger=self._linger,
+            on_settled=self._on_settled,
+            on_damage=self._on_damage,
+            **self.knobs,
+        )
+        heir._before = self.thread
+        with suppress(*TROUBLE):  # the first record tells of it
+            heir.delivery.look_on()
+        return heir
 
     def wake(self) -> None:
         """Something was committed, or a pause is to be cut short. Safe in signal handlers; never blocks for long."""
@@ -141,8 +163,10 @@ class Courier:
         if thread is None:
             self._drain_inline()
             return
+        patient_until = monotonic() + LEAVE_SECONDS
         while thread.is_alive() and monotonic() < deadline:
-            if self.delivery.waits_for_lease:
+            if self.delivery.waits_for_lease and (monotonic() > patient_until or not self._may_be_pending()):
+                self.delivery.leaving = True
                 return  # another live process delivers
             if self._closing and is_held(logging._lock):  # type: ignore[attr-defined]
                 return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
@@ -181,19 +205,23 @@ class Courier:
         self.delivery.lease.forget()
         self._target.after_fork_in_child()
         self._worker.forget()
+        self._before = None
         self._reset()
 
     # --- the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._before is not None:
+            self._before.join(1e6)  # one thread at a time is inside the target
+            self._before = None
         while self._rest():
             self.bell.clear()  # a ring that brought us here must not cut the first pause short
             self._wait_for_more()
             ending = self._ending  # before: what was logged while this drain ended is still to be delivered
             outcome = self._drain_once()
             fenced = outcome is None and self.delivery.time_left() > 0
-            if (ending or self._retired) and not fenced:
-                break
+            if (ending or self._retired) and not fenced and outcome is not Outcome.DONE:
+                break  # else look again: others that ended meanwhile may have left theirs to us
         self._close_target()
 
     def _wait_for_more(self) -> None:
@@ -224,7 +252,9 @@ class Courier:
 
     def _drain_once(self) -> Outcome | None:
         try:
-            outcome = self.delivery.drain(wait_for_lease=not self._ending, once=self._retired)
+            outcome = self.delivery.drain(
+                wait_for_lease=not self._ending, once=self._retired, patience=LEAVE_SECONDS if self._ending else 0.0
+            )
         except (Replaced, FileNotFoundError):  # the latter of the lease, for which there is no file to be a model
             self._on_damage()  # the keeper is to turn to the file that is there now, or make one
             self.bell.wait(MOVING_SECONDS if self._ending else self._moving_seconds)
@@ -245,8 +275,8 @@ class Courier:
             return  # a target that drains its own journal
         if deadline is not None:
             self.delivery.deadline = deadline
-        if self._may_be_pending():
-            self._drain_once()
+        while self._may_be_pending() and self._drain_once() is Outcome.DONE:
+            pass  # others that ended meanwhile may have left theirs to us
 
     def _may_be_pending(self) -> bool:
         try:

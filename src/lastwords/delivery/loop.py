@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import Rejected, TryAgain
 from ..journal.rows import Burial, Fenced, Undecodable
-from ..record.codec import Entry
 from ..runtime import retrying
 from ..runtime.clock import monotonic
 from ..runtime.guard import delivering
@@ -29,7 +28,7 @@ from .ages import Ages
 from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
 from .pauses import Pauses
-from .reasons import describe, traceback_of
+from .reasons import describe, named_in, traceback_of
 from .verdict import Fault, Phase
 from .width import Width
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..journal.journal import Journal
     from ..journal.rows import Cursor, StoredRow
+    from ..record.codec import Entry
     from ..runtime.bell import Bell
     from ..targets.contract import Target
 
@@ -93,6 +93,7 @@ class Delivery(Marks):
         self.heed_pauses = heed_pauses
         self.deadline: float | None = None  # monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
+        self.leaving = False  # nobody waits for this delivery any more
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
         self._width = Width()
@@ -112,34 +113,54 @@ class Delivery(Marks):
 
     # --- drain ---------------------------------------------------------------------------------------
 
-    def drain(self, *, wait_for_lease: bool = False, take_over: bool = False, once: bool = False) -> Outcome:
+    def drain(
+        self, *, wait_for_lease: bool = False, take_over: bool = False, once: bool = False, patience: float = 0.0
+    ) -> Outcome:
         """Deliver until nothing is pending, the deadline passes or the bell is set.
 
-        ``once``: give up at the first pause instead of backing off. Raises Fenced and what SQLite raises.
+        ``once``: give up at the first pause instead of backing off. ``patience``: seconds for which the lease of
+        another is tried again while something is pending. Raises Fenced and what SQLite raises.
         """
         if take_over:
             self.lease.take_over()
             self.journal.raise_fence()
-        elif not self._acquire(wait_for_lease):
+        elif not self._acquire(wait_for_lease, patience):
             return Outcome.BUSY
+        outcome = self._drain_held(once=once)
+        # Whoever ended while we held the lease has left the rest to us, perhaps after our last look.
+        while outcome is Outcome.DONE and self.journal.has_pending() and self._acquire(False, 0.0):
+            outcome = self._drain_held(once=once)
+        return outcome
+
+    def _drain_held(self, *, once: bool) -> Outcome:
         try:
             self._begin()
             return self._drain(once=once)
         finally:
             self.lease.release()
 
-    def _acquire(self, wait: bool) -> bool:
+    def _acquire(self, wait: bool, patience: float) -> bool:
+        patient_until = monotonic() + patience
+
         def give_up() -> bool:
-            return self.bell.is_set() or self.time_left() <= 0 or not wait or self.hurry
+            if (wait and not self.hurry) or self.bell.is_set() or self.time_left() <= 0:
+                return self.bell.is_set() or self.time_left() <= 0
+            return monotonic() >= patient_until or not self.journal.has_pending()
 
         # A free one is taken at once: whoever waits for our end must not read that as "another process delivers".
         if self.lease.acquire(until=monotonic(), give_up=lambda: True):
             return True
         self.waits_for_lease = True
         try:
-            return self.lease.acquire(until=self.deadline, give_up=give_up)
+            until = self.deadline if wait else patient_until
+            if not self.lease.acquire(until=until, give_up=give_up):
+                return False
         finally:
             self.waits_for_lease = False
+        if self.leaving:  # the process ends without us: a lease of ours would make others leave, too
+            self.lease.release()
+            return False
+        return True
 
     def _begin(self) -> None:
         if self._cursor is None:  # cron's runs are to learn from each other
@@ -297,7 +318,7 @@ class Delivery(Marks):
 
     def _refused(self, cursor: Cursor, state: verdict.State, entries: list[Entry], error: Rejected) -> Did:
         """The target refused entries for good: bury those; of several unnamed ones, find the culprit by halving."""
-        named = _named(entries, error)
+        named = named_in(error, entries)
         if not named and len(entries) > 1:
             self._state = verdict.narrowed(state, len(entries))
             return Did.AGAIN
@@ -379,10 +400,3 @@ class Delivery(Marks):
         reason = f"older than max_age ({max_age:g} s); last error: {self.last_error or 'none'}"
         burial = Burial(entry.seq, reason, None, cursor.attempts, cursor.failed_at)
         return self._mark(lambda: self._settle_cold(cursor, entry.seq, 0, [burial]))
-
-
-def _named(entries: list[Entry], error: Rejected) -> list[Entry]:
-    if not error.entries:
-        return []
-    ids = {item.id if isinstance(item, Entry) else str(item) for item in error.entries}
-    return [entry for entry in entries if entry.id in ids]

@@ -222,6 +222,10 @@ class Store:
             finally:
                 self._closed_for_good = True  # last: a rescue may have to make the file anew
 
+    def reopen(self) -> None:
+        """After :meth:`close`: as a store that was never closed. Opens nothing yet."""
+        self._closed_for_good = False
+
     def give_up(self) -> None:
         """Drop the connection without a last look (lock held)."""
         self.snapshot.forget()
@@ -271,6 +275,9 @@ class Store:
     def before_fork(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
         self._close()
+
+    def after_fork_in_parent(self) -> None:
+        """See :class:`lastwords.runtime.fork.Forkable`."""
 
     def after_fork_in_child(self) -> None:
         """The child opens its own connection when it first needs one."""

@@ -101,6 +101,9 @@ class Backfill:
     def before_fork(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 
+    def after_fork_in_parent(self) -> None:
+        """See :class:`lastwords.runtime.fork.Forkable`."""
+
     def after_fork_in_child(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 

@@ -44,6 +44,9 @@ class Forkable(Protocol):
     def before_fork(self) -> None:
         """Close what must not be shared. Runs with ``fork_lock`` held; must not log."""
 
+    def after_fork_in_parent(self) -> None:
+        """Go on. Runs without any lock."""
+
     def after_fork_in_child(self) -> None:
         """Forget the parent's threads and work. Runs with ``fork_lock`` held."""
 
@@ -115,7 +118,10 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    _forks.under_way.pop().let_go()
+    fork = _forks.under_way.pop()
+    fork.let_go()
+    for member in fork.members:
+        member.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:

@@ -58,7 +58,7 @@ class Target(ABC):
         """Take the entries, or raise: see the module."""
 
     def close(self) -> None:
-        """Let go of connections; called once, by the thread that delivers."""
+        """Let go of connections, on the thread that delivers. A handler that is logged to again delivers again."""
 
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         """Format records with ``fmt`` from now on. ValueError for a target that does not format."""

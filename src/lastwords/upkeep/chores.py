@@ -18,13 +18,17 @@ from ..runtime.thread import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..runtime.thread import AnyThread
+
 AWAKE, RESTING, IDLE = range(3)  # the keeper: at work; in a pause that a record to be synced ends; that anything ends
 
 
 class Chores:
     """One keeper's. The thread starts when it is first needed; a forked child starts its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_short: Callable[[], None] = lambda: None) -> None:
+        self._on_short = on_short  # no thread could be started
+        self._before: AnyThread | None = None  # the thread of a keeper that was stopped
         self.bell = Bell()
         self._worker = Worker("lastwords-keeper")
         self._work: Callable[[Bell], None] | None = None
@@ -44,7 +48,9 @@ class Chores:
         """There is something to sync, or trouble."""
         if self._worker.thread is None:
             if self._work is not None and not is_passive():
-                self._worker.start(self._work, self.bell)  # if the interpreter is ending, the exit pass syncs
+                self._worker.start(self._run, self._before, self._work, self.bell)  # else the exit pass syncs
+                if self._worker.is_short:
+                    self._on_short()
         elif self.state != AWAKE:
             self.state = AWAKE
             self.bell.ring()
@@ -83,8 +89,29 @@ class Chores:
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
+    @property
+    def thread(self) -> AnyThread | None:
+        """The thread, dead or alive."""
+        return self._worker.thread
+
+    @property
+    def is_short(self) -> bool:
+        """True if no thread could be started."""
+        return self._worker.is_short
+
+    @staticmethod
+    def _run(before: AnyThread | None, work: Callable[[Bell], None], bell: Bell) -> None:
+        if before is not None:
+            before.join(1e6)  # it may be amid its last round
+        work(bell)
+
     def after_fork_in_child(self) -> None:
         """The thread stayed in the parent."""
+        self.begin_anew(None)
+
+    def begin_anew(self, before: AnyThread | None) -> None:
+        """Another thread is to do the work, when the one ``before`` has ended."""
+        self._before = before
         self.bell = Bell()
         self._worker.forget()
         self.state = IDLE

@@ -45,6 +45,7 @@ WAL_KEPT_BYTES = 2**20  # a WAL file of that size may stay when the load has end
 SLACK_SECONDS = 60.0  # how long no record must have come before it is cut: the next burst finds its pages there
 STUCK_TIMES = 4  # max_bytes: a WAL that cannot be emptied takes no more records from there on
 IDLE_SECONDS = 60.0
+FIRST_LOOK_SECONDS = 1.0  # after a fork: the child may be gone without having delivered
 TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
 
@@ -75,6 +76,7 @@ class Keeper:
         self._on_stray = on_stray
         self._backfill = wal.Backfill(store)
         self._mover = Mover(store)
+        self._look_seconds = IDLE_SECONDS
         self._tidied_at = monotonic()
         self._looked_at = 0.0  # at the WAL, while tidying
         self._last_error = ""
@@ -94,6 +96,34 @@ class Keeper:
     def join(self, timeout: float) -> bool:
         """Wait for the thread after :meth:`stop`, ``timeout`` seconds at most; True if it is gone."""
         return self._chores.join(timeout)
+
+    def reopen(self) -> None:
+        """After :meth:`stop`: another thread begins when that one has ended."""
+        self._chores.begin_anew(self._chores.thread)
+
+    @property
+    def is_short(self) -> bool:
+        """True if no thread could be started for it."""
+        return self._chores.is_short
+
+    def work_once(self) -> None:
+        """What cannot be left undone, in a caller, as no thread can be started: sync, the WAL's end, what waits."""
+        committer = self._committer
+        if committer.dirty and self._until_sync() > 0:
+            return
+        try:
+            if committer.trouble is not None and not committer.retry():
+                return
+            if committer.dirty:
+                self.sync()
+            self._checkpoint_if_full()
+        except TROUBLE as error:
+            say(f"journal {self._store.path} could not be synced: {error}")
+
+    def after_fork_in_parent(self) -> None:
+        """A child that commits may leave by os._exit(), and this process may never log."""
+        self._look_seconds = FIRST_LOOK_SECONDS
+        self.nudge()
 
     def after_fork_in_child(self) -> None:
         """The thread stayed in the parent."""
@@ -175,7 +205,10 @@ class Keeper:
             return TIDY_SECONDS
         if Journal(self._store).has_pending():
             self._on_stray()
-        return self._cut_wal()
+        pause = self._cut_wal()
+        if self._look_seconds < pause:  # a child was forked: soon, then later and later
+            pause, self._look_seconds = self._look_seconds, self._look_seconds * 2
+        return pause
 
     def _wait_for_more(self) -> None:
         """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second.
