@@ -246,6 +246,7 @@ class Engine:
     def sync(self) -> None:
         """What is journaled is on the medium, in the file at the path; trouble is the keeper's to report."""
         try:
+            self.store.see_to_files()
             self.keeper.move()
             if self.committer.trouble is not None:
                 self.committer.retry()

@@ -104,6 +104,17 @@ print(json.dumps(unharmed()), flush=True)
     assert said == [True, True, True]
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_an_end_right_after_it(children, tmp_path, suffix):
+    """The interpreter's end closes every connection that is left, and would write the -wal into the main file."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    code = SERVICE + f"import atexit\natexit.register(lambda: print(unharmed()))\nreuse(number({suffix!r}))\n"
+    out, _, seconds = children.run(code, tmp_path / "j.db", folder, tmp_path / "out")
+    assert out == "True\n"
+    assert [p.stat().st_size for p in folder.iterdir()] == [0]
+
+
 def test_records_wait_in_memory_while_nothing_can_be_committed(children, tmp_path):
     """All connections of a process share the -shm. Once its number is free, all is committed."""
     happens = "at = number('-shm')\nreuse(at)\n"

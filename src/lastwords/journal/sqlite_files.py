@@ -38,7 +38,7 @@ FLOOR = 128  # the first number for SQLite's: more than a program opens after it
 MAIN, WAL, SHM = "", "-wal", "-shm"
 _LOCKED = {MAIN: (0x4000_0002, 510), SHM: (128, 1)}  # SHARED; the "dead man's switch"
 
-_opening = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
+OPENING = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
 _left_behind: set[tuple[int, int]] = set()  # files that have a connection which is never closed
 _shm: dict[tuple[int, int], Descriptor] = {}  # all connections of a process to one file share it
 
@@ -75,7 +75,7 @@ def _lock(suffix: str, descriptor: Descriptor) -> bool:
 @contextmanager
 def at_high_numbers() -> Iterator[set[int]]:
     """What is opened inside gets numbers from ``FLOOR`` on. Gives the numbers that were open before."""
-    with _opening:
+    with OPENING:
         before = {number for number in _numbers() if _is_open(number)}  # not the one that was needed to look
         held: list[int] = []
         floor = min(FLOOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)

@@ -38,7 +38,7 @@ from .explain import explain_sqlite
 from .first_look import look_at
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy
-from .sqlite_files import SqliteFiles, abandon, at_high_numbers
+from .sqlite_files import OPENING, SqliteFiles, abandon, at_high_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +158,12 @@ class Store:
             conn.execute("ROLLBACK")  # left by an interrupt; nothing of it was acknowledged
         return conn
 
+    def see_to_files(self) -> None:
+        """Before the process ends: the interpreter closes the connection, and with it what may be somebody else's."""
+        with self.lock:
+            if self._conn is not None and not self.sqlite_files.are_ours():
+                self._restore_files()
+
     def _restore_files(self) -> None:
         """Somebody has closed SQLite's descriptors."""
         if not self._told_lost:
@@ -177,7 +183,7 @@ class Store:
 
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
         """Another connection to the same file; closed by who asked for it, and before any fork."""
-        with at_high_numbers():  # so that its descriptors are not taken for those of a connection that is opened now
+        with OPENING:  # so that its descriptors are not taken for those of a connection that is opened now
             conn = sqlite3.connect(
                 files.uri(self.path, "mode=rw"),
                 uri=True,
@@ -185,10 +191,15 @@ class Store:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            conn.execute("PRAGMA wal_autocheckpoint=0")
-            conn.execute("PRAGMA schema_version").fetchone()
-        schema.sync_for_real(conn)
-        if files.identify(self.path) != self.identity:
+            try:
+                conn.execute("PRAGMA wal_autocheckpoint=0")
+                conn.execute("PRAGMA schema_version").fetchone()
+                schema.sync_for_real(conn)
+                same = files.identify(self.path) == self.identity
+            except BaseException:
+                conn.close()
+                raise
+        if not same:
             conn.close()
             raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
         return conn
