@@ -275,6 +275,26 @@ def test_the_keeper_hears_of_an_interrupted_commit(log, on_signal, monkeypatch, 
     assert len(rings) == 2
 
 
+def test_a_retry_interrupted_as_it_takes_the_memory_keeps_nobody_out(log, in_thread, monkeypatch):
+    """Else every later record would wait for ever while the journal is in trouble."""
+    committer = log.durable._engine.committer
+    lock = committer._memory_lock
+
+    class Struck:
+        release = lock.release
+
+        def acquire(self, timeout):
+            assert lock.acquire(timeout=timeout)
+            raise TimeIsUp
+
+    monkeypatch.setattr(committer, "trouble", "the disk is full")
+    with monkeypatch.context() as patched:
+        patched.setattr(committer, "_memory_lock", Struck())
+        with pytest.raises(TimeIsUp):
+            committer.retry()
+    assert in_thread(lambda: lock.acquire(timeout=5) and lock.release() is None)
+
+
 def test_an_interrupted_arming_is_done_by_the_next_record(log, on_signal, monkeypatch):
     """The exit pass is what delivers at the end."""
     engine = log.durable._engine

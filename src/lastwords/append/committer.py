@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from ..journal.inserts import MAX_ROWS, Inserts, Refused
 from ..runtime.lock import new_lock
 from ..runtime.native import get_ident
+from ..runtime.signals import pass_on
 from ..runtime.stderr import say
 from ..upkeep import removed_file
 from .memory_buffer import MemoryBuffer, snapshot
@@ -334,16 +335,19 @@ class Committer:
             # All in one hold of the store's lock: the leader that found the trouble holds it until its records are in
             # memory, and another thread's retry must not commit the same rows.
             with self._store.lock:
-                if not self._memory_lock.acquire(timeout=1):
-                    return False  # its holder may be a signal handler's outer frame, and wait for the store
                 try:
+                    if not self._memory_lock.acquire(timeout=1):
+                        return False  # its holder may be a signal handler's outer frame, and wait for the store
                     rows = self._memory.oldest(self._retry_rows)
                     if not rows:
                         self.trouble = None
                         lost = self.overflowed
                         break
-                finally:
-                    self._memory_lock.release()
+                finally:  # taken inside: a signal handler may raise as soon as it is ours
+                    try:
+                        self._memory_lock.release()
+                    except RuntimeError as error:  # it is not
+                        pass_on(error)
                 if not self._retry_batch(rows, patience):
                     self._retry_rows = max(1, self._retry_rows // 8)  # on a nearly full disk a few may fit
                     return False
