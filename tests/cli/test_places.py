@@ -77,7 +77,7 @@ def test_the_other_journals_are_worked_on_beside_a_pattern_that_cannot_be_read(p
     finally:
         secret.chmod(0o755)
     assert [one.code for one in result] == [77, 77]
-    assert path in result[1].out
+    assert "j.db " in result[1].out
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 # name: (module, attribute). A kill before and after each.
 POINTS = {
-    "append": ("lastwords.append.committer", "Committer._append_alone"),
+    "append": ("lastwords.append.committer", "Committer._append_first"),
     "commit of several": ("lastwords.journal.inserts", "Inserts._execute"),
     "sync": ("lastwords.journal.wal", "sync"),
     "read": ("lastwords.journal.journal", "Journal.read"),

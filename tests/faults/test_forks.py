@@ -41,9 +41,9 @@ print(*logged, flush=True)
 
 
 @pytest.mark.slow
-def test_forks_in_a_busy_process_hang_nothing_and_lose_nothing(children, tmp_path):
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.campaign)])
+def test_forks_in_a_busy_process_hang_nothing_and_lose_nothing(children, tmp_path, count):
     """Forks while three threads log and a fourth runs dictConfig: each child's record and each thread's are there."""
-    count = 2000 if os.environ.get("CI") else 300
     out, err, _ = children.run(FORKS, tmp_path / "j.db", count, timeout=170)
     assert "lastwords:" not in err
     assert "Traceback" not in err  # Python 3.12 and newer warn of forks in threaded processes

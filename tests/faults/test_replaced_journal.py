@@ -134,8 +134,17 @@ def rotate(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("level", ["NOTSET", "CRITICAL"])
-@pytest.mark.parametrize("how", ["all files", "the main file only", "rotated"])
+@pytest.mark.parametrize(
+    ("how", "level"),
+    [
+        ("all files", "CRITICAL"),
+        ("rotated", "NOTSET"),
+        pytest.param("all files", "NOTSET", marks=pytest.mark.campaign),
+        pytest.param("rotated", "CRITICAL", marks=pytest.mark.campaign),
+        pytest.param("the main file only", "CRITICAL", marks=pytest.mark.campaign),
+        ("the main file only", "NOTSET"),
+    ],
+)
 def test_processes_that_share_a_journal_which_is_removed_again_and_again(children, tmp_path, how, level):
     """Each copies what it knows into the file that is there; none opens one over the -wal of the others, nor makes one.
 

@@ -24,7 +24,7 @@ def table(text):
     return {" ".join(words[:-1]): int(words[-1]) for words in lines if len(words) > 1 and words[-1].isdigit()}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_demo_loses_nothing():
     """kill -9 twice, a server that is down, a flush: everything logged is received."""
     done = run("tools/demo")
@@ -34,7 +34,7 @@ def test_the_demo_loses_nothing():
     assert found["lost"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_demo_without_lastwords_loses_and_says_so():
     """The negative control."""
     done = run("tools/demo", "--break")
