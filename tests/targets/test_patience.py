@@ -9,10 +9,10 @@ import time
 import pytest
 
 from lastwords import DurableHandler, Journal, TryAgain
-from lastwords.delivery import pauses as pauses_
+from lastwords.delivery import restraint
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
-from lastwords.delivery.pauses import Handover
+from lastwords.delivery.restraint import Handover
 from lastwords.runtime.bell import Bell
 from lastwords.targets import patience, resolve
 from lastwords.targets.contract import CallableTarget
@@ -107,10 +107,10 @@ def run(path, target, **knobs):
 def test_a_mail_that_was_not_answered_is_sent_again_but_seldom(dumb, which, tmp_path, monkeypatch):
     """The same mail: the same entries, the same Message-ID. The pauses grow, from run to run."""
     server = dumb(None)
-    now, steady = time.time, pauses_.monotonic
+    now, steady = time.time, restraint.monotonic
     late = 0.0
     monkeypatch.setattr(time, "time", lambda: now() + late)
-    monkeypatch.setattr(pauses_, "monotonic", lambda: steady() + late)
+    monkeypatch.setattr(restraint, "monotonic", lambda: steady() + late)
     journaled(tmp_path / "j.db", "one", "two")
     pauses = []
     for sent in range(1, 5):

@@ -27,10 +27,9 @@ from . import drops, verdict
 from .ages import Ages
 from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
-from .pauses import Pauses
 from .reasons import describe, named_in, traceback_of
+from .restraint import Restraint
 from .verdict import Fault, Phase
-from .width import Width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,8 +95,7 @@ class Delivery(Marks):
         self.leaving = False  # nobody waits for this delivery any more
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
-        self._width = Width()
-        self._pauses = Pauses()
+        self._restraint = Restraint(narrows=target.narrows)
         self._rests = False
         self._seconds = 0.0  # of the last call
 
@@ -164,10 +162,9 @@ class Delivery(Marks):
 
     def _begin(self) -> None:
         if self._cursor is None:  # cron's runs are to learn from each other
-            self._width = Width.parse(self.journal.get_meta("width") if self.target.narrows else None)
-            self._pauses.begin(self.journal)
+            self._restraint.begin(self.journal)
         self._take_up()
-        self._rests = self.heed_pauses and self._pauses.left() > 0
+        self._rests = self.heed_pauses and self._restraint.left() > 0
         self._collecting = False
 
     def _drain(self, *, once: bool) -> Outcome:
@@ -223,7 +220,7 @@ class Delivery(Marks):
         if self._owed is not None:
             return self._mark(self._owed)
         if self._rests:
-            self._rests, self._asked = False, self._pauses.left()
+            self._rests, self._asked = False, self._restraint.left()
             known = self.last_error or self.journal.stats().last_error
             self.last_error = f"the target is left alone for {self._asked:.0f} s more, after {known}"
             raise Stalled(self.last_error, self._asked)
@@ -231,7 +228,7 @@ class Delivery(Marks):
         assert cursor is not None
         if state.phase is Phase.PROBE:
             return self._probe(cursor, state)
-        rows = self.journal.read(cursor.settled, self._most(state))
+        rows = self.journal.read(cursor.settled, verdict.batch_size(state, self._restraint.of(self.batch_size)))
         if not rows:
             return Did.NOTHING
         entries = self._decodable(rows)
@@ -241,9 +238,6 @@ class Delivery(Marks):
         if self._ages is not None and self._ages.is_over(entries[0], self.journal):
             return self._bury_too_old(cursor, entries[0], self._ages.max_age)
         return self._offer(cursor, state, entries)
-
-    def _most(self, state: verdict.State) -> int:
-        return verdict.batch_size(state, self._pauses.of(self._width.of(self.batch_size)))
 
     def _decodable(self, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
         """The entries up to the first row that does not decode; that row itself if it is the first."""
@@ -284,7 +278,7 @@ class Delivery(Marks):
         following = verdict.after_acceptance(state, len(entries))
         last = entries[-1].seq
         cold = state.attempts or state.phase is not Phase.LINE
-        full = len(entries) >= self._width.of(self.batch_size)
+        full = len(entries) >= self._restraint.of(self.batch_size)
 
         def mark() -> Did:
             count = len(entries)
@@ -296,8 +290,7 @@ class Delivery(Marks):
             return self._moved(moved, following.state, count)
 
         did = self._mark(mark)
-        self._widen(len(entries))
-        self._pauses.accepted(self.journal)
+        self._restraint.accepted(len(entries), self._seconds, self.batch_size, self.journal)
         if not full and not self.hurry and following.state.phase is Phase.LINE:
             if self.linger:
                 self._collecting = True  # else a steady flood is one small batch after the other: a mail every 50 ms
@@ -311,7 +304,7 @@ class Delivery(Marks):
         did = self._mark(lambda: self._settle_cold(cursor, taken[-1].seq, len(taken), []))
         if error.after is None:
             return did  # it takes entries: no reason to wait. If it takes no more, the next call says so
-        self._asked = self._pauses.failed(error, len(entries), self.journal)
+        self._asked = self._restraint.failed(error, len(entries), self._seconds, self.journal)
         raise Stalled(str(error), error.after)
 
     # --- refusals and failures ------------------------------------------------------------------------------
@@ -340,26 +333,14 @@ class Delivery(Marks):
         if following.bury_head:
             burial = Burial(entries[0].seq, describe(error), traceback_of(error), cursor.attempts + 1, cursor.failed_at)
             return self._mark(lambda: self._settle_cold(cursor, entries[0].seq, 0, [burial], following.state))
-        if self.target.narrows and len(entries) > 1 and verdict.too_slow(error, self._seconds):
-            self._set_width(self._width.after_silence(len(entries), self._seconds))
         counts = following.state.attempts > state.attempts
         self._cursor = self.journal.fail(cursor, describe(error), counts=counts, probe=following.state.probe)
         self._state = following.state
-        self._asked = self._pauses.failed(error, len(entries), self.journal)
+        self._asked = self._restraint.failed(error, len(entries), self._seconds, self.journal)
         if not following.pause:
             return Did.AGAIN
         self._rebuild()
         raise Stalled(describe(error), self._asked)
-
-    def _widen(self, accepted: int) -> None:
-        wider = self._width.after_acceptance(accepted, self._seconds, self.batch_size)
-        if self._width.most and not wider.most:
-            self._set_width(wider)
-        self._width = wider
-
-    def _set_width(self, width: Width) -> None:
-        self._width = width
-        self.journal.set_meta("width", str(width))
 
     def _rebuild(self) -> None:
         try:
@@ -393,7 +374,7 @@ class Delivery(Marks):
         step = verdict.after_failure(state, fault, 1, self.suspect_after, newest=row.seq == newest.seq)
         self._cursor = self.journal.fail(cursor, describe(error), counts=False, probe=step.state.probe)
         self._state = step.state
-        self._asked = self._pauses.failed(error, 1, self.journal)
+        self._asked = self._restraint.failed(error, 1, self._seconds, self.journal)
         raise Stalled(describe(error), self._asked)
 
     def _bury_too_old(self, cursor: Cursor, entry: Entry, max_age: float) -> Did:

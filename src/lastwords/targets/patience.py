@@ -4,7 +4,7 @@ A server that filters mail while the client waits takes its time, and it has the
 again. So, whatever the timeout of the other steps is, that answer is waited for as long as the RFC says. If it never
 comes, nobody knows whether the mail arrived. Then it is sent again, because it must not be lost, but not at each retry:
 soon once, in case the server was just restarted, then after a minute, after ten, and then twice as long each time, a
-day at most. ``delivery.pauses`` counts.
+day at most. ``delivery.restraint`` counts.
 """
 
 from __future__ import annotations

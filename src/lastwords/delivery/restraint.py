@@ -1,9 +1,11 @@
-"""How long the target is to be left alone, from drain to drain, and from one run of cron to the next.
+"""How much a target gets at once, and how long it is left alone: from drain to drain, from one run of cron to the next.
 
 A target may ask for a pause (``TryAgain.after``). It holds in this process, also where each drain gives up at its first
 failure (the resident courier). A mail that was handed over and not answered asks for one that grows
 (``targets.patience``); that is kept in the journal, with the number of entries that were offered: the next run offers
 the very same, so that the mail is the same. Whoever rings meanwhile (``flush()``, ``drain()``) gets a try at once.
+
+A target that is too slow for a full batch gets fewer entries at once (``width``); that is kept in the journal, too.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..runtime.clock import monotonic
 from ..targets.patience import Unanswered, pause_after
+from .verdict import too_slow
+from .width import Width
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
 
-KEY = "unanswered"
+UNANSWERED = "unanswered"
+WIDTH = "width"
 
 
 class Handover(NamedTuple):
@@ -47,40 +52,51 @@ class Handover(NamedTuple):
         return min(pause, max(0.0, self.at + pause - time.time()))
 
 
-class Pauses:
-    """What one :class:`Delivery` knows of them."""
+class Restraint:
+    """What one :class:`Delivery` knows of them. ``narrows``: fewer entries at once make the target faster."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, narrows: bool) -> None:
+        self._narrows = narrows
+        self._width = Width()
         self._until = 0.0  # monotonic()
         self._handover = Handover()
 
     def begin(self, journal: Journal) -> None:
         """Before a first drain: what earlier runs have left."""
-        self._handover = Handover.parse(journal.get_meta(KEY))
+        self._width = Width.parse(journal.get_meta(WIDTH) if self._narrows else None)
+        self._handover = Handover.parse(journal.get_meta(UNANSWERED))
         self._until = max(self._until, monotonic() + self._handover.left())
 
     def left(self) -> float:
-        """Seconds that are left."""
+        """Seconds for which the target is still to be left alone."""
         return self._until - monotonic()
 
     def of(self, wanted: int) -> int:
-        """How many of ``wanted`` entries to offer: the same as in the mail that was not answered."""
-        return min(wanted, self._handover.entries) if self._handover.times else wanted
+        """How many of ``wanted`` entries to offer: after a mail that was not answered, the same as in that."""
+        most = self._width.of(wanted)
+        return min(most, self._handover.entries) if self._handover.times else most
 
-    def failed(self, error: BaseException, offered: int, journal: Journal) -> float | None:
-        """The pause that follows from ``error``; None for the usual backoff."""
+    def failed(self, error: BaseException, offered: int, seconds: float, journal: Journal) -> float | None:
+        """``offered`` entries failed after ``seconds``. The pause that follows; None for the usual backoff."""
         after: float | None = getattr(error, "after", None)
         if isinstance(error, Unanswered):
             self._handover = Handover(self._handover.times + 1, offered, time.time())
             after = pause_after(self._handover.times)
         if after is not None:
             self._until = monotonic() + after
+        if self._narrows and offered > 1 and too_slow(error, seconds):
+            self._width = self._width.after_silence(offered, seconds)
+            journal.set_meta(WIDTH, str(self._width))
         if isinstance(error, Unanswered):
-            journal.set_meta(KEY, str(self._handover))  # last: a full disk must not make it a mail per retry
+            journal.set_meta(UNANSWERED, str(self._handover))  # last: a full disk must not make it a mail per retry
         return after
 
-    def accepted(self, journal: Journal) -> None:
-        """It takes entries again."""
+    def accepted(self, count: int, seconds: float, full: int, journal: Journal) -> None:
+        """``count`` entries were accepted, and marked: what is noted here may fail. ``full``: the usual batch."""
+        wider = self._width.after_acceptance(count, seconds, full)
+        if self._width.most and not wider.most:
+            journal.set_meta(WIDTH, str(wider))
+        self._width = wider
         if self._handover.times:
-            journal.set_meta(KEY, str(Handover()))
+            journal.set_meta(UNANSWERED, str(Handover()))
             self._handover = Handover()
