@@ -1,5 +1,6 @@
 """A damaged journal: set aside, salvaged with its ids, and said once; never an exception to the application."""
 
+import contextlib
 import json
 import logging
 import os
@@ -179,8 +180,34 @@ def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     make(path)
     damage_pages(path, [100, 101])
     conn = sqlite3.connect(path)
-    good = len(list(transfer.ranges(conn, 101, COUNT)))
+    good = len(list(transfer.ranges(conn, 101, COUNT, strict=True)))
     assert good > COUNT - 100 - 60
     monkeypatch.setattr(transfer, "LEAST", transfer.SPAN)
-    assert len(list(transfer.ranges(conn, 101, COUNT))) < good - 300
+    assert len(list(transfer.ranges(conn, 101, COUNT, strict=True))) < good - 300
     conn.close()
+
+
+def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
+    """A sector of zeros raises no error: what can be read is delivered once, and the damage is noticed."""
+    path = tmp_path / "j.db"
+    ids = make(path, settled=0)
+    raw = path.read_bytes()
+    page = next(at for at in range(60 * 4096, len(raw), 4096) if raw[at] == 13 and b"m1" in raw[at : at + 4096])
+    for at in range(page + 512, page + 4096, 512):
+        path.write_bytes(raw[:at] + bytes(512) + raw[at + 512 :])
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as conn:
+            rows = conn.execute("SELECT seq, CAST(payload AS BLOB) FROM entries ORDER BY seq").fetchall()
+            if 0 in [row[0] for row in rows]:
+                break
+    else:
+        raise AssertionError("no sector of that page does it")
+    got = []
+    handler = DurableHandler(got.extend, path, sync_interval=0.05)
+    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 20)
+    assert poll(lambda: handler._engine.store.damaged is None and handler.stats().pending == 0, 30)
+    assert handler.drain(10)
+    handler.close()
+    names = [entry.message.split()[0] for entry in got]
+    assert len(names) == len(set(names))
+    assert COUNT - 20 < len(names) < COUNT
+    assert all(ids[name] == entry.id for name, entry in zip(names, got, strict=True))

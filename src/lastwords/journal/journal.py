@@ -30,7 +30,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ..errors import JournalError
-from . import aging, files
+from . import aging, files, order
 from .inserts import INSERT_ONE
 from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
@@ -82,11 +82,11 @@ class Journal:
 
     # --- reading ------------------------------------------------------------------------------------
 
-    def _id_of(self, seq: int, own: str | None) -> str:
-        return entry_id(self.store.epochs, seq, own)
-
-    def _rows(self, rows: Iterable[tuple[int, float, int, bytes, int, str | None]]) -> list[StoredRow]:
-        epochs = self.store.epochs
+    def _rows(
+        self, conn: sqlite3.Connection, rows: Iterable[tuple[int, float, int, bytes, int, str | None]]
+    ) -> list[StoredRow]:
+        """In the hold of the lock in which they were read: another process may begin an epoch at any time."""
+        epochs = self.store.read_epochs(conn)
         start, uuid = epochs[-1]  # that of nearly all
         return [
             StoredRow(
@@ -121,7 +121,7 @@ class Journal:
         while len(rows) < most:
             slice_ = min(READ_ROWS, most - len(rows))
             fetched = self._fetch(after, slice_, beyond)
-            for row in self._rows(fetched):
+            for row in fetched:
                 size += len(row.payload or b"")  # else it is damaged
                 if size > MAX_READ_BYTES and rows:
                     return rows
@@ -131,13 +131,17 @@ class Journal:
             after, beyond = rows[-1].seq, 0
         return rows
 
-    def _fetch(self, after: int, most: int, beyond: int) -> list[tuple[int, float, int, bytes, int, str | None]]:
+    def _fetch(self, after: int, most: int, beyond: int) -> list[StoredRow]:
         with self.store.lock, self.store.reading() as conn:
-            return conn.execute(
+            found = conn.execute(
                 f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
                 " ORDER BY seq LIMIT ? OFFSET ?",
                 (after, most, beyond),
             ).fetchall()
+            seqs = [row[0] for row in found]
+            # With an offset the first may be anywhere.
+            order.check(conn, self.path, seqs[0] - 1 if beyond and seqs else after, seqs)
+            return self._rows(conn, found)
 
     def newest_pending(self, after: int) -> StoredRow | None:
         """The last pending row, or None."""
@@ -147,7 +151,7 @@ class Journal:
                 " ORDER BY seq DESC LIMIT 1",
                 (after,),
             ).fetchall()
-        return self._rows(rows)[0] if rows else None
+            return self._rows(conn, rows)[0] if rows else None
 
     def has_pending(self) -> bool:
         """True if anything waits for delivery."""
@@ -253,23 +257,26 @@ class Journal:
                 " ORDER BY seq LIMIT ?",
                 (at, span),
             ).fetchall()
-        wanted = [
-            row[:6]
-            for row in fetched
-            if (settled if row[0] <= cursor or row[6] else pending)
-            and (last is None or row[0] <= last)
-            # A damaged column passes: whoever looks should see that row.
-            and (since is None or not isinstance(row[1], float) or row[1] >= since)
-            and (until is None or not isinstance(row[1], float) or row[1] < until)
-            and (min_level is None or not isinstance(row[2], int) or row[2] >= min_level)
-        ]
-        end = len(fetched) < span or (last is not None and fetched[-1][0] >= last)
-        return self._rows(wanted), -1 if end else fetched[-1][0]
+            wanted = [
+                row[:6]
+                for row in fetched
+                if (settled if row[0] <= cursor or row[6] else pending)
+                and (last is None or row[0] <= last)
+                # A damaged column passes: whoever looks should see that row.
+                and (since is None or not isinstance(row[1], float) or row[1] >= since)
+                and (until is None or not isinstance(row[1], float) or row[1] < until)
+                and (min_level is None or not isinstance(row[2], int) or row[2] >= min_level)
+            ]
+            end = len(fetched) < span or (last is not None and fetched[-1][0] >= last)
+            # A damaged page may show a seq of before: on from there it would go round for ever.
+            end = end or fetched[-1][0] <= at
+            return self._rows(conn, wanted), -1 if end else fetched[-1][0]
 
     # --- marks (the holder of the lease) ---------------------------------------------------------------
 
     def settle(self, cursor: Cursor, upto: int, delivered: int) -> Cursor:
         """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`."""
+        at = cursor.settled
         with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             done = conn.execute(
@@ -277,7 +284,7 @@ class Journal:
                 "UPDATE cursor SET settled = ?, consumed = consumed + (SELECT count(*) FROM entries WHERE"
                 " seq BETWEEN ? AND ? AND seq NOT IN (SELECT seq FROM ahead)), delivered = delivered + ?, attempts = 0,"
                 " probe = 0, failed_at = NULL, last_delivery_at = ? WHERE fence = ? AND settled = ?",
-                (upto, cursor.settled + 1, upto, delivered, time.time(), cursor.fence, cursor.settled),
+                (max(upto, at), at + 1, upto, delivered, time.time(), cursor.fence, at),
             ).rowcount
         if done != 1:
             raise Fenced
@@ -340,7 +347,7 @@ class Journal:
             " attempts, first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
             " FROM entries WHERE seq = ?",
             (
-                self._id_of(burial.seq, row[0]),
+                entry_id(self.store.read_epochs(conn), burial.seq, row[0]),
                 burial.error[:ERROR_TEXT],
                 burial.traceback,
                 burial.attempts,

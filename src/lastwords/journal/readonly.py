@@ -98,7 +98,8 @@ class ReadonlyStore(Store):
             conn.execute("PRAGMA trusted_schema=OFF")
             conn.execute("PRAGMA query_only=ON")
             self._check(conn)
-            self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+            self.epochs = []
+            self.read_epochs(conn)
         except BaseException:
             conn.close()
             raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from ..errors import JournalDamaged
+
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -20,6 +22,8 @@ def is_busy(error: BaseException) -> bool:
 
 def is_damage(error: object) -> bool:
     """True if the file's content is to blame."""
+    if isinstance(error, JournalDamaged):
+        return True
     return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
 
 

@@ -12,9 +12,9 @@ Rules
 Opening
 -------
 create 0600 -> look (application_id, version) -> connect -> pragmas -> WAL -> migrate inside BEGIN IMMEDIATE ->
-begin an epoch if this is another boot or another file. Races of processes that open at once end in SQLITE_BUSY, which
-``journal_mode=wal`` reports without waiting; the whole opening is retried. The schema is committed before the switch
-to WAL, so that ``application_id`` is always in the main file.
+begin an epoch, unless this store has had the file open before. Races of processes that open at once end in
+SQLITE_BUSY, which ``journal_mode=wal`` reports without waiting; the whole opening is retried. The schema is committed
+before the switch to WAL, so that ``application_id`` is always in the main file.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
+EPOCHS_KEPT = 200  # of which no entry is there any more
+_NEWEST_EPOCH = "SELECT first_seq, uuid", "FROM epochs ORDER BY first_seq DESC LIMIT 1"
 
 
 class Swapped(NamedTuple):
@@ -411,19 +413,30 @@ class Store:
         return identity
 
     def _begin_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        """Another boot may have rolled rows back, another file may be a copy: their seqs get a new uuid."""
-        newest = "SELECT boot, device, inode FROM epochs ORDER BY first_seq DESC LIMIT 1"
-        if conn.execute(newest).fetchone() != tuple(identity):
+        """Unless it is certain that the file is what this store has had open before, in which case ids go on.
+
+        Another boot may have rolled rows back, another file may be a copy, a backup may lie over this one, a -wal may
+        have been removed: whoever opens a file for the first time cannot know, and an epoch costs a row.
+        """
+        newest = conn.execute(f"{_NEWEST_EPOCH[0]}, boot, device, inode {_NEWEST_EPOCH[1]}").fetchone()
+        if newest is None or newest[2:] != tuple(identity) or newest[:2] not in self.epochs:
             self.hold_commit_lock()
             try:
                 conn.execute("BEGIN IMMEDIATE")
-                if conn.execute(newest).fetchone() != tuple(identity):
-                    self._insert_epoch(conn, identity)
+                self._insert_epoch(conn, identity)
                 conn.execute("COMMIT")
             finally:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
-        self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+        self.epochs = []
+        self.read_epochs(conn)
+
+    def read_epochs(self, conn: sqlite3.Connection) -> list[tuple[int, str]]:
+        """The epochs; they are read again if another process has begun one since (lock held)."""
+        newest = conn.execute(" ".join(_NEWEST_EPOCH)).fetchone()
+        if not self.epochs or newest != self.epochs[-1]:
+            self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+        return self.epochs
 
     def _insert_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
         # OR REPLACE: an epoch in which nothing was logged named no entry.
@@ -432,3 +445,8 @@ class Store:
             " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
             (uuid.uuid4().hex, *identity, time.time()),
         )
+        if conn.execute("SELECT count(*) FROM epochs").fetchone()[0] > EPOCHS_KEPT:
+            conn.execute(
+                "DELETE FROM epochs WHERE first_seq < (SELECT max(first_seq) FROM epochs"
+                " WHERE first_seq <= (SELECT min(seq) FROM entries))"
+            )

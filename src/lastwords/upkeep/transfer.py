@@ -59,19 +59,19 @@ def read_number(conn: sqlite3.Connection, query: str) -> int:
 
 
 def ranges(
-    conn: sqlite3.Connection, first: int, last: int, on_error: Callable[[int], None] | None = None
+    conn: sqlite3.Connection, first: int, last: int, on_error: Callable[[int], None] | None = None, *, strict: bool
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out."""
+    """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out.
+
+    ``strict``: a range that has not all its rows is halved, too: a garbage seq ends a scan, or begins another one,
+    without an error, and rows on either side of it can be read one at a time.
+    """
     todo = [(start, min(start + SPAN - 1, last)) for start in range(first, last + 1, SPAN)]
     todo.reverse()
     while todo:
         low, high = todo.pop()
-        try:
-            found = conn.execute(
-                f"SELECT {_ROW} FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq",  # noqa: S608
-                (low, high),
-            ).fetchall()
-        except (sqlite3.DatabaseError, UnicodeDecodeError):
+        found = _scan(conn, low, high)
+        if found is None or (strict and [row[0] for row in found] != list(range(low, high + 1))):
             if high - low >= LEAST:
                 middle = (low + high) // 2
                 todo += [(middle + 1, high), (low, middle)]
@@ -79,6 +79,17 @@ def ranges(
                 on_error(high - low + 1)
             continue
         yield from (row for row in found if None not in row[:5])  # no row has that, but one that is damaged
+
+
+def _scan(conn: sqlite3.Connection, low: int, high: int) -> list[tuple[Any, ...]] | None:
+    where = "seq = ?" if low == high else "seq BETWEEN ? AND ? ORDER BY seq"
+    try:
+        return conn.execute(
+            f"SELECT {_ROW} FROM entries WHERE {where}",  # noqa: S608
+            (low,) if low == high else (low, high),
+        ).fetchall()
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return None
 
 
 def _raw(value: object) -> bytes:
@@ -177,14 +188,16 @@ class Transfer:
         upto = min(at + self._slice_rows, self.newest)
         failed: list[int] = []
         rows, seen = [], 0
-        for seq, created, level, payload, checksum, own in ranges(self.source, at + 1, upto, failed.append):
+        strict = self.counts_gaps
+        found = ranges(self.source, at + 1, upto, failed.append, strict=strict)
+        for seq, created, level, payload, checksum, own in found:
             seen += 1
             id_ = _id(self._epochs, seq, own)
             if seq not in self._ahead and id_ not in self._there:
                 rows.append((_plain(created), _plain(level), _raw(payload), _plain(checksum), id_))
         conn.executemany(_INSERT, rows)
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
-        missing = upto - at - seen if self.counts_gaps else sum(failed)
+        missing = upto - at - seen if strict else sum(failed)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
         conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
         if upto == self.newest and not dead_left:
