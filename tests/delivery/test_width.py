@@ -78,6 +78,31 @@ def test_the_next_run_of_cron_knows_the_width(tmp_path):
     assert Journal(tmp_path / "j.db").stats().pending < 120
 
 
+def test_a_receiver_that_says_not_now_to_each_full_batch_gets_smaller_ones(tmp_path):
+    """It answers at once, so it is there: a quota, or a queue that has no room for so many."""
+    pending(tmp_path / "j.db", 300)
+    slow = Slow(30, error=TryAgain("429"))
+    drain(tmp_path / "j.db", slow, retry_min=0.001, retry_max=0.002, batch_size=100)
+    assert len(slow.copies) == 300
+    assert slow.sizes[:4] == [100, 100, 100, 25]
+    with Journal(tmp_path / "j.db") as journal:
+        assert journal.stats().pending == 0
+
+
+def test_a_receiver_that_refuses_connections_gets_full_batches_when_it_is_back(tmp_path):
+    """The control: it is down, whatever the size."""
+    pending(tmp_path / "j.db", 100)
+    sizes = []
+
+    def down(entries):
+        sizes.append(len(entries))
+        if len(sizes) < 10:
+            raise ConnectionRefusedError
+
+    drain(tmp_path / "j.db", down, retry_min=0.001, retry_max=0.002, batch_size=100)
+    assert sizes == [100] * 10
+
+
 def test_a_mail_does_not_narrow(tmp_path):
     """It is as large with fewer records, and after an outage there would be many mails instead of one."""
     pending(tmp_path / "j.db", 50)

@@ -5,7 +5,8 @@ failure (the resident courier). A mail that was handed over and not answered ask
 (``targets.patience``); that is kept in the journal, with the number of entries that were offered: the next run offers
 the very same, so that the mail is the same. Whoever rings meanwhile (``flush()``, ``drain()``) gets a try at once.
 
-A target that is too slow for a full batch gets fewer entries at once (``width``); that is kept in the journal, too.
+A target that is too slow for a full batch, or answers "not now" to the same one again and again, gets fewer entries at
+once (``width``); that is kept in the journal, too.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import TryAgain
 from ..runtime.clock import monotonic
 from ..targets.patience import Unanswered, pause_after
-from .verdict import too_slow
+from .verdict import SLOW_SECONDS, too_slow
 from .width import Width
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 UNANSWERED = "unanswered"
 WIDTH = "width"
+MOST_REFUSALS = 3
 
 
 class Handover(NamedTuple):
@@ -60,6 +63,7 @@ class Restraint:
         self._width = Width()
         self._until = 0.0  # monotonic()
         self._handover = Handover()
+        self._refusals = 0  # in a row, of a target that answers
 
     def begin(self, journal: Journal) -> None:
         """Before a first drain: what earlier runs have left."""
@@ -84,8 +88,11 @@ class Restraint:
             after = pause_after(self._handover.times)
         if after is not None:
             self._until = monotonic() + after
-        if self._narrows and offered > 1 and too_slow(error, seconds):
-            self._width = self._width.after_silence(offered, seconds)
+        self._refusals = self._refusals + 1 if isinstance(error, TryAgain) else 0
+        slow = too_slow(error, seconds)
+        if self._narrows and offered > 1 and (slow or self._refusals >= MOST_REFUSALS):
+            self._refusals = 0
+            self._width = self._width.after_silence(offered, seconds if slow else max(seconds, SLOW_SECONDS))
             journal.set_meta(WIDTH, str(self._width))
         if isinstance(error, Unanswered):
             journal.set_meta(UNANSWERED, str(self._handover))  # last: a full disk must not make it a mail per retry
@@ -93,6 +100,7 @@ class Restraint:
 
     def accepted(self, count: int, seconds: float, full: int, journal: Journal) -> None:
         """``count`` entries were accepted, and marked: what is noted here may fail. ``full``: the usual batch."""
+        self._refusals = 0
         wider = self._width.after_acceptance(count, seconds, full)
         if self._width.most and not wider.most:
             journal.set_meta(WIDTH, str(wider))
