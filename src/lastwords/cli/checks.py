@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
 from lastwords.errors import JournalError
-from lastwords.journal import files, places
+from lastwords.journal import files, ownership, places
 from lastwords.journal import set_aside as aside_
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.record.codec import Entry
@@ -44,6 +44,11 @@ class Finding(NamedTuple):
 
 def examine(path: str, *, quick: bool) -> list[Finding]:
     """All checks. Raises JournalError if the journal cannot even be opened."""
+    with ownership.as_owner(path):
+        return _examine(path, quick=quick)
+
+
+def _examine(path: str, *, quick: bool) -> list[Finding]:
     readonly.check_file(path)  # first: the folder may not be there either
     findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
     with (

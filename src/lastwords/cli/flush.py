@@ -28,7 +28,7 @@ OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE (or $LASTWORDS
 
 
 def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> None:
-    from .delivering import deliver
+    from .delivering.summary import summary
 
     if as_json:
         output.echo(output.as_json([job.as_dict() for job in jobs]))
@@ -38,7 +38,7 @@ def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> N
             continue
         stuck = job.exit_code != 0
         if not as_json and (verbose or stuck or (job.done and not quiet)):
-            output.echo(deliver.summary(job))
+            output.echo(summary(job))
         for note in job.notes if verbose else ():
             output.complain(f"{job.path}: {note}")
 

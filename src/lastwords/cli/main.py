@@ -23,6 +23,7 @@ import click
 
 from lastwords import __version__
 from lastwords.errors import JournalError
+from lastwords.runtime import identity
 from lastwords.runtime.guard import passive
 
 from . import output
@@ -58,7 +59,7 @@ class Verbs(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         before = _engines()
         try:
-            with passive():
+            with passive(), identity.strict():
                 code = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
             if sys.stdout is not None:  # `>&-`
                 sys.stdout.flush()

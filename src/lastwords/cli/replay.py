@@ -170,7 +170,7 @@ def _deliver(
 
 
 def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None:
-    from .delivering import deliver
+    from .delivering.summary import summary
 
     if as_json:
         output.echo(output.as_json([job.as_dict() | {"copies": copies} for job in jobs]), err=err)
@@ -180,7 +180,7 @@ def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None
         if job.error is not None:
             output.complain(job.error)
         elif not as_json:
-            output.echo(deliver.summary(job, copies=copies), err=err)
+            output.echo(summary(job, copies=copies), err=err)
 
 
 @click.command(epilog=output.examples(EXAMPLES))

@@ -14,6 +14,8 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lastwords.errors import JournalError
+
 EXAMPLES = """
 lastwords status /var/lib/app/mail.db
 lastwords status --json '/var/lib/*/*.db' | jq '.[].pending'
@@ -49,6 +51,22 @@ TIMES = ("last_delivery", "last_error_at", "lease_since", "next_attempt")
 
 def read(path: str) -> dict[str, Any]:
     """What there is to know about one journal. Never raises for the journal's sake: ``error`` says what is wrong."""
+    from lastwords.errors import JournalError
+
+    from ..journal import ownership
+
+    try:
+        with ownership.as_owner(path):
+            return _read(path)
+    except JournalError as error:
+        return _cannot(path, error)
+
+
+def _cannot(path: str, error: JournalError) -> dict[str, Any]:
+    return {"journal": path, "error": str(error), "exit_code": error.exit_code, "problem": error.problem}
+
+
+def _read(path: str) -> dict[str, Any]:
     from lastwords.delivery import lease
     from lastwords.errors import JournalDamaged, JournalError
 
@@ -64,7 +82,7 @@ def read(path: str) -> dict[str, Any]:
             meta = {key: journal.get_meta(key) for key in ("destination", "format", "salvaged", "unreadable")}
             attempts, first_dead = journal.cursor().attempts, journal.first_dead_reason()
     except JournalError as error:
-        return state | {"error": str(error), "exit_code": error.exit_code, "problem": error.problem}
+        return _cannot(path, error)
     file_bytes, wal_bytes = readonly.sizes(path)
     aside = readonly.set_aside_files(path)
     holder = lease.look(path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import JournalBusy, JournalDamaged, JournalDenied, JournalError, JournalFull
-from . import places
+from . import ownership, places
 from .sqlite_codes import is_busy, is_damage, primary_code
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def explain_sqlite(path: str, error: sqlite3.Error, *, reading: bool = True) -> 
 
 @contextmanager
 def explained(path: str) -> Iterator[None]:
-    """What goes wrong inside is a JournalError."""
+    """What goes wrong inside is a JournalError; root at the command line is the journal's owner inside."""
     try:
-        yield
+        with ownership.as_owner(path):
+            yield
     except BrokenPipeError:  # whoever read our output went away
         raise
     except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:

@@ -120,10 +120,17 @@ def check_file(path: str) -> os.stat_result | None:
 
 def _check_owner(path: str, owner: int) -> None:
     me = identity.uid()
-    if me == owner or (me == 0 and not identity.is_strict()):
-        return
-    hint = f"run as that user or as root; if this process has changed its user, give the journal to uid {me}"
-    raise JournalDenied(path, f"belongs to another user (uid {owner})", hint if me else "name the journal itself")
+    if me not in (0, owner):
+        hint = f"run as that user or as root; if this process has changed its user, give the journal to uid {me}"
+        raise JournalDenied(path, f"belongs to another user (uid {owner})", hint)
+    check_acting(path, owner)
+
+
+def check_acting(path: str, owner: int) -> None:
+    """For root: refuse a file of another owner than the one it became, or one whose owner it did not become."""
+    me = identity.uid()
+    if me != owner and (identity.is_acting() or (me == 0 and not identity.may_touch(path))):
+        raise JournalDenied(path, f"belongs to uid {owner}, and did not a moment ago", "see who replaces it; try again")
 
 
 def create_file(path: str, mode: int) -> None:

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import JournalBusy, JournalForeign
+from ..runtime import identity
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
 from . import files
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .sqlite_codes import primary_code
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 APPLICATION_ID = 0x4C617374  # "Last"
 SECONDS = 0.5  # for another process to make a journal
+HANG_SECONDS = 10.0  # in which an opening ends, whatever races it takes part in
 
 
 def look_at(path: str) -> None:
@@ -41,6 +49,33 @@ def look_at(path: str) -> None:
             sleep(0.01)
         else:
             return
+
+
+def never_hanging(path: str, opening: Callable[[], T]) -> T:
+    """For the command line, whose journals may be anybody's: ``opening``, which gives up after ``HANG_SECONDS``.
+
+    Who owns the folder may put a FIFO at the path between the look and the opening, and SQLite would wait in open(2)
+    for ever. So that is done by a thread, which is left behind there.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            done.append(opening())
+        except BaseException as error:  # for the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=identity.carried(work), name="lastwords-open", daemon=True)
+    thread.start()
+    thread.join(HANG_SECONDS)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise JournalBusy(
+            path, "does not answer: it may be a FIFO that is put there again and again", "see who does it"
+        )
+    return done[0]
 
 
 def refuse_foreign(path: str, application: int, pages: int) -> None:

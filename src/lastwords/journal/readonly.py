@@ -35,6 +35,7 @@ from lastwords.journal.first_look import look_at
 from lastwords.journal.journal import Journal
 from lastwords.journal.sqlite_codes import text_of
 from lastwords.journal.store import Store
+from lastwords.runtime import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,7 @@ class ReadonlyStore(Store):
         look_at(self.path)
         self._at_rest = self._mark() if self._is_at_rest() else None
         conn = sqlite3.connect(
-            files.uri(self.path, "mode=ro&immutable=1" if self._at_rest else "mode=ro"),
+            files.uri(self.path, self._mode()),
             uri=True,
             timeout=self.lock_timeout,
             isolation_level=None,
@@ -104,6 +105,12 @@ class ReadonlyStore(Store):
             conn.close()
             raise
         return conn
+
+    def _mode(self) -> str:
+        if self._at_rest:
+            return "mode=ro&immutable=1"
+        # A -shm that another user's look had made would keep the service from its own journal.
+        return "mode=ro" if identity.uid() in (0, files.owner_of(self.path)) else "mode=ro&readonly_shm=1"
 
     def _check(self, conn: sqlite3.Connection) -> None:
         if conn.execute("PRAGMA user_version").fetchone()[0] < schema.FORMAT:
@@ -142,6 +149,7 @@ def check_file(path: str) -> os.stat_result:
         raise JournalDenied(path, "is a symbolic link", "name the file it points to")
     if not stat.S_ISREG(status.st_mode):
         raise JournalError(path, "is not a regular file", "name a file, not a folder or device")
+    files.check_acting(path, status.st_uid)
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise JournalDenied(path, "cannot be read by this user", "run as its owner or as root")
     if status.st_size == 0:

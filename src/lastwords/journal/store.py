@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalDamaged, JournalError
+from ..runtime import identity
 from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
@@ -35,7 +36,7 @@ from . import files, places, schema, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
-from .first_look import look_at
+from .first_look import look_at, never_hanging
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy
 from .sqlite_files import OPENING, SqliteFiles, abandon, at_high_numbers
@@ -324,6 +325,8 @@ class Store:
     def _open(self, *, create: bool) -> sqlite3.Connection:
         flocked = self.commit_lock.held
         try:
+            if identity.is_strict():
+                return never_hanging(self.path, lambda: self._open_with_retries(create=create))
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:
             raise self._explain(error) from error

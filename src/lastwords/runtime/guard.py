@@ -3,6 +3,7 @@
 Rules
 -----
 * The recursion guard is thread-local and module-wide: what a target's client logs while it delivers enters no journal.
+* Root that works as a journal's owner is itself inside a target, see ``identity``.
 * While the command line builds an application's handlers they are passive: no courier of theirs competes with ours.
 """
 
@@ -12,6 +13,8 @@ import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from . import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +40,11 @@ def delivering() -> Iterator[None]:
     """Mark this thread as being inside a target. Nests."""
     _guard.depth += 1
     try:
-        yield
+        if identity.is_acting():
+            with identity.stepped_out():
+                yield
+        else:
+            yield
     finally:
         _guard.depth -= 1
 

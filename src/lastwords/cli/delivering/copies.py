@@ -54,7 +54,7 @@ class Copies:
         job = self._job
         job.begin()
         try:
-            with explained(job.path), readonly.look(job.path) as journal:
+            with job.as_owner(), explained(job.path), readonly.look(job.path) as journal:
                 for batch in self._batches(entries.chosen(journal, want, limit=job.limit)):
                     self._offer(batch)
         except Stalled as stalled:

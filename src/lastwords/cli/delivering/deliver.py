@@ -27,7 +27,7 @@ from lastwords.delivery import lease as lease_
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalError
-from lastwords.journal import tidy, wal
+from lastwords.journal import ownership, tidy, wal
 from lastwords.journal.journal import Fenced, Journal
 from lastwords.journal.store import Store
 from lastwords.runtime.bell import Bell
@@ -40,6 +40,7 @@ from .. import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from lastwords.targets.contract import Target
 
@@ -59,6 +60,7 @@ class Way:
     knobs: dict[str, Any] = field(default_factory=dict)
     keep_delivered: float | None = None  # None: what the journal says
     journal: Journal | None = None  # opened already, by the DurableHandler of a configuration
+    of_owner: bool = False  # the target is the owner's choice, and not that of who typed the command
 
 
 @dataclass(slots=True)
@@ -85,6 +87,10 @@ class Job:
     bell: Bell = field(default_factory=Bell)
     stopping: bool = False
     delivery: Delivery | None = None
+
+    def as_owner(self) -> AbstractContextManager[None]:
+        """Root is the journal's owner inside."""
+        return ownership.as_owner(self.path, targets_too=self.way is not None and self.way.of_owner)
 
     def stop(self) -> None:
         """End after the mark that is due. From another thread."""
@@ -168,6 +174,14 @@ def kept(journal: Journal) -> float:
 
 def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> None:
     """Deliver and settle what is pending, then tidy. Everything that happens is written into ``job``."""
+    try:
+        with job.as_owner():
+            _settle(job, deadline, once=once, take_over=take_over)
+    except JournalError as error:
+        job.error = error
+
+
+def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) -> None:
     assert job.way is not None
     job.begin()
     journal = None
@@ -353,7 +367,7 @@ def close_target(group: Sequence[Job]) -> None:
 
     assert group[0].way is not None
     try:
-        with delivering():
+        with group[0].as_owner(), delivering():
             group[0].way.target.close()
     except Exception as error:  # the target's own code
         group[0].notes.append(f"closing the target: {type(error).__name__}: {error}")
@@ -393,27 +407,3 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def summary(job: Job, *, copies: bool = False) -> str:
-    """What was done, in one line."""
-    parts = [f"delivered copies of {job.delivered:,}" if copies else f"delivered {job.delivered:,}"]
-    if job.buried:
-        parts.append(f"buried {job.buried:,}")
-    if job.refused:
-        parts.append(f"{job.refused:,} refused")
-    if job.damaged:
-        parts.append(f"{job.damaged:,} damaged")
-    if job.remaining and not copies:
-        parts.append(output.many(job.remaining, "remains", "remain"))
-    text = f"{job.path}: {', '.join(parts)} in {output.age(job.elapsed)}"
-    if job.outcome is Outcome.REMAIN and job.last_error:
-        text += f"; last error: {job.last_error}"
-    if job.outcome is Outcome.BUSY:
-        pid = f" (pid {job.lease_pid})" if job.lease_pid else ""
-        text += (
-            f"; the process that delivers{pid} {job.in_the_way}"
-            if job.in_the_way
-            else f"; another process delivers{pid}"
-        )
-    return output.plain(text)

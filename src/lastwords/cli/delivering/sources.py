@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Protocol
 
 import click
 
 from lastwords.errors import JournalError
 from lastwords.handler import inside
+from lastwords.journal import ownership
 
 from .. import options, output
 from . import config, deliver, destination
@@ -83,7 +85,9 @@ class FromConfig:
         return self._built[job.path]
 
     def _build(self, name: str, job: Job | None) -> tuple[str, Way]:
-        handler, warned = self._configuration.build(name, None if job is None else job.path)
+        path = self._configuration.journals[name] if job is None else job.path
+        with nullcontext() if path is None else ownership.as_owner(path, targets_too=True):
+            handler, warned = self._configuration.build(name, None if job is None else job.path)
         engine, target = inside(handler)
         if target is None or engine.courier is None:
             raise output.Misconfigured(f"handler {name!r} has no target (target=None); say where with --to")
@@ -91,7 +95,7 @@ class FromConfig:
             job.notes += warned
         knobs = {key: value for key, value in engine.courier.knobs.items() if key != "linger"}
         engine.abandon()
-        return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal)
+        return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal, of_owner=True)
 
 
 def choose(
