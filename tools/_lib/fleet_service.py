@@ -1,0 +1,36 @@
+"""One service of tools/fleet: logs until it is killed or told to end, and notes each logging call that has returned.
+
+fleet_service.py JOURNAL NOTES NAME RUN TARGET PAUSE     TARGET "-": it only commits, and a courier delivers
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+
+from lastwords import DurableHandler
+
+
+def main():
+    journal, notes, name, run, target, pause = sys.argv[1:]
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    handler = DurableHandler(None if target == "-" else target, journal, retry_min=0.2, retry_max=2.0)
+    log = logging.getLogger(name)
+    log.propagate = False
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    noted = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    number = 0
+    while not ended:
+        text = "%s %s %d" % (name, run, number)
+        log.info("%s", text, extra={"padding": "x" * 100})
+        os.write(noted, (text + "\n").encode())  # whoever reads this knows: the call has returned
+        number += 1
+        time.sleep(float(pause) if float(pause) or number % 400 else 0.4)  # 0: in bursts, which make full batches
+    handler.close()
+
+
+if __name__ == "__main__":
+    main()
