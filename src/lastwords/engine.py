@@ -18,7 +18,7 @@ from .journal.journal import Journal, Stats
 from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
-from .runtime.fork import follow_forks
+from .runtime.fork import follow_forks, notice
 from .runtime.guard import THREADS_END_EARLY, is_delivering, is_passive
 from .runtime.lock import new_lock
 from .runtime.native import pause
@@ -176,6 +176,7 @@ class Engine:
 
     def _prepare(self) -> None:
         """What is done once in a process, after a close, and for as long as no thread can be started."""
+        notice()
         if self.closed:
             self._logged_meanwhile = True
             if self.committer.trouble is not None:
@@ -240,6 +241,7 @@ class Engine:
 
     def stats(self) -> Stats:
         """See :meth:`lastwords.DurableHandler.stats`."""
+        notice()
         stats = self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
         return stats._replace(pending=stats.pending + self.keeper.moving)
 
@@ -257,12 +259,14 @@ class Engine:
 
     def flush(self) -> None:
         """Sync, and wake the courier out of a pause."""
+        notice()
         self.sync()
         if self.courier is not None and not self.closed:
             self.courier.wake()
 
     def drain(self, timeout: float | None) -> bool:
         """See :meth:`lastwords.DurableHandler.drain`."""
+        notice()
         if is_delivering():
             return False
         deadline = float("inf") if timeout is None else deadline_within(timeout)
@@ -318,6 +322,7 @@ class Engine:
 
     def close(self) -> None:
         """Drain within the deadline, leave the rest; idempotent."""
+        notice()
         if self.closed:
             return
         self._closing = self.closed = True
@@ -372,6 +377,9 @@ class Engine:
         """What the child commits and does not deliver is to be noticed, also by a process that never logs itself."""
         if not (self.closed or is_passive()):
             self.keeper.after_fork_in_parent()
+
+    def after_unseen_fork(self) -> None:
+        """See :class:`lastwords.runtime.fork.Forkable`."""
 
     def after_fork_in_child(self) -> None:
         """Couriers start again with the child's first record."""

@@ -39,7 +39,7 @@ MAIN, WAL, SHM = "", "-wal", "-shm"
 _LOCKED = {MAIN: (0x4000_0002, 510), SHM: (128, 1)}  # SHARED; the "dead man's switch"
 
 OPENING = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
-_left_behind: set[tuple[int, int]] = set()  # files that have a connection which is never closed
+_left_behind: dict[tuple[int, int], Descriptor] = {}  # files that have a connection which is never closed
 _shm: dict[tuple[int, int], Descriptor] = {}  # all connections of a process to one file share it
 
 
@@ -114,14 +114,19 @@ class SqliteFiles:
             suffix = names.get((status.st_dev, status.st_ino))
             if suffix is not None:
                 found[suffix] = Descriptor(number)
+        left = next((one for file, one in _left_behind.items() if names.get(file) == MAIN), None)
+        if left is not None and left.is_ours():
+            found.setdefault(MAIN, left)
         if MAIN in found:  # else SQLite had one left from a connection that was closed
             file = found[MAIN].file
             if SHM in found:
                 _shm[file] = found[SHM]
             elif file in _shm and _shm[file].is_ours():
                 found[SHM] = _shm[file]
-            if file in _left_behind:  # SQLite believes that its lock of the main file still stands
+            if file in _left_behind:  # SQLite believes that its locks still stand
                 _lock(MAIN, found[MAIN])
+                if SHM in found:
+                    _lock(SHM, found[SHM])
         self._know(found)
 
     def _names(self) -> dict[tuple[int, int], str]:
@@ -184,7 +189,7 @@ class SqliteFiles:
     def give_up(self) -> None:
         """The connection is left behind."""
         if MAIN in self._all:
-            _left_behind.add(self._all[MAIN].file)
+            _left_behind[self._all[MAIN].file] = self._all[MAIN]
         self._know({})
 
     def refuse_if_lost(self) -> None:
@@ -197,6 +202,12 @@ class SqliteFiles:
         shared = _shm.get(file)
         if file in _left_behind and shared is not None:
             self._know({SHM: shared})
+            if self._names().get(shared.file) != SHM:
+                raise JournalError(
+                    self._path,
+                    "its -shm was removed, and this process still has the old one open",
+                    "restart it",
+                )
             if not (shared.is_ours() or self._put_back(SHM)):
                 raise JournalError(
                     self._path,

@@ -32,7 +32,7 @@ from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import files, places, schema, set_aside
+from . import files, places, schema, set_aside, unseen_fork
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
@@ -293,6 +293,12 @@ class Store:
     def after_fork_in_parent(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 
+    def after_unseen_fork(self) -> None:
+        """The parent's connection is neither used nor closed, and the library is tried before it is trusted."""
+        self._abandon()
+        self.commit_lock.close()
+        unseen_fork.doubt()
+
     def after_fork_in_child(self) -> None:
         """The child opens its own connection when it first needs one."""
         self._full = None
@@ -356,6 +362,7 @@ class Store:
         return explain_sqlite(self.path, error, reading=False)
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
+        unseen_fork.refuse_if_it_hangs(self.path, self.lock_timeout)
         if self._is_void():
             if not create:
                 raise files.missing(self.path)

@@ -104,6 +104,9 @@ class Backfill:
     def after_fork_in_parent(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 
+    def after_unseen_fork(self) -> None:
+        """See :class:`lastwords.runtime.fork.Forkable`: its connections die with a thread that is not here."""
+
     def after_fork_in_child(self) -> None:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 

@@ -82,7 +82,7 @@ def exit_pass() -> None:
     """Finish everything within one deadline: stop all first, then wait for each, so that they end side by side."""
     global _exit_deadline  # noqa: PLW0603
     finishers = alive(_finishers)
-    if not finishers:
+    if not finishers or _armed_pid != os.getpid():  # of a parent that was forked by C code
         return
     if _exit_deadline is None:
         _exit_deadline = monotonic() + max(f.drain_timeout for f in finishers)

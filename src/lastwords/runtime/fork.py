@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .descriptor import Unshared
 from .exit import forget_in_child
-from .lock import new_lock
+from .lock import is_mine_told, new_lock, renew_all
 from .members import alive
 from .native import sleep
 from .stderr import say
@@ -46,6 +46,9 @@ class Forkable(Protocol):
 
     def after_fork_in_parent(self) -> None:
         """Go on. Runs without any lock."""
+
+    def after_unseen_fork(self) -> None:
+        """:meth:`before_fork` has not run: leave behind what it would have closed. ``after_fork_in_child`` follows."""
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's threads and work. Runs with ``fork_lock`` held."""
@@ -109,7 +112,40 @@ class _Forks(threading.local):
 _forks = _Forks()
 
 
+_pid = os.getpid()
+
+
+def notice() -> None:
+    """Begin anew if this process was forked by C code; before anything is used that its parent may have had."""
+    if os.getpid() != _pid:
+        _begin_unseen()
+
+
+def _begin_unseen() -> None:
+    """None of Python's hooks has run: whoever held a lock is not here, and what is open is the parent's."""
+    global _pid  # noqa: PLW0603
+    _pid = os.getpid()  # first: what is below asks, too
+    renew_all()
+    if not is_mine_told(logging._lock):  # type: ignore[attr-defined]
+        # Those of all handlers, among them that of a target which the parent was just calling.
+        getattr(logging, "_after_at_fork_child_reinit_locks", lambda: None)()
+    _forks.under_way.clear()
+    forget_in_child()
+    _unshared.close_all()
+    members = alive(_forkables)
+    for member in members:
+        member.after_unseen_fork()
+    for member in members:
+        member.after_fork_in_child()
+    if members:
+        say(
+            "this process was forked by C code, without Python's fork hooks, and begins anew; for uWSGI set"
+            " py-call-uwsgi-fork-hooks (or lazy-apps), else what its parent was just writing may be in the way"
+        )
+
+
 def _before_fork() -> None:
+    notice()
     fork = _Fork()
     _forks.under_way.append(fork)
     while not fork.hold():
@@ -125,6 +161,11 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _pid  # noqa: PLW0603
+    if not _forks.under_way:  # uWSGI's py-call-osafterfork
+        _begin_unseen()
+        return
+    _pid = os.getpid()
     # logging's own hook, registered before ours, has already made its lock anew: nothing to release.
     for fork in _forks.under_way:
         fork.locks = [lock for lock in fork.locks if lock is not logging._lock]  # type: ignore[attr-defined]

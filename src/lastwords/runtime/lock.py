@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import re
 import sys
+import weakref
 from typing import Any, TypeAlias
 
+from .members import alive
 from .native import RLock, get_ident
 from .signals import pass_on
 
@@ -46,6 +48,9 @@ def is_held(lock: object) -> bool:
     """Whether the calling thread has taken ``lock``, one that is not of our making."""
     ask = getattr(lock, "_is_owned", None)
     return is_mine_told(lock) if ask is None else bool(ask())
+
+
+_all: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class Lock(RLock):  # type: ignore[misc]
@@ -80,4 +85,13 @@ AnyLock: TypeAlias = Lock
 
 def new_lock() -> AnyLock:
     """The lock for this Python."""
-    return GuardedLock() if sys.version_info >= (3, 14) else Lock()
+    lock = GuardedLock() if sys.version_info >= (3, 14) else Lock()
+    _all.add(lock)
+    return lock
+
+
+def renew_all() -> None:
+    """In a process that was forked by C code: whoever had taken a lock of ours is not here to give it back."""
+    for lock in alive(_all):
+        if not lock.is_mine():
+            lock._at_fork_reinit()

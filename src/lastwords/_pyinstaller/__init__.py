@@ -1,0 +1,14 @@
+"""For PyInstaller, which finds this through the entry point ``pyinstaller40`` and runs the hook beside it.
+
+Nothing else may use it. A frozen program imports what it is given, so what this package imports late has to be named.
+PyInstaller does not find packages that are installed as editable.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def get_hook_dirs() -> list[str]:
+    """Where the hook is."""
+    return [os.path.dirname(os.path.abspath(__file__))]
