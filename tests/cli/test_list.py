@@ -192,11 +192,13 @@ def test_follow_ends_at_its_limit(journal):
 
 @pytest.mark.slow
 def test_a_large_journal_is_not_read_into_memory(journal):
-    """`list --limit 1` of 20,000 entries is as quick as of ten: reads go in slices."""
+    """`list --limit 1` of 20,000 entries takes a fraction of the whole: reads go in slices."""
     path = journal(count=20_000)
     began = time.monotonic()
+    assert len(seqs(path)) == 20_000
+    between = time.monotonic()
     assert seqs("--limit", "1", "--seq", "19990-", path) == [19990]
-    assert time.monotonic() - began < 0.5
+    assert (time.monotonic() - between) * 2 < between - began
 
 
 def test_output_in_a_poor_locale(journal):

@@ -79,13 +79,13 @@ def test_tidying_keeps_the_promise_of_sync_interval(tmp_path, poll, monkeypatch)
     log.info("first")
     engine.keeper._chores.settled(1)
     assert poll(lambda: pruning, 5)
-    worst = 0.0
+    worst, start = 0.0, time.monotonic()
     while len(pruning) < 799:
         log.info("more")
         began = time.monotonic()
         assert poll(lambda: not engine.committer.dirty, 5, every=0.005)
         worst = max(worst, time.monotonic() - began)
-    assert worst < 0.6, "it was synced when all was pruned, after some seconds"
+    assert worst * 2 < time.monotonic() - start, "it was synced when all was pruned, after some seconds"
     handler.close()
 
 
