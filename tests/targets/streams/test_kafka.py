@@ -14,7 +14,7 @@ from lastwords.targets.streams.stream_target import item_of
 from targets.servers import SECRET, SECRET_IN_URL, free_port
 from targets.streams.engines import EPOCH, entries
 
-pytest.importorskip("confluent_kafka", reason="in the dev extra")
+pytest.importorskip("confluent_kafka", reason="needs confluent-kafka (in the dev extra)")
 names = (f"logs{number}" for number in itertools.count())
 
 
