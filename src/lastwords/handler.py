@@ -17,11 +17,13 @@ from .engine import Engine
 from .journal import files
 from .record import codec
 from .runtime.guard import is_delivering
+from .runtime.signals import pass_on
+from .runtime.stderr import say
 from .runtime.visible import visible
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
 
     from .journal.journal import Stats
@@ -63,6 +65,7 @@ class DurableHandler(logging.Handler):
     - ``drain_timeout``: how long the end of the process, or ``close()``, waits for delivery.
     - ``mode``: permission bits of the journal. ``ignore_loggers``: names of loggers, with their children, whose
       records are not taken: for client libraries that log from threads of their own.
+    - ``prepare``: called with each record in the logging call, returns the record to be journaled; see :meth:`prepare`.
 
     Raises TypeError for an unknown knob, ValueError for a bad value, :class:`lastwords.JournalError` if the journal
     cannot be used. Afterwards no logging call raises for the journal's sake; what a signal handler raises meanwhile
@@ -89,9 +92,13 @@ class DurableHandler(logging.Handler):
         drain_timeout: float | timedelta = 5.0,
         mode: int | str = 0o600,
         ignore_loggers: Iterable[str] = (),
+        prepare: Callable[[logging.LogRecord], logging.LogRecord] | None = None,
     ) -> None:
         path = files.absolute(journal)
         self._ignored = knobs.names("ignore_loggers", ignore_loggers)
+        self._prepare = knobs.function("prepare", prepare)
+        self._prepares = prepare is not None or type(self).prepare is not DurableHandler.prepare
+        self._prepare_failed = False
         first = knobs.seconds("retry_min", retry_min, least=0.001)
         longest = knobs.seconds("retry_max", retry_max, least=0.001)
         if longest < first:
@@ -117,6 +124,8 @@ class DurableHandler(logging.Handler):
         self._engine = Engine(path, self._target, **settings)  # type: ignore[arg-type]
         # Last: it enters logging's shutdown list, where half a handler would raise at exit.
         super().__init__(threshold)
+        if self._target is not None:
+            self.formatter = self._target.formatter
         # No atexit: the exit pass is there for that. The callback must not refer to the handler.
         weakref.finalize(self, self._engine.retire).atexit = False
         try:
@@ -161,7 +170,8 @@ class DurableHandler(logging.Handler):
             record = passed
         front = self._front
         if front is not None:
-            if record.levelno < front.level:
+            level: object = record.levelno  # None, if it came over a wire (makeLogRecord)
+            if isinstance(level, int) and level < front.level:
                 return False
             passed = front.filter(record)
             if not passed:
@@ -176,7 +186,32 @@ class DurableHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Encode and commit ``record``. It is in the journal when this returns, or counted in ``stats().buffered``."""
+        if self._prepares:
+            record = self._prepared(record)
         self._engine.append(self.encode(record))
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record to be journaled, as in ``logging.handlers.QueueHandler.prepare``; override, or use the knob.
+
+        Runs in the thread and the context of the logging call, before the record is encoded: the place for what only
+        exists there (a request, a context variable, the current span, an object's state) and for redaction. Other
+        handlers get the same record: change a copy where that matters. If it raises, the record is journaled as it
+        was, and that is said once on stderr.
+        """
+        return record if self._prepare is None else self._prepare(record)
+
+    def _prepared(self, record: logging.LogRecord) -> logging.LogRecord:
+        try:
+            made = self.prepare(record)
+            if not isinstance(made, logging.LogRecord):
+                raise TypeError(f"it returned a {type(made).__name__}, not a LogRecord")  # noqa: TRY301 - said as any other
+        except BaseException as error:
+            pass_on(error)
+            if not self._prepare_failed:
+                self._prepare_failed = True
+                say(f"journal {self.journal}: prepare() failed, records are journaled as they are: {error!r}")
+            return record
+        return made
 
     def encode(self, record: logging.LogRecord) -> tuple[float, int, str, int]:
         """The record as a row of the journal. Total: odd values never raise; override to redact before the disk."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def seconds(name: str, value: object, *, least: float = 0.0) -> float:
@@ -57,3 +61,10 @@ def names(name: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(item, str) and item for item in result):
         raise ValueError(f"{name} must be a list of logger names, not {value!r}")
     return result
+
+
+def function(name: str, value: object) -> Callable[..., Any] | None:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function or None, not {value!r}")
+    return value

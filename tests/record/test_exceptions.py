@@ -214,7 +214,7 @@ def test_frames_say_file_line_and_function():
     frames = [(frame.f_code.co_name, line) for frame, line in traceback.walk_tb(entry.record.exc_info[2])]
     assert frames == [(frame.f_code.co_name, line) for frame, line in traceback.walk_tb(live.exc_info[2])]
     frame = entry.record.exc_info[2].tb_frame
-    assert frame.f_code.co_filename == f"<{__file__}>"
+    assert frame.f_code.co_filename == __file__
     assert frame.f_lineno == entry.record.exc_info[2].tb_lineno
 
 

@@ -1,5 +1,6 @@
 """A journal is input: whatever it says, nothing runs, no file is read, and only DecodeError is raised."""
 
+import gc
 import inspect
 import io
 import json
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastwords.record import exceptions
+from lastwords.record import exceptions, frames
 from lastwords.record.codec import DecodeError, decode, encode
 
 SECRET = "TOP-SECRET-LINE"
@@ -51,7 +52,6 @@ def render_all(record, capsys):
     record.exc_text = None
     out.append(logging.Formatter().format(record))
     traceback.print_exception(*record.exc_info)
-    sys.__excepthook__(*record.exc_info)
     out.extend(map(str, traceback.extract_tb(tb)))
     out.extend(frame.line or "" for frame in traceback.extract_tb(tb))
     out.append(repr(inspect.getinnerframes(tb, context=5)))
@@ -64,12 +64,17 @@ def test_forged_frame_filename_makes_no_renderer_print_that_file(secret, capsys)
     """The confused deputy: root's cron would print what the journal's author may not read."""
     text = render_all(read(forged(secret)).record, capsys)
     assert SECRET not in text
-    assert f'File "<{secret}>", line 1, in f' in text  # the name itself is still there
+    assert f'File "{secret}", line 1, in f' in text  # the name itself is as it was
+
+
+def naively(monkeypatch):
+    """Frames with the journaled name, and no source that a printer would find first."""
+    monkeypatch.setattr(frames, "_is_known", lambda frame: True)
 
 
 def test_control_the_naive_rebuild_prints_the_file(secret, capsys, monkeypatch):
     """With the journaled name as it is, the same renderers do leak."""
-    monkeypatch.setattr(exceptions, "shown_name", lambda path: path)
+    naively(monkeypatch)
     assert SECRET in render_all(read(forged(secret)).record, capsys)
 
 
@@ -116,7 +121,8 @@ def test_rich_and_structlog_do_not_print_the_file(secret, render, monkeypatch):
     shown = render(read(forged(secret)).record.exc_info)
     assert "boom" in shown
     assert SECRET not in shown
-    monkeypatch.setattr(exceptions, "shown_name", lambda path: path)
+    linecache.cache.pop(secret, None)
+    naively(monkeypatch)
     assert SECRET in render(read(forged(secret)).record.exc_info)
 
 
@@ -131,15 +137,44 @@ def test_own_names_of_the_interpreter_keep_their_source():
         del linecache.cache["<cell-1>"]
 
 
-def test_source_lines_offered_to_linecache_are_bounded():
-    """A hostile journal names a new file, and a new class, in each row."""
+def test_source_lines_offered_to_linecache_are_bounded(secret):
+    """A hostile journal names a new file, and a new class, in each row; and holds many rows at once."""
     before = len(linecache.cache)
+    kept = []
     for number in range(700):
         payload = forged(f"/f{number}", "x", 200_000)
         payload["exc_info"][0]["type"] = f"E{number}"
-        read(payload).record
-    assert len(linecache.cache) - before <= exceptions.MAX_SOURCES
+        kept.append(read(payload).record)
+    assert len(frames._offered) <= frames.MAX_FILES
     assert len(exceptions._classes) <= exceptions.MAX_CLASSES
+    last = read(forged(secret)).record
+    assert SECRET not in "".join(traceback.format_exception(*last.exc_info)), "also beyond the bound"
+    kept.clear()
+    del last
+    gc.collect()
+    assert len(linecache.cache) <= before + 1 and not frames._offered, "it goes with what needs it"
+
+
+def test_what_django_and_sentry_ask_of_a_frame_opens_nothing(secret):
+    """They ask the frame's loader for the source first, and open the file if there is none."""
+    tb = read(forged(secret, "journaled()", 2)).record.exc_info[2]
+    source = tb.tb_frame.f_globals["__loader__"].get_source("f")
+    assert source.splitlines()[1] == "journaled()" and SECRET not in source
+
+
+def test_a_file_of_this_process_keeps_its_source(tmp_path, monkeypatch):
+    """A live traceback of the same file is not changed by what a journal says of it; and tells no other line."""
+    path = tmp_path / "loaded_here.py"
+    path.write_text(f"def f():\n    raise ValueError\n{SECRET} = 1\n")
+    monkeypatch.setitem(sys.modules, "loaded_here", types.ModuleType("loaded_here"))
+    sys.modules["loaded_here"].__file__ = str(path)
+    linecache.checkcache()
+    known = read(forged(str(path), "raise ValueError", 2)).record
+    assert traceback.extract_tb(known.exc_info[2])[0].filename == str(path)
+    assert linecache.getline(str(path), 3) == f"{SECRET} = 1\n", "the process's own"
+    guessed = read(forged(str(path), "a guess", 3)).record
+    shown = "".join(traceback.format_exception(*guessed.exc_info))
+    assert SECRET not in shown and f"<{path}>" in shown
 
 
 def test_exception_class_is_never_imported(tmp_path, monkeypatch):

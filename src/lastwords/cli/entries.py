@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lastwords.journal import journal as journal_
 from lastwords.record.codec import Entry
+from lastwords.record.replayed import rendered
 
 from . import output
 
@@ -114,7 +115,6 @@ def as_line(item: Entry | Undecodable, *, traceback: bool = False) -> str:
 def details(entry: Entry) -> str:
     """Traceback and stack of an entry, as text."""
     record = entry.record
-    formatter = logging.Formatter()
-    text = record.exc_text or (formatter.formatException(record.exc_info) if record.exc_info else "")
+    text = rendered(record)
     stack = str(record.stack_info) if record.stack_info else ""
     return "\n".join(part for part in (str(text), stack) if part)

@@ -32,6 +32,7 @@ LOOK_SECONDS = 0.2  # a settled entry may be pruned a second after it came
 def _printer(form: str, *, traceback: bool) -> Callable[[Entry | Undecodable], str]:
     from lastwords.cli import entries
     from lastwords.record.codec import Entry
+    from lastwords.record.replayed import render_plainly
 
     if form == "json":
         return lambda item: output.as_json(entries.as_dict(item), compact=True)
@@ -45,6 +46,8 @@ def _printer(form: str, *, traceback: bool) -> Callable[[Entry | Undecodable], s
         record = item.record
         if not traceback:
             record.exc_info = record.exc_text = record.stack_info = None
+        else:
+            render_plainly(record, formatter)
         try:
             return output.plain(formatter.format(record), keep="\n\t")
         except (ValueError, TypeError):  # %(user)d, and this entry's user is a name

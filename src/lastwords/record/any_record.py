@@ -1,20 +1,22 @@
 """The slow way to a payload: any record at all, whatever its attributes hold.
 
-Total: each value goes through the guards of _tagged.py, and if even that fails (the
-recursion limit, no memory) a constant payload says so. Only what interrupt.py knows
+Total: each value goes through the guards of write_values.py, and if even that fails (the
+recursion limit, no memory) a constant payload says so. Only what signals.py knows
 to be the application's passes.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
 from ..runtime.signals import pass_on
 from .exceptions import capture
+from .foreign import Seen
 from .payload import EXPECTED, LEVELS, MAX_PAYLOAD, RESERVED, Payload, checksum, derive, to_json
-from .write_values import Writer, clean, guarded, type_name
+from .write_values import Writer, clean, guarded, is_foreign, type_name
 
 _LAST_RESORT = '{"logger":"lastwords","message":"<lastwords: a record that could not be encoded>"}'
 _FAR = 1e15  # seconds; beyond it no clock counts, and struct and SQLite have no use for it
@@ -55,7 +57,7 @@ def _describe(record: logging.LogRecord, fields: dict[str, Any], created: float,
     writer = Writer()
     p = Payload("", "")
     odd: dict[str, Any] = {}
-    p.message, exact = _text(_message(record, fields), writer)
+    p.message, exact = _text(_message(record, fields, writer), writer)
     if exact is not None:
         odd["message"] = exact
     _describe_standard(p, fields, odd, writer)
@@ -64,9 +66,7 @@ def _describe(record: logging.LogRecord, fields: dict[str, Any], created: float,
     writer.stubs = False
     p.exc_info = capture(fields.get("exc_info"), writer)
     if p.exc_info is not None and p.exc_text is None and "exc_text" not in odd:
-        p.exc_text, exact = _text(guarded(render, fields["exc_info"]), writer)
-        if exact is not None:
-            odd["exc_text"] = exact
+        p.rendered, _ = _text(guarded(render, fields["exc_info"]), writer)
     for name, column in (("levelno", level), ("created", created)):
         value = fields.get(name)
         if type(value) is not type(column) or value != column:
@@ -81,9 +81,13 @@ def _describe(record: logging.LogRecord, fields: dict[str, Any], created: float,
     return p
 
 
-def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
+def _message(record: logging.LogRecord, fields: dict[str, Any], writer: Writer) -> str:
     """Return what getMessage says; if it raises, the template, the arguments and why."""
     try:
+        if type(record) is logging.LogRecord:
+            text = _formatted(fields, writer)
+            if text is not None:
+                return text
         text = record.getMessage()
         if issubclass(type(text), str):
             return str.__str__(text)
@@ -92,6 +96,34 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
         pass_on(exc)
         template, args = guarded(str, fields.get("msg")), guarded(repr, fields.get("args"))
         return f"{template} {args} <lastwords: formatting raised {type_name(exc)}: {guarded(str, exc)}>"
+
+
+def _formatted(fields: dict[str, Any], writer: Writer) -> str | None:
+    """What ``LogRecord.getMessage`` would say, noting how foreign values were shown; None: ask it."""
+    msg, args = fields["msg"], fields.get("args")
+    if is_foreign(msg):
+        seen = writer.seen[id(msg)] = Seen(msg)
+        msg = str(seen)
+    elif type(msg) is not str:
+        msg = str(msg)
+    if not args:
+        return str(msg)
+    try:
+        writer.watched = True
+        if type(args) is tuple:
+            return str(msg % tuple(_watched(value, writer) for value in args))
+        if type(args) is dict:
+            return str(msg % {key: _watched(value, writer) for key, value in args.items()})
+    except BaseException as exc:  # the real one says so in its own words
+        pass_on(exc)
+    writer.watched = False
+    return None
+
+
+def _watched(value: Any, writer: Writer) -> Any:
+    if not is_foreign(value):
+        return value
+    return writer.seen.setdefault(id(value), Seen(value))
 
 
 def render(exc_info: Any) -> str:
@@ -139,6 +171,9 @@ def _describe_arguments(p: Payload, fields: dict[str, Any], odd: dict[str, Any],
         p.args = writer.value(args)
     else:
         odd["args"] = writer.value(args)
+    writer.stubs = False
     msg = fields.get("msg")
+    if type(msg) is dict and msg.get("exc_info") is True and sys.exc_info()[1] is not None:
+        msg = {**msg, "exc_info": sys.exc_info()}  # structlog's: at delivery there is no current exception
     if type(msg) is not str or msg != p.message:
         p.msg = writer.value(msg)

@@ -11,12 +11,13 @@ an :class:`Entry` of a row. The payload is a JSON object that any tool can read:
     relativeCreated, taskName, exc_text, stack_info     as the LogRecord has them
     levelname, filename, module    only where they do not follow from level and pathname
     extra             what the application added
-    exc_info          the graph of exceptions, see _traceback.py
+    exc_info          the graph of exceptions, see exceptions.py
+    rendered          the traceback as text, where exc_text was not set
     odd               attributes whose value is not of their usual type, tagged
 
 What equals its default is left out. Unknown keys are ignored (a later version may add
 some); every known one must have its type. Values that JSON cannot hold are tagged, see
-_tagged.py. Two paths lead to the same format: the fast one takes records whose values
+write_values.py. Two paths lead to the same format: the fast one takes records whose values
 are all of exactly the usual types (msgspec would silently change NaN, tuples, bytes,
 Decimal, Enum, so types are compared, never tested by isinstance); any doubt leads to
 the slow one, which takes everything.
@@ -145,7 +146,7 @@ def _fill_exception(p: Payload) -> bool:
     exc_info = p.exc_info
     p.exc_info = capture(exc_info, Writer())
     if p.exc_text is None:
-        p.exc_text = render(exc_info)
+        p.rendered = render(exc_info)
     return p.exc_info is not None
 
 

@@ -6,57 +6,29 @@ A journal holds ``exc_info`` as a list; the first is the one that was logged, th
 others are what it reaches by cause, context and group, named by their index, so
 that a cycle is no problem. Each is rebuilt as an instance of a *stub class*: made
 on the spot, named as the original, derived from ``Exception`` (or its group or
-base form), never imported. Frames are real frames of an empty function that
-carries the journaled name, so that ``traceback``, structlog and rich accept them.
-
-The file name hole
-------------------
-A traceback printer opens the file that a frame names. With a forged journal that
-would print any file the *delivering* user can read (root's cron, say). Neither
-``__loader__`` nor a lazy linecache entry helps: linecache prefers a file that
-exists. What it, rich and the C printer all refuse to open is ``<...>``, so a
-rebuilt frame is called ``</srv/app/main.py>``. The source lines were journaled,
-and are offered under that name in ``linecache.cache``, which no real file and
-none of the interpreter's own names (``<string>``) can be, as it holds a slash.
+base form), never imported. Their frames are those of frames.py.
 """
 
 from __future__ import annotations
 
-import linecache
-import sys
-import types
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from ..runtime.signals import pass_on
+from .frames import MAX_FRAMES, MAX_LINE, Frame, capture_frames, chain
+from .read_values import READERS, read_text
 from .write_values import Malformed, Writer, clean, guarded, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
 MAX_EXCEPTIONS = 100
-MAX_FRAMES = 64  # of each end: a RecursionError's thousand frames say nothing in the middle
 MAX_EXPANDED = 1000  # a member of several groups is printed in each: shared ones multiply
 MAX_NOTES = 100
-MAX_LINE = 1000  # characters of a source line
-MAX_LINENO = 2**31 - 1  # a C int in code objects
-MAX_SOURCES = 200  # files and lines per file kept in linecache
-MAX_LISTED = 200_000  # line numbers beyond this get no source text: list(lines) must stay small
 MAX_CLASSES = 500
 
-_Line = Annotated[int, msgspec.Meta(ge=0, le=MAX_LINENO)]
 _Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXCEPTIONS)]
-
-
-class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """One line of a traceback: a JSON array of file, line number, function, source line."""
-
-    file: str
-    line: _Line
-    name: str
-    source: str = ""
 
 
 class Raised(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -105,7 +77,7 @@ def capture(exc_info: Any, writer: Writer) -> tuple[Raised, ...] | None:
     out = []
     for exc in graph.queue:  # grows while it runs
         raised = _describe(exc, writer)
-        raised.frames = _frames(tb if exc is root else _get_traceback(exc), writer)
+        raised.frames = capture_frames(tb if exc is root else _get_traceback(exc), writer)
         if raised.kind in ("g", "h"):
             members = map(graph.number, _group_of(exc))
             raised.group = tuple(member for member in members if member is not None)
@@ -170,29 +142,13 @@ def _notes(exc: BaseException, writer: Writer) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def _walk(tb: types.TracebackType | None) -> Iterator[types.TracebackType]:
-    while tb is not None:
-        yield tb
-        tb = tb.tb_next
+def _graph(value: Any, writer: Writer) -> Any:
+    """An exception, or a triple of sys.exc_info(), as plain JSON: for values that are or hold one."""
+    triple = value if type(value) is tuple else (type(value), value, _get_traceback(value))
+    return msgspec.to_builtins(capture(triple, writer) or ())
 
 
-def _frames(tb: Any, writer: Writer) -> tuple[Frame, ...]:
-    if type(tb) is not types.TracebackType:
-        return ()
-    tbs = list(_walk(tb))
-    if len(tbs) <= 2 * MAX_FRAMES:
-        return tuple(_frame(each, writer) for each in tbs)
-    left_out = Frame("lastwords", 0, f"<{len(tbs) - 2 * MAX_FRAMES} frames left out>")
-    head = [_frame(each, writer) for each in tbs[:MAX_FRAMES]]
-    return (*head, left_out, *(_frame(each, writer) for each in tbs[-MAX_FRAMES:]))
-
-
-def _frame(tb: types.TracebackType, writer: Writer) -> Frame:
-    code = tb.tb_frame.f_code
-    line = tb.tb_lineno if tb.tb_lineno is not None and tb.tb_lineno > 0 else 0
-    source = linecache.getline(code.co_filename, line, tb.tb_frame.f_globals).strip() if line else ""
-    file, name, source = (writer.text(each, MAX_LINE) for each in (code.co_filename, code.co_name, source))
-    return Frame(file, line, name, source)
+Writer.graph = staticmethod(_graph)
 
 
 # ---- reading -----------------------------------------------------------------------------------------
@@ -253,7 +209,7 @@ def rebuild(graph: tuple[Raised, ...]) -> tuple[Any, Any, Any]:
     for index in _order(graph):
         raised = graph[index]
         made[index] = exc = _instance(raised, [made[member] for member in raised.group])
-        exc.__traceback__ = _chain(raised.frames)
+        exc.__traceback__ = chain(raised.frames)
         if raised.notes:
             exc.__notes__ = list(raised.notes)
     for index, exc in made.items():
@@ -269,9 +225,13 @@ class _Stub:
     """What every rebuilt exception has: the text it had when it was logged."""
 
     _text = ""
+    _repr = ""
 
     def __str__(self) -> str:
         return self._text
+
+    def __repr__(self) -> str:
+        return self._repr or super().__repr__()
 
 
 _KINDS: dict[str, type[BaseException]] = {
@@ -308,81 +268,23 @@ def _instance(raised: Raised, members: list[BaseException]) -> BaseException:
     return exc
 
 
-# The empty function behind every frame. No positions, so that no carets are
-# drawn; its globals hold nothing, so that no printer finds a loader in them.
-_CODE = compile("def f(): return g()", "<lastwords>", "exec").co_consts[0]
+def _read_graph(fields: dict[str, Any]) -> tuple[Raised, ...]:
+    try:
+        graph: tuple[Raised, ...] = msgspec.convert(fields.get("v"), tuple[Raised, ...])
+    except msgspec.ValidationError as error:
+        raise Malformed(f"no graph of exceptions: {error}") from None
+    check(graph)
+    return graph
 
 
-def _frame_named(filename: str, line: int, name: str) -> types.FrameType:
-    code = _CODE.replace(co_filename=filename, co_name=name, co_qualname=name, co_firstlineno=line)
-    space: dict[str, Any] = {"__name__": "<journal>", "__builtins__": {}, "g": _caller}
-    frame: types.FrameType = types.FunctionType(code, space)()
-    return frame
+def _read_raised(fields: dict[str, Any], _depth: int) -> BaseException:
+    graph = _read_graph(fields)
+    if not graph:
+        raise Malformed("an exception without itself")
+    exc: BaseException = rebuild(graph)[1]
+    exc._repr = read_text(fields, "repr", "")  # type: ignore[attr-defined]
+    return exc
 
 
-def _caller() -> types.FrameType:
-    return sys._getframe(1)
-
-
-def _chain(frames: tuple[Frame, ...]) -> types.TracebackType | None:
-    tb = None
-    for frame in reversed(frames):
-        shown = shown_name(frame.file)
-        if frame.source:
-            _offer(shown, frame.line, frame.source)
-        # tb_lasti -1 has no position of its own, so every printer takes tb_lineno
-        tb = types.TracebackType(tb, _frame_named(shown, frame.line, frame.name), -1, frame.line)
-    return tb
-
-
-def shown_name(path: str) -> str:
-    """Return ``path`` as a name that nothing opens and that is no name of the interpreter's own."""
-    inert = len(path) > 1 and path.startswith("<") and path.endswith(">") and "/" not in path
-    if inert and path not in linecache.cache:  # <string> and the like; but not a notebook's cell
-        return path
-    return f"<{path}>" if "/" in path else f"<./{path}>"
-
-
-class _Lines(Sequence[str]):
-    """The few known lines of a file, for linecache: long as the file, but no larger than what is known."""
-
-    __slots__ = ("known", "length")
-
-    def __init__(self) -> None:
-        self.known: dict[int, str] = {}
-        self.length = 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(self.length))]
-        if not -self.length <= index < self.length:
-            raise IndexError(index)
-        return self.known.get(index % self.length, "\n")
-
-
-_offered: dict[str, _Lines] = {}
-
-
-def _offer(shown: str, line: int, source: str) -> None:
-    """Let traceback printers find ``source``, without touching any entry that is not ours."""
-    if not 0 < line <= MAX_LISTED or "/" not in shown:
-        return
-    entry: Any = linecache.cache.get(shown)
-    lines = _offered.get(shown)
-    if lines is None or len(lines.known) >= MAX_SOURCES:
-        if len(_offered) >= MAX_SOURCES:
-            linecache.cache.pop(oldest := next(iter(_offered)), None)
-            _offered.pop(oldest, None)
-        lines = _offered[shown] = _Lines()
-    lines.known[line - 1] = source + "\n"
-    lines.length = max(lines.length, line)
-    if entry is None or entry[2] is not lines:
-        # mtime None: checkcache takes it for a loader's and leaves it alone
-        linecache.cache[shown] = (0, None, lines, shown)  # type: ignore[assignment]
+READERS["raised"] = _read_raised
+READERS["exc_info"] = lambda fields, _: rebuild(_read_graph(fields))

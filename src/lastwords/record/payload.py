@@ -21,7 +21,7 @@ pack = struct.Struct("<dq").pack
 
 
 class Payload(msgspec.Struct, omit_defaults=True):
-    """The top level of a payload. The order of the fields is that of ``_STANDARD``."""
+    """The top level of a payload. The order of the fields is that of ``STANDARD``."""
 
     logger: str
     message: str
@@ -45,6 +45,7 @@ class Payload(msgspec.Struct, omit_defaults=True):
     msg: Any = msgspec.UNSET
     extra: dict[str, Any] | None = None
     odd: dict[str, Any] | None = None
+    rendered: str | None = None  # the traceback as logging renders it, where the record itself had no exc_text
 
 
 STANDARD = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 import decimal
+import enum
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from .foreign import MAX_FIELDS
 from .write_values import _ESCAPE, MAX_DECIMAL, MAX_INT_BITS, MAX_ITEMS, READ_DEPTH, TAG, Malformed
 
 if TYPE_CHECKING:
@@ -20,10 +23,10 @@ class Stub:
     __slots__ = ("_float", "_format", "_index", "_int", "_repr", "_str", "_type")
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._type = _text(fields, "type")
-        self._str = _text(fields, "str")
-        self._repr = _text(fields, "repr", self._str)
-        self._format = _text(fields, "format", self._str)
+        self._type = read_text(fields, "type")
+        self._str = read_text(fields, "str")
+        self._repr = read_text(fields, "repr", self._str)
+        self._format = read_text(fields, "format", self._str)
         self._int = _field(fields, "int", int)
         self._float = _field(fields, "float", float)
         self._index = _field(fields, "index", int)
@@ -137,7 +140,7 @@ def read(value: Any, depth: int = 0) -> Any:
     if TAG not in value:
         return {key: read(item, depth + 1) for key, item in value.items()}
     name = value[TAG]
-    reader = _READERS.get(name) if type(name) is str else None
+    reader = READERS.get(name) if type(name) is str else None
     if reader is None:
         raise Malformed(f"unknown tag {str(name)[:40]!r}")
     return reader(value, depth + 1)
@@ -150,7 +153,8 @@ def _field(fields: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-def _text(fields: dict[str, Any], name: str, default: str | None = None) -> str:
+def read_text(fields: dict[str, Any], name: str, default: str | None = None) -> str:
+    """A text of a tag; raise Malformed if it is none."""
     value = read(fields.get(name, default))
     if type(value) is not str:
         raise Malformed(f"{name} of a tag is not text")
@@ -254,20 +258,76 @@ def _timedelta(fields: dict[str, Any], _depth: int) -> dt.timedelta:
     return dt.timedelta(days, seconds, microseconds)
 
 
+def _enum(fields: dict[str, Any], depth: int) -> Any:
+    """A member of an Enum of that name, with that value; its class has no other member."""
+    text, rendered = read_text(fields, "str"), read_text(fields, "repr")
+    name, value = read_text(fields, "name"), read(fields.get("v"), depth + 1)
+    try:
+        make: Any = enum.Enum
+        cls = make(_last_name(fields), {name: value})
+        member = next(iter(cls))
+    except Exception as error:  # a name that Enum does not take, as "mro"
+        raise Malformed(f"no member of an Enum: {error}") from None
+    cls.__str__, cls.__repr__ = (lambda _: text), (lambda _: rendered)
+    return member
+
+
+def _last_name(fields: dict[str, Any]) -> str:
+    return read_text(fields, "type").rpartition(".")[2].replace("\0", "?") or "?"
+
+
+class _Data:
+    """What every rebuilt instance of a dataclass has: how it was shown."""
+
+    __slots__ = ("_shown",)
+    _shown: tuple[str, str]
+
+    def __str__(self) -> str:
+        return self._shown[0]
+
+    def __repr__(self) -> str:
+        return self._shown[1]
+
+
+def _data(fields: dict[str, Any], depth: int) -> Any:
+    """An instance of a dataclass of that name, with those fields and no code of its own."""
+    raw = fields.get("v")
+    if type(raw) is not dict or len(raw) > MAX_FIELDS:
+        raise Malformed("the fields of a dataclass are no object")
+    values = {name: read(value, depth + 1) for name, value in raw.items()}
+    try:
+        named = [(name, object) for name in values]
+        cls: Any = dataclasses.make_dataclass(
+            _class_name(fields), named, bases=(_Data,), init=False, repr=False, eq=False
+        )
+    except (TypeError, ValueError) as error:  # names that are none
+        raise Malformed(f"no dataclass: {error}") from None
+    made = cls.__new__(cls)
+    made.__dict__.update(values)
+    text = read_text(fields, "str")
+    made._shown = (text, read_text(fields, "repr", text))
+    return made
+
+
+def _class_name(fields: dict[str, Any]) -> str:
+    name = _last_name(fields)
+    return name if name.isidentifier() else "Data"
+
+
 def _sub(fields: dict[str, Any], depth: int) -> Any:
-    known = _SHOWN.get(_text(fields, "base"))
+    known = _SHOWN.get(read_text(fields, "base"))
     if known is None:
         raise Malformed("unknown base")
     data = read(fields.get("v"), depth + 1)
     if type(data) is not known[0]:
         return data if type(data) is str else repr(data)  # the writer had to cut it
     value = known[1](data)
-    text = _text(fields, "str")
-    value._shown = (text, _text(fields, "repr"), _text(fields, "format", text))
+    text = read_text(fields, "str")
+    value._shown = (text, read_text(fields, "repr"), read_text(fields, "format", text))
     return value
 
 
-_READERS: dict[str, Callable[[dict[str, Any], int], Any]] = {
+READERS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     "int": _int,
     "float": _float,
     "str": _str,
@@ -285,5 +345,7 @@ _READERS: dict[str, Callable[[dict[str, Any], int], Any]] = {
     "timedelta": _timedelta,
     "uuid": lambda fields, _: uuid.UUID(_plain(fields)),
     "sub": _sub,
+    "enum": _enum,
+    "data": _data,
     "obj": lambda fields, _: Stub(fields),
 }

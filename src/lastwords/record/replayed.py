@@ -32,8 +32,9 @@ class ReplayedRecord(logging.LogRecord):
     formatters send the whole ``__dict__``.
     """
 
-    __slots__ = ("_lastwords_text",)
+    __slots__ = ("_lastwords_rendered", "_lastwords_text")
     _lastwords_text: tuple[str, Any, Any]
+    _lastwords_rendered: str | None
 
     def getMessage(self) -> str:  # noqa: N802
         text, msg, args = self._lastwords_text
@@ -87,5 +88,31 @@ def replay(p: Payload, created: float, level: int) -> logging.LogRecord:
             fields.update(p.extra)
         else:
             fields.update((key, value) for key, value in p.extra.items() if key not in RESERVED)
+    record._lastwords_rendered = p.rendered
     record._lastwords_text = (message, fields["msg"], fields["args"])
     return record
+
+
+def rendered(record: logging.LogRecord) -> str:
+    """The traceback of a record as text, as it was when it was logged; "" if it has none."""
+    text = record.exc_text or getattr(record, "_lastwords_rendered", None)
+    if text or not record.exc_info:
+        return str(text or "")
+    return logging.Formatter().formatException(record.exc_info)
+
+
+def render_plainly(record: logging.LogRecord, formatter: logging.Formatter | None) -> None:
+    """Let a formatter that renders exceptions as logging does find the text of the live one, to the last caret.
+
+    One that has its own way must not find any: ``Formatter.format`` asks ``formatException`` only if there is none.
+    """
+    text = getattr(record, "_lastwords_rendered", None)
+    if text is None or record.exc_text is not None:
+        return
+    kind = logging.Formatter if formatter is None else type(formatter)
+    own = () if formatter is None else formatter.__dict__
+    if all(getattr(kind, name) is getattr(logging.Formatter, name) and name not in own for name in _PLAIN):
+        record.exc_text = text
+
+
+_PLAIN = ("format", "formatException", "formatStack")

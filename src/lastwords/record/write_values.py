@@ -11,13 +11,16 @@ whose key ``"~"`` names what it was::
     {"~": "dict", "v": [[1, "a"], ...]}    {"~": "decimal", "v": "1.50"}
     {"~": "sub", "type": "collections.OrderedDict", "v": {...}, "str": ..., "repr": ...}
     {"~": "obj", "type": "app.User", "str": "bob", "repr": "<User bob>", "int": 7}
+    {"~": "enum", "type": "app.Colour", "name": "RED", "v": "red", "str": ..., "repr": ...}
+    {"~": "data", "type": "app.Line", "v": {"sku": "x9", "count": 2}, "str": ..., "repr": ...}
+    {"~": "raised", "v": [...], "repr": ...}    {"~": "exc_info", "v": [...]}    see exceptions.py
 
 Rules
 -----
 * Only ``type(value)`` is trusted: ``__class__`` lies, ``isinstance`` asks it.
 * Of a foreign value nothing is called but ``str``, ``repr``, ``format``, ``int``
   and ``float``, each in a guard; what it raises becomes a visible marker.
-  What is not the value's fault passes (interrupt.py).
+  What is not the value's fault passes (signals.py).
 * A budget of characters, items and depth bounds every payload, also for cyclic
   or exponentially shared containers. What is cut says how much was cut.
 * Reading is strict (a journal is input): an unknown tag, a wrong type, too much
@@ -30,12 +33,14 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import decimal
+import enum
 import re
 import uuid
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..runtime.signals import pass_on
+from .foreign import Seen, data_fields, overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,12 +109,17 @@ def _plain_format(value: object) -> str:
 class Writer:
     """Turns the values of one record into plain JSON values within one budget."""
 
-    __slots__ = ("chars", "items", "stubs")
+    __slots__ = ("chars", "items", "seen", "stubs", "watched")
+
+    # Set by exceptions.py, which is built on this module: the graph of an exception as plain JSON, within the budget.
+    graph: ClassVar[Callable[[Any, Writer], Any]]
 
     def __init__(self) -> None:
         self.chars = MAX_CHARS
         self.items = MAX_ITEMS
         self.stubs = False  # keep repr and numbers of foreign values (args) or just their text (extras)
+        self.seen: dict[int, Seen] = {}  # by id: arguments, and how the message showed them
+        self.watched = False  # the message was formatted under our eyes
 
     def text(self, text: str, limit: int = MAX_TEXT) -> str:
         """Return ``text``, cleaned, cut to the budget; a cut says how many characters went."""
@@ -137,7 +147,7 @@ class Writer:
         for base in _BASES:
             if issubclass(type(value), base):
                 return self._sub(base, value, depth)
-        return self._obj(value)
+        return self._obj(value, depth)
 
     def _spent(self, depth: int) -> bool:
         return depth >= MAX_DEPTH or self.items <= 0 or self.chars <= 0
@@ -176,6 +186,8 @@ class Writer:
         return self._many(value[:], len(value), depth)
 
     def _tuple(self, value: tuple[Any, ...], depth: int) -> Any:
+        if len(value) == 3 and not self.stubs and issubclass(type(value[1]), BaseException):
+            return {TAG: "exc_info", "v": Writer.graph(value, self)}  # sys.exc_info(), as structlog passes it on
         return {TAG: "tuple", "v": self._many(value, len(value), depth)}
 
     def _set(self, value: set[Any], depth: int) -> Any:
@@ -232,34 +244,88 @@ class Writer:
     def _sub(self, base: type, value: Any, depth: int) -> Any:
         """A subclass of a builtin: its data, and how it renders where that differs."""
         data = _BARE[base](value)
-        shown, bare = (
-            {"str": guarded(str, each), "repr": guarded(repr, each), "format": guarded(_plain_format, each)}
-            for each in (value, data)
-        )
-        if shown == bare:
+        text, rendered = self.shown(value)
+        formatted = guarded(_plain_format, value) if overrides(value, "__format__", base) else text
+        if (text, rendered) == (guarded(str, data), guarded(repr, data)) and formatted == guarded(_plain_format, data):
             return self.value(data, depth)
         out = {TAG: "sub", "type": type_name(value), "base": base.__name__, "v": self.value(data, depth)}
-        if shown["format"] == shown["str"]:
-            del shown["format"]
-        return out | {key: self._str(text, depth) for key, text in shown.items()}
+        shown = {"str": text, "repr": rendered} | ({} if formatted == text else {"format": formatted})
+        return out | {key: self._str(said, depth) for key, said in shown.items()}
 
-    def _obj(self, value: Any) -> Any:
+    def shown(self, value: Any) -> tuple[str, str]:
+        """``str`` and ``repr`` of a foreign value, which is shown twice at most in one logging call.
+
+        To show one may be expensive, or ask a database. What formatting the message showed counts, of values inside
+        containers, too; one that has no ``__str__`` of its own is shown alike both ways. Where the message has shown
+        one way and nobody knows which, the other stands for it.
+        """
+        seen = self.seen.get(id(value))
+        text, rendered = (None, None) if seen is None else (seen.text, seen.rendered)
+        if not overrides(value, "__str__", object):
+            rendered = text = rendered or text or guarded(repr, value)
+        elif seen is None and self.stubs and self.watched:  # in a container, which the message has shown by its repr
+            rendered = text = guarded(repr, value)
+        else:
+            text = guarded(str, value) if text is None else text
+            rendered = guarded(repr, value) if rendered is None else rendered
+        if seen is not None:  # the same value may be there again
+            seen.text, seen.rendered = text, rendered
+        return text, rendered
+
+    def _obj(self, value: Any, depth: int = 0) -> Any:
         """Anything else. In extras its text; in args a stand-in, for receivers that format anew."""
-        text = guarded(str, value)
+        if issubclass(type(value), enum.Enum):
+            return self._enum(value, depth)
+        if not self.stubs and issubclass(type(value), BaseException):
+            text, rendered = self.shown(value)
+            return {TAG: "raised", "v": Writer.graph(value, self), "repr": self._str(rendered, 0)}
+        names = data_fields(value)
+        if names is not None and not self._spent(depth):
+            return self._data(value, names, depth)
         if not self.stubs:
-            return self._str(text, 0)
+            return self._str(guarded(str, value), 0)
+        text, rendered = self.shown(value)
         out: dict[str, Any] = {TAG: "obj", "type": type_name(value), "str": self._str(text, 0)}
-        rendered = guarded(repr, value)
         if rendered != text:
             out["repr"] = self._str(rendered, 0)
-        formatted = guarded(_plain_format, value)
-        if formatted != text:
-            out["format"] = self._str(formatted, 0)
+        if overrides(value, "__format__", object):  # else it is str's
+            formatted = guarded(_plain_format, value)
+            if formatted != text:
+                out["format"] = self._str(formatted, 0)
         for name in _NUMBERS:
             number = _number(value, name)
             if number is not None:
                 out[name] = self.value(number)
         return out
+
+    def _enum(self, value: Any, depth: int) -> Any:
+        """A member of an Enum: JSON formatters write its value."""
+        text, rendered = self.shown(value)
+        try:
+            name, inner = str.__str__(value._name_), value._value_
+        except BaseException as exc:
+            pass_on(exc)
+            return self._str(text, 0)
+        out = {TAG: "enum", "type": type_name(value), "name": self._str(name, 0), "v": self.value(inner, depth + 1)}
+        return out | {"str": self._str(text, 0), "repr": self._str(rendered, 0)}
+
+    def _data(self, value: Any, names: list[str], depth: int) -> Any:
+        """An instance of a dataclass: JSON formatters write its fields."""
+        fields: dict[str, Any] = {}
+        for name in names:
+            try:
+                fields[name] = self.value(object.__getattribute__(value, name), depth + 1)
+            except BaseException as exc:
+                pass_on(exc)
+                fields[name] = f"<lastwords: {type_name(exc)}>"
+        text, rendered = self.shown(value)
+        out = {TAG: "data", "type": type_name(value), "v": fields, "str": self._str(text, 0)}
+        return out if rendered == text else out | {"repr": self._str(rendered, 0)}
+
+
+def is_foreign(value: Any) -> bool:
+    """True for a value whose own code shows it."""
+    return type(value) not in _WRITERS
 
 
 class _Pair(tuple[Any, Any]):

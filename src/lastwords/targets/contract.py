@@ -53,6 +53,15 @@ class Target(ABC):
     narrows: bool = True
     front: logging.Handler | None = None
 
+    @property
+    def formatter(self) -> logging.Formatter | None:
+        """What it formats with before somebody sets one; None: whatever it is given.
+
+        ``logging.basicConfig`` gives its own format to each handler that says it has none, so one that does not format
+        has one that nobody uses.
+        """
+        return unused_formatter()
+
     @abstractmethod
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Take the entries, or raise: see the module."""
@@ -71,6 +80,14 @@ class Target(ABC):
 
     def after_fork_in_child(self) -> None:
         """Drop connections that are shared with the parent, without using them."""
+
+
+@functools.cache
+def unused_formatter() -> logging.Formatter:
+    """Stands for the formatter of a target that does not format."""
+    import logging  # noqa: PLC0415 - nothing else here needs it
+
+    return logging.Formatter()
 
 
 _SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)

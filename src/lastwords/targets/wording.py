@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import logging
 import os
 import socket
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..record.replayed import rendered
 from ..runtime.visible import first_line, visible
 
 if TYPE_CHECKING:
@@ -57,10 +60,7 @@ def utc(created: float, *, zulu: str = "Z") -> str:
 
 def trace(entry: Entry) -> str:
     """The traceback as it was rendered when the record was logged, or ""."""
-    record = entry.record
-    if record.exc_text:
-        return record.exc_text
-    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+    return rendered(entry.record)
 
 
 def app_name() -> str:
@@ -86,6 +86,9 @@ def fields(entry: Entry) -> dict[str, Any]:
     """What is said of an entry in JSON. None and empty texts are left out of it."""
     record = entry.record
     kind = record.exc_info[0] if record.exc_info else None
+    message, data, raised = entry.message, None, ""
+    if isinstance(record.msg, Mapping):  # structlog's event dict, or a program that logs one
+        message, data, raised = _structured(record.msg, entry.message)
     return {
         "id": entry.id,
         "time": utc(entry.created),
@@ -93,9 +96,9 @@ def fields(entry: Entry) -> dict[str, Any]:
         "level": _plain(record.levelname, 0),
         "levelno": entry.level,
         "logger": _plain(entry.logger, 0),
-        "message": entry.message,
+        "message": message,
         "template": _plain(record.msg, 0) if record.args and isinstance(record.msg, str) else None,
-        "exception": _plain(trace(entry), 0),
+        "exception": _plain(trace(entry) or raised, 0),
         "exception_type": None if kind is None else _plain(kind.__qualname__, 0),
         "stack": _plain(record.stack_info, 0),
         "file": _plain(record.pathname, 0),
@@ -106,8 +109,28 @@ def fields(entry: Entry) -> dict[str, Any]:
         "thread": _plain(record.thread, 0),
         "thread_name": _plain(record.threadName, 0),
         "task": _plain(getattr(record, "taskName", None), 0),
-        "extra": _plain(entry.extra, 0) if entry.extra else None,
+        "data": data,
+        "extra": _plain(_without_private(entry.extra, data), 0) if entry.extra else None,
     }
+
+
+def _structured(msg: Mapping[Any, Any], text: str) -> tuple[str, Any, str]:
+    """A message that is a dict: what it says in words, its values, and the exception in it as text."""
+    data, raised = dict(msg), ""
+    found = data.get("exc_info")
+    if isinstance(found, BaseException):
+        found = (type(found), found, found.__traceback__)
+    if isinstance(found, tuple) and len(found) == 3 and isinstance(found[1], BaseException):
+        del data["exc_info"]
+        raised = logging.Formatter().formatException(found)
+    words = next((data[key] for key in ("event", "message", "msg") if isinstance(data.get(key), str)), None)
+    shown = _plain(data, 0)
+    return words or msgspec.json.encode(shown).decode() or text, shown, raised
+
+
+def _without_private(extra: Mapping[str, Any], data: Any) -> Mapping[str, Any]:
+    """Without the logger that structlog hands along with an event dict: it says nothing to a receiver."""
+    return extra if data is None else {key: value for key, value in extra.items() if not key.startswith("_")}
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -124,6 +147,10 @@ def _plain(value: Any, depth: int) -> Any:
         return _said(value)
     if isinstance(value, Mapping):
         return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, depth + 1)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name, None), depth + 1) for field in dataclasses.fields(value)}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth + 1) for item in value]
     return _said(value)

@@ -35,7 +35,8 @@ BURIED_RANGE = "SELECT min(buried_at), max(buried_at) FROM dead_letters"
 BURIED = "SELECT CAST((buried_at - :start) / :width AS INTEGER), level, count(*) FROM dead_letters GROUP BY 1, 2"
 DEAD = (
     "SELECT id, created, level, json_extract(payload, '$.logger'), json_extract(payload, '$.message'), error,"
-    " traceback, attempts, buried_at, json_extract(payload, '$.exc_text') FROM dead_letters"
+    " traceback, attempts, buried_at, "
+    " coalesce(json_extract(payload, '$.rendered'), json_extract(payload, '$.exc_text')) FROM dead_letters"
     " ORDER BY buried_at DESC LIMIT :most"
 )
 SEARCH = (

@@ -17,7 +17,7 @@ import logging.config
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.stderr import say
-from ..contract import Target
+from ..contract import Target, unused_formatter
 from .wrap import wrap
 
 if TYPE_CHECKING:
@@ -152,6 +152,14 @@ class SpecTarget(Target):
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.close()
+
+    @property
+    def formatter(self) -> logging.Formatter | None:
+        if self._inner is not None:
+            return self._inner.formatter
+        return (
+            unused_formatter() if self._spec.get("formatter") else None
+        )  # it has one of its own as soon as it is built
 
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         self._formatter = fmt

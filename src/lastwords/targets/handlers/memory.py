@@ -67,6 +67,10 @@ class MemoryTarget(HandlerTarget):
         finally:
             self._inner.close()
 
+    @property
+    def formatter(self) -> logging.Formatter | None:
+        return self._inner.formatter
+
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         self._inner.set_formatter(fmt)
 

@@ -29,6 +29,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Rejected
+from ...record.replayed import render_plainly
 from ..contract import Target, refuse_suspended
 from .doubts import why_not
 
@@ -65,6 +66,12 @@ class HandlerTarget(Target):
         )
         for each in (handler, *self._inner_ones):
             leave_shutdown_list(each)
+
+    @property
+    def formatter(self) -> logging.Formatter | None:
+        """The handler's own."""
+        formatter: logging.Formatter | None = self.handler.formatter
+        return formatter
 
     def describe(self) -> str:
         """The destination in words, without credentials."""
@@ -105,6 +112,7 @@ class HandlerTarget(Target):
             self.handler.release()
 
     def _emit(self, entry: Entry, failures: list[Exception], escaping: str) -> Exception | None:
+        render_plainly(entry.record, self.handler.formatter)
         named = self.sends_id or "lastwords_id" in (getattr(self.handler.formatter, "_fmt", None) or "")
         try:
             if not (named or escaping):

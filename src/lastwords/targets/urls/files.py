@@ -22,9 +22,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ...journal import files
+from ...record.replayed import render_plainly
 from ...runtime.descriptor import Descriptor
 from ...runtime.visible import visible, visible_json
-from ..contract import Target
+from ..contract import Target, unused_formatter
 from ..on_disk import is_at, sync
 from ..wording import TEXT_FORMAT, as_json
 from .address import absolute, choice
@@ -68,6 +69,10 @@ class Lines(Target):
         self._format = format
         self._formatter = logging.Formatter(TEXT_FORMAT)
 
+    @property
+    def formatter(self) -> logging.Formatter | None:
+        return None if self._format == "text" else unused_formatter()
+
     def set_formatter(self, fmt: logging.Formatter | None) -> None:
         if fmt is not None and self._format == "json":
             raise ValueError(f"{self.label}: format=json does not use a formatter")
@@ -76,6 +81,7 @@ class Lines(Target):
     def _line(self, entry: Entry) -> str:
         if self._format == "json":
             return as_json(entry).decode()
+        render_plainly(entry.record, self._formatter)
         return self._formatter.format(entry.record)
 
     def _text(self, entries: Sequence[Entry], *, shown: bool) -> str:

@@ -33,6 +33,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ...record.replayed import render_plainly
 from ...runtime.clock import monotonic
 from ...runtime.descriptor import Descriptor
 from ..contract import Target
@@ -178,6 +179,7 @@ class Syslog(Target):
 
     def _text(self, entry: Entry) -> str:
         if self._formatter is not None:
+            render_plainly(entry.record, self._formatter)
             return clean(self._formatter.format(entry.record))
         parts = [entry.message, trace(entry), entry.record.stack_info]
         return clean("\n".join([part for part in parts if part]))
