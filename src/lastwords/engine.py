@@ -42,6 +42,8 @@ def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
     identity = files.identify(path)
     other = None if identity is None else _open.get((identity.device, identity.inode))
+    if other is None:  # its file may have been removed since, and made anew
+        other = next((engine for engine in open_engines() if engine.store.path == path), None)
     if other is None or other.closed or is_passive():
         return
     if other.reopened:  # it was closed, and somebody logged to it meanwhile: as free as before
@@ -315,7 +317,6 @@ class Engine:
     def _empty_memory(self, deadline: float) -> None:
         """What waits in memory dies with the process: the disk may have room again, the lock may go, until then."""
         self._move()  # first, and all of it: what a removed file has dies with the process, too
-        self.committer.resume()  # if that failed: at least these
         while self.committer.buffered and not self.committer.retry() and monotonic() < deadline:
             self.keeper.nudge()  # it makes room
             pause(0.05)

@@ -357,7 +357,7 @@ def test_a_damaged_predecessor_is_told_until_it_is_removed(tmp_path, children):
     assert state["set_aside"] == [str(tmp_path / aside)]
     assert state["salvaged"] + state["unreadable"] >= 400
     assert aside in run("status", path).out
-    assert run("status", "--check", path).code == 1
+    assert run("status", "--check", path).code == 2
     assert run("doctor", path).code == 65
     assert run("status", f"{path}*").out.count("pending:") == 1, "a pattern leaves it out"
     assert run("list", tmp_path / aside).code == 65

@@ -10,8 +10,6 @@ import time
 import pytest
 
 from lastwords import DurableHandler, Journal, JournalError
-from lastwords.append.committer import Committer
-from lastwords.append.memory_buffer import ROW_OVERHEAD
 from lastwords.journal import set_aside, tidy, wal
 from lastwords.journal.journal import Burial
 from lastwords.journal.store import Store
@@ -69,32 +67,96 @@ def lose(handler, how):
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged"])
-@pytest.mark.parametrize("paused", [True, False])
-def test_callers_do_not_wait_and_what_they_log_comes_after(tmp_path, poll, slow, how, paused, monkeypatch, capfd):
-    """Control: without the pause what they log comes in between."""
+@pytest.mark.parametrize("room", [True, False])
+def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path, poll, slow, how, room, monkeypatch):
+    """Control: without the newest entry, which keeps room for those before it, it comes in between."""
     path = str(tmp_path / "j.db")
     handler, log = begin(path)
-    if not paused:
-        monkeypatch.setattr(Committer, "pause", lambda self, why: None)
+    if not room:
+        monkeypatch.setattr(transfer.Transfer, "_keep_room", lambda self, conn: None)
     lose(handler, how)
     assert poll(lambda: handler._engine.keeper.moving, 10)
-    count, worst, buffered = 1500, 0.0, 0
-    while handler._engine.keeper.moving or handler.stats().buffered:
+    count, worst = 1500, 0.0
+    while handler._engine.keeper.moving:
         began = time.monotonic()
         log.info("m%d", count)
         worst = max(worst, time.monotonic() - began)
+        assert handler.stats().buffered == 0
+        assert f"m{count}" in messages(path) or not handler._engine.keeper.moving
         count += 1
-        buffered = max(buffered, handler.stats().buffered)
         time.sleep(0.005)
     log.info("m%d", count)
     assert poll(lambda: handler.stats().pending == count + 1, 10)
+    assert count > 1501
     assert worst < sum(slow)
     found = messages(path)
     assert sorted(found, key=lambda m: int(m[1:])) == [f"m{i}" for i in range(count + 1)]
-    assert (found == [f"m{i}" for i in range(count + 1)]) is paused
-    assert (buffered > 0) is paused
-    assert ("comes first" in capfd.readouterr().err) is paused
+    assert (found == [f"m{i}" for i in range(count + 1)]) is room
     handler.close()
+
+
+KILLED = """
+import logging, os, signal, sys, time
+from lastwords import DurableHandler
+path, how = sys.argv[1:]
+from lastwords.upkeep import transfer
+transfer.FIRST_ROWS = transfer.MOST_ROWS = 20
+handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
+for i in range(1500): log.info("m%d", i)
+if how == "removed":
+    for suffix in ("-wal", "-shm", ".commit", ""): os.unlink(path + suffix)
+else:
+    handler._engine.store.damaged = "said by the test"
+handler._engine.keeper.nudge()
+while not handler._engine.keeper.moving: time.sleep(0.001)
+for i in range(100): log.error("late%d", i)
+assert handler._engine.keeper.moving
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_what_was_acknowledged_amid_it_survives_a_kill(children, tmp_path, how):
+    """Acknowledged means journaled, also then. And nothing stays pending that is nowhere any more."""
+    path = tmp_path / "j.db"
+    children.run(KILLED, path, how, check=-9)
+    got = []
+    handler = DurableHandler(got.extend, path)
+    assert handler.drain(20)
+    assert handler.stats().pending == 0
+    handler.close()
+    names = [entry.message for entry in got]
+    assert len(names) == len(set(names))
+    assert {f"late{i}" for i in range(100)} <= set(names)
+    if how == "damaged":
+        assert names == [*(f"m{i}" for i in range(1500)), *(f"late{i}" for i in range(100))]
+
+
+SIDE = {
+    "-wal unlinked": lambda path: os.unlink(path + "-wal"),
+    "-wal renamed": lambda path: os.rename(path + "-wal", path + "-wal.old"),
+    "-shm unlinked": lambda path: os.unlink(path + "-shm"),
+    "both replaced": lambda path: [os.unlink(path + s) or open(path + s, "x").close() for s in ("-wal", "-shm")],
+    "main file cut": lambda path: os.truncate(path, 0),
+}
+
+
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
+@pytest.mark.parametrize("how", SIDE)
+def test_a_side_file_that_is_gone_is_noticed_like_a_removed_file(tmp_path, poll, capfd, how, level):
+    """Another process would not see what is committed, nor a later one: all of it goes into a sound file."""
+    path = str(tmp_path / "j.db")
+    handler, log = begin(path, 30)
+    number = getattr(logging, level)
+    SIDE[how](path)
+    log.log(number, "m30")
+    said = []
+    assert poll(lambda: said.append(capfd.readouterr().err) or "31 pending records were copied" in "".join(said), 10)
+    log.log(number, "m31")
+    assert messages(path) == [f"m{i}" for i in range(32)]
+    assert handler.stats().pending == 32
+    handler.close()
+    assert messages(path) == [f"m{i}" for i in range(32)]
 
 
 def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
@@ -106,26 +168,6 @@ def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
     assert not handler.drain(0.01)
     handler.close()
     assert len(messages(handler.journal)) == 1500
-
-
-def test_a_half_full_memory_buffer_is_committed_in_between(tmp_path, poll, slow):
-    """Out of order is better than lost."""
-    path = str(tmp_path / "j.db")
-    handler, log = begin(path, memory_limit=200 * (ROW_OVERHEAD + 250))
-    lose(handler, "removed")
-    assert poll(lambda: handler._engine.keeper.moving, 10)
-    count = 1500
-    while handler._engine.keeper.moving:
-        log.info("m%d", count)
-        count += 1
-        time.sleep(0.002)
-    assert poll(lambda: handler.stats().pending == count, 10)
-    assert handler.stats().dropped == 0
-    found = messages(path)
-    assert set(found) == {f"m{i}" for i in range(count)}
-    assert len(found) == count > 1600
-    assert found != sorted(found, key=lambda m: int(m[1:]))  # so it was
-    handler.close()
 
 
 @pytest.mark.parametrize("noted", [True, False])

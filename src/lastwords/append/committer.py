@@ -18,8 +18,7 @@ reaches the application (runtime/signals.py); whether the rows of others are in 
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
-committed, oldest first. While that lasts no caller waits for the journal: the first one has waited for all. So it is,
-too, while older records are moved here from a damaged or removed file (mover.py): they are to come first.
+committed, oldest first. While that lasts no caller waits for the journal: the first one has waited for all.
 
 What a crash leaves behind: a batch is one statement, so all of it or nothing; a record in the memory buffer is lost
 with the process, which stats().buffered and one line on stderr say while it lasts.
@@ -81,7 +80,6 @@ class Committer:
         self._memory_lock = new_lock()
         self._memory = MemoryBuffer(memory_limit)
         self.trouble: str | None = None  # why records go to memory, or None
-        self._paused = False
         self._retry_rows = MAX_ROWS
         self.dirty = False  # something was committed and not synced
         self.committed = 0  # rows this process committed
@@ -304,32 +302,13 @@ class Committer:
         """Keep what comes in memory until :meth:`retry`: the journal must not grow any further."""
         self._enter_trouble(why)
 
-    def pause(self, why: str) -> None:
-        """Keep what comes in memory until :meth:`resume`: older records are moved into the journal first."""
-        self._paused = True
-        self._enter_trouble(why)
-
-    def resume(self) -> bool:
-        """Undo :meth:`pause`, and :meth:`retry`."""
-        self._paused = False
-        return self.retry()
-
-    def spill(self) -> None:
-        """While paused: commit what waits in memory before it is too much, out of order rather than lost."""
-        while self._memory.is_half_full:
-            with self._store.lock:
-                with self._memory_lock:
-                    rows = self._memory.oldest(MAX_ROWS)
-                if not self._retry_batch(rows, 0.05):
-                    return
-
     def retry(self, *, patience: float = 0.05) -> bool:
         """Commit what waits in memory (the keeper's work, and the exit's); True when nothing is left there.
 
         ``patience``: seconds to wait for a locked journal; callers that arrive meanwhile go to memory at once.
         """
-        if self.trouble is None or self._paused:
-            return self.trouble is None
+        if self.trouble is None:
+            return True
         before = self._memory.count
         while True:
             # All in one hold of the store's lock: the leader that found the trouble holds it until its records are in
@@ -391,5 +370,4 @@ class Committer:
         self._memory_lock = new_lock()
         self._memory = MemoryBuffer(self._memory.limit)
         self.trouble = None
-        self._paused = False
         self.dirty = False

@@ -223,8 +223,8 @@ def check(states: Sequence[dict[str, Any]], limits: dict[str, tuple[float | None
             found = 2 if state["exit_code"] == 65 else 3
             problems.append((found, state["error"]))
             continue
-        if state["set_aside"]:
-            problems.append((1, f"{name}: was damaged; see {state['set_aside'][0]}"))
+        if state["set_aside"]:  # entries may be missing, until somebody has looked
+            problems.append((2, f"{name}: was damaged; see {state['set_aside'][0]}"))
         for field, (warning, critical) in limits.items():
             value = state[field] or 0
             found = (

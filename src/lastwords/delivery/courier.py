@@ -287,7 +287,8 @@ class Courier:
 
     def _check(self) -> None:
         # The keeper of a handler that was collected is gone: nobody moves anything.
-        if not self._retired and removed_file.is_replaced(self._journal.store):
+        store = self._journal.store
+        if not self._retired and (store.filling or removed_file.is_replaced(store)):
             raise Replaced
 
     def _settled(self, delivered: int) -> None:

@@ -165,6 +165,19 @@ def remove_side_files(path: str) -> None:
             os.unlink(path + suffix)
 
 
+def belongings(path: str) -> tuple[int, ...]:
+    """The inodes of a journal's file and what SQLite keeps beside it; 0 for what is not there, or was cut off."""
+    inodes = []
+    for suffix in ("", *SIDE_FILES):
+        try:
+            status = os.stat(path + suffix)
+        except OSError:
+            inodes.append(0)
+        else:
+            inodes.append(0 if suffix == "" and status.st_size == 0 else status.st_ino)
+    return tuple(inodes)
+
+
 def sync_folder(path: str) -> None:
     """Make the names in the folder of ``path`` durable."""
     fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)

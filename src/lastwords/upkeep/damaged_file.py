@@ -64,7 +64,7 @@ def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
     """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
     if not was_a_journal(path):
         raise error
-    _set_aside(path, files.identify(path), error.problem)
+    set_aside_file(path, files.identify(path), error.problem)
     return Store(path, mode=mode)
 
 
@@ -75,12 +75,13 @@ def repair_open(store: Store) -> None:
         if reason is None:
             return
         store.give_up()
-        _set_aside(store.path, identity, reason)
+        set_aside_file(store.path, identity, reason)
         store.damaged = None
         store.connection()
 
 
-def _set_aside(path: str, identity: files.Identity | None, reason: str) -> None:
+def set_aside_file(path: str, identity: files.Identity | None, reason: str) -> None:
+    """Rename it and its side files, if it is still the one."""
     with _commit_lock(path):
         if identity is not None and files.identify(path) == identity:  # else another process has done it meanwhile
             set_aside.begin(path, identity.inode, reason)
@@ -154,10 +155,6 @@ class Salvage(Transfer):
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
             f" pending records were salvaged, {self.unreadable:,} could not be read"
         )
-
-    def why(self) -> str:
-        """See :meth:`Transfer.why`."""
-        return f"what can be read of a damaged file comes first, up to {self.left:,} pending records"
 
 
 def _whole(value: object) -> int:

@@ -3,8 +3,8 @@
 Rules
 -----
 * Any thread may take the next step: the keeper, ``flush``, the exit pass, a fork (which finishes, and waits for it).
-* The first slice is moved in the same hold of the lock in which the new file is opened. If that is not all, callers
-  go to the memory buffer until the rest is done, see ``transfer``.
+* The first slice is moved in the same hold of the lock in which the new file is opened, and keeps room for the rest:
+  what is logged meanwhile is committed at once, behind it. This process's courier waits, see ``transfer``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class Mover:
             self._look, self._look_again_at = True, float("inf")
         if self._under_way or self._look or removed_file.is_replaced(self._store):
             while self.step(committer):
-                committer.spill()
                 rest(0.001)
 
     def step(self, committer: Committer) -> bool:
@@ -69,14 +68,13 @@ class Mover:
             if self._under_way and not self._under_way[0].step(self._store):
                 moved = self._under_way.pop(0)
             more = bool(self._under_way)
-            if more:
-                committer.pause(self._under_way[0].why())
+            self._store.filling = more
         if moved is not None:
             moved.done(self._store)
             if not moved.is_over:
                 self._look_in(set_aside.LATE_SECONDS)
         if not more:
-            committer.resume()
+            committer.retry()
         return more
 
     def _look_in(self, seconds: float) -> None:
@@ -87,3 +85,4 @@ class Mover:
         if self._under_way:
             _left_to_parent.append(self._under_way)
             self._under_way = []
+        self._store.filling = False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..journal import files
 from ..runtime.stderr import say
+from . import damaged_file
 from .transfer import Transfer
 
 if TYPE_CHECKING:
@@ -35,20 +36,29 @@ class Rescue(Transfer):
             + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
         )
 
-    def why(self) -> str:
-        """See :meth:`Transfer.why`."""
-        return f"what a removed or replaced file holds comes first, {self.left:,} pending records"
-
 
 def is_replaced(store: Store) -> bool:
-    """True if the file at the path is not the one that the open connection has. A stat, no lock."""
-    return store.is_open and store.identity is not None and files.identify(store.path) != store.identity
+    """True if the files at the path are not those that the open connection has, or were cut. Three stats, no lock."""
+    if not store.is_open or store.identity is None:
+        return False
+    if files.identify(store.path) != store.identity:
+        return True
+    return store.belongings is not None and files.belongings(store.path) != store.belongings
 
 
 def begin(store: Store) -> Rescue | None:
     """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
     if not is_replaced(store):
         return None
+    if files.identify(store.path) == store.identity:
+        # The file is there, but not what this process commits to: another process would not see it, nor a later one.
+        # It is set aside for what a later process may find in it; what the connection sees is moved.
+        store.drop_commit_lock()
+        damaged_file.set_aside_file(
+            store.path,
+            store.identity,
+            "its -wal or -shm was removed or replaced, or the file was cut, while it was open",
+        )
     old = store.swap_out()
     try:
         rescue = Rescue(old, store.connection())

@@ -4,8 +4,10 @@ Theory of operation
 -------------------
 A journal that was removed, replaced or found damaged may have a week's entries pending: a gigabyte, which takes a
 quarter of a minute to copy. So they are moved in slices of some ``AIM_SECONDS``, each a hold of the store's lock and a
-commit. What is logged meanwhile comes after them: it waits in the committer's memory buffer, and no caller waits. When
-that buffer is half full it is committed in between: out of order is better than lost.
+commit. What is logged meanwhile is committed at once, behind them: the first slice puts the newest entry into the new
+file, at its own seq, which keeps room for the others before it. They are filled in at their own seqs while this
+process's courier waits. One whose place the cursor has passed (another process delivers), or for which there is no
+room (the path holds another journal with entries of its own), is appended with its id.
 
 Rules
 -----
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..journal.store import Store
 
-AIM_SECONDS = 0.05  # of one slice
+AIM_SECONDS = 0.02  # of one slice
 FIRST_ROWS = 500  # of the first
 MOST_ROWS = 5_000
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
@@ -40,7 +42,9 @@ LEAST = 1  # that are left out together
 _ROW = "seq, created, level, payload, checksum, id"
 _NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
 _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
-_INSERT = "INSERT INTO entries (created, level, payload, checksum, id) VALUES (?, ?, CAST(? AS TEXT), ?, ?)"
+_INSERT = (
+    "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
+)
 
 
 def read_all(conn: sqlite3.Connection, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -92,6 +96,22 @@ def _scan(conn: sqlite3.Connection, low: int, high: int) -> list[tuple[Any, ...]
         return None
 
 
+def _last(conn: sqlite3.Connection, at: int) -> int:
+    """The last entry beyond ``at`` that a scan comes to, if the end of the table cannot be read."""
+    step = 1_000
+    while step:
+        found = read_all(conn, "SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", at, step)
+        if found and found[-1][0] > at:
+            at = found[-1][0]
+        else:
+            step //= 2
+    return at
+
+
+def _columns(created: object, level: object, payload: object, checksum: object) -> tuple[object, ...]:
+    return _plain(created), _plain(level), _raw(payload), _plain(checksum)
+
+
 def _raw(value: object) -> bytes:
     """As bytes: a damaged payload need not be UTF-8, and its checksum tells later."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
@@ -125,9 +145,10 @@ class Transfer:
         self.source = source
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
-        self._key = f"moved {self._epochs[-1][1] if self._epochs else name}"
+        self._uuid = self._epochs[-1][1] if self._epochs else name
+        self._key = f"moved {self._uuid}"
         settled = read_number(source, "SELECT settled FROM cursor")
-        self.newest = max(read_number(source, "SELECT max(seq) FROM entries"), settled)
+        self.newest = max(read_number(source, "SELECT max(seq) FROM entries") or _last(source, settled), settled)
         self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
         self._dead_at = 0  # the rowid up to which dead letters are moved
@@ -136,6 +157,7 @@ class Transfer:
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
+        self._kept_room = 0  # 1 until the newest entry is come to, which is there already
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
         self.moved = 0
         self.unreadable = 0
@@ -143,7 +165,7 @@ class Transfer:
     @property
     def left(self) -> int:
         """How many seqs are still to be looked at."""
-        return self.newest - self.at
+        return self.newest - self.at - self._kept_room
 
     def step(self, store: Store) -> bool:
         """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
@@ -176,6 +198,7 @@ class Transfer:
         self._seen = min(seen + LOOK_ROWS, newest)
         query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
         self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
+        self._keeping = self._kept_room
         self._next = (self.at, self._dead_at, self._dead_left, 0, 0, self._seen)
         self._is_behind = self._seen < newest
         return not self._is_behind
@@ -184,6 +207,14 @@ class Transfer:
         at, dead_at = self._noted(conn)
         if self.is_known is None:
             self.is_known = conn.execute("SELECT 1 FROM meta WHERE key = ?", (self._key,)).fetchone() is not None
+            if not self.is_known:
+                self._keep_room(conn)
+        found = conn.execute(
+            "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (f"room {self._uuid}",)
+        ).fetchone()
+        room = 0 if found is None else found[0]
+        self._keeping = int(room > min(at + self._slice_rows, self.newest))
+        settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         failed: list[int] = []
@@ -194,8 +225,12 @@ class Transfer:
             seen += 1
             id_ = _id(self._epochs, seq, own)
             if seq not in self._ahead and id_ not in self._there:
-                rows.append((_plain(created), _plain(level), _raw(payload), _plain(checksum), id_))
-        conn.executemany(_INSERT, rows)
+                place = seq if settled < seq <= room else None
+                rows.append((place, *_columns(created, level, payload, checksum), id_))
+        placed = [row for row in rows if row[0] is not None]
+        filled = conn.executemany(_INSERT, placed).rowcount if placed else 0
+        conn.executemany(_INSERT, [row for row in rows if row[0] is None])
+        conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
         missing = upto - at - seen if strict else sum(failed)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
@@ -203,6 +238,20 @@ class Transfer:
         if upto == self.newest and not dead_left:
             self._carry_notes(conn)
         self.note(conn, self.moved + len(rows), self.unreadable + missing)
+
+    def _keep_room(self, conn: sqlite3.Connection) -> None:
+        """In a file without entries: the newest one first, so that what is logged from now on comes behind it.
+
+        The places before it count as settled until they are filled: if this process is killed, nothing waits for them.
+        """
+        fresh = conn.execute("SELECT NOT EXISTS (SELECT 1 FROM entries) AND settled = 0 FROM cursor").fetchone()[0]
+        last = [row for row in ranges(self.source, self.newest, self.newest, strict=True) if row[0] == self.newest]
+        if not fresh or self.newest <= self.at or not last or self.newest in self._ahead:
+            return
+        seq, created, level, payload, checksum, own = last[0]
+        conn.execute(_INSERT, (seq, *_columns(created, level, payload, checksum), _id(self._epochs, seq, own)))
+        conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, seq - 1))
+        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"room {self._uuid}", str(seq)))
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
@@ -235,6 +284,7 @@ class Transfer:
         return int(rows[-1][0]), True
 
     def _commit(self) -> None:
+        self._kept_room = self._keeping
         self.at, self._dead_at, self._dead_left, moved, unreadable, self._seen = self._next
         self.moved += moved
         self.unreadable += unreadable
@@ -246,8 +296,4 @@ class Transfer:
 
     def done(self, store: Store) -> None:
         """The last slice is committed."""
-        raise NotImplementedError
-
-    def why(self) -> str:
-        """For callers whose records wait, and for people."""
         raise NotImplementedError
