@@ -42,8 +42,6 @@ def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
     identity = files.identify(path)
     other = None if identity is None else _open.get((identity.device, identity.inode))
-    if other is None:  # its file may have been removed since, and made anew
-        other = next((engine for engine in open_engines() if engine.store.path == path), None)
     if other is None or other.closed or is_passive():
         return
     if other.reopened:  # it was closed, and somebody logged to it meanwhile: as free as before

@@ -1,9 +1,11 @@
 """`lastwords flush`: cron's verb. Many journals, one deadline, silence, and no fight with a live service."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -358,3 +360,18 @@ def test_one_entry_remains_and_two_remain(journal, sink):
         path = journal(f"{count}.db", count=count)
         assert says in run("flush", "--to", f"{sink.name}:down", "--timeout", "0.5", path).out
     assert "1 entry and 0 dead letters" in run("doctor", "1.db").out
+
+
+def test_a_damaged_journal_whose_service_is_gone_is_salvaged(tmp_path, journal):
+    """By the command that `doctor` names: what can be read is delivered, and it says 65 until somebody has looked."""
+    path = journal(count=2000)
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw = path.read_bytes()
+    leaf = [at for at in range(0, len(raw), 4096) if raw[at] == 13][-5]
+    path.write_bytes(raw[:leaf] + b"\xff" * 512 + raw[leaf + 512 :])
+    assert "lastwords flush" in run("doctor", path).out
+    assert run("flush", path, "--to", f"file:{tmp_path}/out").code == 65
+    assert 1900 < len((tmp_path / "out").read_text().splitlines()) < 2000
+    assert run("status", path).code == 65
+    assert run("flush", path, "--to", f"file:{tmp_path}/out").code == 0

@@ -76,7 +76,9 @@ def _safely(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from findings
     except (sqlite3.Error, JournalError, TypeError, ValueError) as error:  # the latter two: forged columns
-        yield Finding(check, "damage", f"cannot be read: {error}", "restore it, or `lastwords replay` what can be read")
+        yield Finding(
+            check, "damage", f"cannot be read: {error}", "`lastwords flush` sets it aside and delivers what can be read"
+        )
 
 
 # --- around the file --------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
     if problems == ["ok"]:
         yield Finding("integrity", "ok", "all pages hold together")
     for problem in problems if problems != ["ok"] else ():
-        yield Finding("integrity", "damage", problem, "restore it, or let `lastwords replay` deliver what can be read")
+        yield Finding("integrity", "damage", problem, "`lastwords flush` sets it aside and delivers what can be read")
 
 
 def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:

@@ -176,9 +176,9 @@ def sizes(path: str) -> tuple[int, int]:
 
 def set_aside_files(path: str) -> list[str]:
     """Damaged predecessors of a journal that its service set aside, until somebody has looked and removed them."""
-    folder, name = os.path.split(path)
+    folder, begin = os.path.split(set_aside.prefix(path))
     try:
-        found = sorted(other for other in os.listdir(folder) if other.startswith(name + ".damaged-"))
+        found = sorted(other for other in os.listdir(folder) if other.startswith(begin))
     except OSError:  # a folder that may be entered but not read
         return []
     paths = [os.path.join(folder, other) for other in found if not other.endswith((*SIDE_FILES, set_aside.MARKER))]

@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -29,6 +30,7 @@ from . import files
 
 MARKER = ".salvage"
 DAMAGED = ".damaged-"
+LONGEST = 210  # bytes of a name; file systems take 255
 LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idle keeper looks as often
 
 
@@ -39,11 +41,20 @@ class Marker(NamedTuple):
     reason: str
 
 
+def prefix(path: str) -> str:
+    """How the names of what is set aside begin; a long name is cut, so that there is room for what is added."""
+    folder, name = os.path.split(path)
+    raw = os.fsencode(name)
+    if len(raw) > LONGEST:
+        name = os.fsdecode(raw[: LONGEST - 13]) + "~" + hashlib.blake2b(raw, digest_size=6).hexdigest()
+    return os.path.join(folder, name + DAMAGED)
+
+
 def unfinished(path: str) -> list[str]:
     """The files set aside, or about to be, that are not salvaged yet; oldest first."""
-    folder, name = os.path.split(path)
+    folder, begin = os.path.split(prefix(path))
     try:
-        there = [n for n in os.listdir(folder) if n.startswith(name + DAMAGED) and n.endswith(MARKER)]
+        there = [n for n in os.listdir(folder) if n.startswith(begin) and n.endswith(MARKER)]
     except OSError:  # a folder that may be entered but not read
         return []
     owner = files.owner_of(path)
@@ -76,9 +87,9 @@ def begin(path: str, inode: int, reason: str) -> None:
 
 def _new_name(path: str) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside, number = f"{path}{DAMAGED}{stamp}", 1
+    aside, number = f"{prefix(path)}{stamp}", 1
     while os.path.lexists(aside) or os.path.lexists(aside + MARKER):
-        aside, number = f"{path}{DAMAGED}{stamp}.{number}", number + 1
+        aside, number = f"{prefix(path)}{stamp}.{number}", number + 1
     return aside
 
 

@@ -9,6 +9,8 @@ Rules
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 from ..journal import set_aside
@@ -20,11 +22,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..append.committer import Committer
+    from ..errors import JournalDamaged
     from ..journal.store import Store
     from .transfer import Transfer
 
 BUSY_SECONDS = 1.0  # until the next look, while another process salvages
 _left_to_parent: list[list[Transfer]] = []  # by forked children: closing a connection there would unlock the parent's
+
+
+def salvage(path: str, error: JournalDamaged) -> None:
+    """For the command line: what a handler does with a damaged file, all of it. Raises ``error`` if it is not ours."""
+    store = damaged_file.open_repaired(path, stat.S_IMODE(os.stat(path).st_mode), error)
+    try:
+        Mover(store).run(None)
+    finally:
+        store.close()
 
 
 class Mover:
@@ -45,7 +57,7 @@ class Mover:
         """A file was set aside."""
         self._look = True
 
-    def run(self, committer: Committer, rest: Callable[[float], object] = sleep) -> None:
+    def run(self, committer: Committer | None, rest: Callable[[float], object] = sleep) -> None:
         """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
         if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
@@ -53,7 +65,7 @@ class Mover:
             while self.step(committer):
                 rest(0.001)
 
-    def step(self, committer: Committer) -> bool:
+    def step(self, committer: Committer | None) -> bool:
         """Move a slice; True while there is more."""
         moved = None
         with self._store.lock:
@@ -73,7 +85,7 @@ class Mover:
             moved.done(self._store)
             if not moved.is_over:
                 self._look_in(set_aside.LATE_SECONDS)
-        if not more:
+        if not more and committer is not None:
             committer.retry()
         return more
 

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 from lastwords.delivery import lease as lease_
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
-from lastwords.errors import JournalError
+from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import ownership, tidy, wal
 from lastwords.journal.journal import Fenced, Journal
 from lastwords.journal.store import Store
 from lastwords.runtime.bell import Bell
-from lastwords.upkeep import keeper
+from lastwords.upkeep import keeper, recovery
 
 from ...journal import readonly
 from ...journal.explain import TROUBLE, explain, explained
@@ -75,7 +75,8 @@ class Job:
     buried: int = 0
     remaining: int | None = None
     refused: int = 0  # copies that the target refused for good
-    damaged: int = 0  # rows that did not decode
+    damaged: int = 0  # rows that did not decode, or a file that was set aside
+    salvaged_as: str | None = None
     outcome: Outcome | None = None
     error: JournalError | None = None
     notes: list[str] = field(default_factory=list)
@@ -177,8 +178,21 @@ def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> 
     try:
         with job.as_owner():
             _settle(job, deadline, once=once, take_over=take_over)
+            if isinstance(job.error, JournalDamaged) and job.salvaged_as is None:
+                _salvage(job, job.error)
+                _settle(job, deadline, once=once, take_over=take_over)
     except JournalError as error:
         job.error = error
+
+
+def _salvage(job: Job, error: JournalDamaged) -> None:
+    """As a handler would: its service may be gone for good. Raises JournalError."""
+    with explained(job.path):
+        recovery.salvage(job.path, error)
+    job.salvaged_as = "; ".join(readonly.set_aside_files(job.path))
+    job.error = None
+    job.damaged += 1
+    job.notes.append(f"{job.path}: {error.problem}; set aside as {job.salvaged_as}, and what can be read is delivered")
 
 
 def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) -> None:
@@ -186,7 +200,8 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
     job.begin()
     journal = None
     try:
-        journal = job.way.journal or Journal(Store(job.path, create=False))
+        open_already = job.way.journal if job.salvaged_as is None else None
+        journal = open_already or Journal(Store(job.path, create=False))
         if job.delivery is None:
             job.delivery = _delivery(job, journal)
         job.delivery.journal, job.delivery.deadline = journal, deadline
