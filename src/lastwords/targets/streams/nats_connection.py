@@ -17,6 +17,7 @@ import asyncio
 import os
 import random
 import secrets
+import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -56,6 +57,12 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def __del__(self) -> None:
         pass  # the descriptors are closed by their own objects
+
+    async def getaddrinfo(self, host: Any, port: Any, **how: Any) -> Any:
+        try:
+            return await super().getaddrinfo(host, port, **how)
+        except RuntimeError:  # the interpreter ends and starts no threads: the last records are to arrive all the same
+            return socket.getaddrinfo(host, port, **how)
 
 
 class Connection:

@@ -16,6 +16,7 @@ replica has not: ``replicas=N`` waits until N of them have the batch.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -84,6 +85,7 @@ def from_address(address: Address) -> Target:
         raise ValueError(f"target: {address.scheme}: needs the key of a stream after the host: {address.shape}")
     if importlib.util.find_spec("redis") is None:
         raise ModuleNotFoundError(_MISSING.format(address.scheme), name="redis")
+    importlib.import_module("redis")  # now: at the end of a short program, where its first delivery is, it cannot be
     secure = address.scheme == "rediss"
     credentials, warnings = permitted(address, knobs.pop("credentials", None), secure=secure, default_port=PORT)
     target = RedisStreams(address, key, credentials=credentials, **knobs)
