@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import sqlite3
@@ -364,7 +365,7 @@ def test_one_entry_remains_and_two_remain(journal, sink):
 
 def test_a_damaged_journal_whose_service_is_gone_is_salvaged(tmp_path, journal):
     """By the command that `doctor` names: what can be read is delivered, and it says 65 until somebody has looked."""
-    path = journal(count=2000)
+    path = pathlib.Path(journal(count=2000))
     with contextlib.closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     raw = path.read_bytes()
