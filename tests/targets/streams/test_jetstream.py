@@ -301,6 +301,7 @@ def secure(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_tls_with_a_password(secure):
     """Verified against cafile; a wrong authority and a wrong password are told without it."""
     user = f"me:{SECRET_IN_URL}@"
@@ -325,6 +326,7 @@ def test_tls_against_a_plain_port_sends_nothing(nats, stream, user):
 # --- outages --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_server_that_restarts_in_the_middle_of_a_batch(tmp_path):
     """Stopped while the batch is on its way, killed and started again: each record is there once."""

@@ -56,6 +56,7 @@ def test_a_batch_is_in_one_partition_in_order_with_ids_and_records(target, kafka
     assert len({partition for partition, _, _ in found}) == 1
 
 
+@pytest.mark.slow
 def test_entries_out_of_turn_are_neither_lost_nor_doubled(target, kafka, topic):
     """A probe ahead, a requeued dead letter, an older epoch in between, the same one twice in a call."""
     one = target()
@@ -65,6 +66,7 @@ def test_entries_out_of_turn_are_neither_lost_nor_doubled(target, kafka, topic):
     assert sorted(seqs(kafka, topic)) == [1, 2, 3, 4, 5, 6, 7, 8, 90]
 
 
+@pytest.mark.slow
 def test_a_process_that_was_asleep_is_shut_out(target, kafka, topic):
     """What it had begun is undone; its next try finds what is there."""
     sleeper, other = target(), target()
@@ -79,6 +81,7 @@ def test_a_process_that_was_asleep_is_shut_out(target, kafka, topic):
     assert sorted(seqs(kafka, topic)) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_session_alone_delivers_twice_what_is_repeated(target, kafka, topic):
     """The negative control, and what once=session says of itself."""
     first = target("once=session")
@@ -100,6 +103,7 @@ def old(*made):
         return list(made)
 
 
+@pytest.mark.slow
 def test_a_state_that_expired_is_found_in_the_records(target, kafka, topic, monkeypatch):
     """Committed offsets expire after 7 days: the partition is read before anything is sent again."""
     target().deliver(old(*entries(1, 2, 3, 5)) + entries(2, epoch="another"))
@@ -151,12 +155,14 @@ def test_an_unknown_topic_is_told_and_not_made(kafka):
     failing(kafka.url("nowhere", "once=session"), words=["UNKNOWN_TOPIC_OR_PART"], seconds=5)
 
 
+@pytest.mark.slow
 def test_nobody_there():
     """The reason, not just that it took too long."""
     url = f"kafka://127.0.0.1:{free_port()}/logs?timeout=1"
     failing(url, words=["Connection refused"], fault=Fault.OUTAGE, seconds=5)
 
 
+@pytest.mark.slow
 def test_brokers_that_are_down_and_up_again(mock_kafka):
     """Within the timeout; nothing stays in the client to be sent behind our back."""
     target = resolve(mock_kafka.url("logs", "timeout=1"))
@@ -186,6 +192,7 @@ NOT_ENOUGH_REPLICAS, TOPIC_AUTHORIZATION_FAILED, INVALID_RECORD, TOO_LARGE = 19,
 PRODUCE = 0
 
 
+@pytest.mark.slow
 def test_a_cluster_without_quorum_is_later(mock_kafka):
     """NOT_ENOUGH_REPLICAS says nothing against the entries."""
     target = resolve(mock_kafka.url("logs", "timeout=1&once=session"))
@@ -229,6 +236,7 @@ def test_an_entry_over_the_limit_is_named_and_the_others_are_there(target, kafka
     assert seqs(kafka, topic) == [1, 3]
 
 
+@pytest.mark.slow
 def test_tls_and_passwords_against_a_plain_port(kafka):
     """In time, and neither password nor record is sent."""
     place = f"localhost:{kafka.port}/logs?timeout=0.7"

@@ -152,6 +152,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(VALUES)
 def test_any_value_is_what_opentelemetry_reads(value):

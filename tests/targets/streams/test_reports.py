@@ -41,6 +41,7 @@ def web():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_reconfiguration_during_delivery_is_no_deadlock(children, web, tmp_path):
     """dictConfig holds logging's lock while the client logs (opentelemetry-python 3193, kafka-python 1931)."""
     out, err, _ = children.run(RECONFIGURE, f"otlp+http://127.0.0.1:{web.server_port}", tmp_path / "j.db", timeout=40)
@@ -99,6 +100,7 @@ def test_the_last_records_of_a_program_are_not_lost(request, children, web, tmp_
     assert (stats.delivered, stats.pending, stats.dead) == (300, 0, 0), stats.last_error
 
 
+@pytest.mark.slow
 def test_a_client_whose_queue_is_full_is_waited_for(kafka, monkeypatch):
     """BufferError is no reason to lose anything (confluent-kafka-python 16, 781)."""
     kafka.make("full")
