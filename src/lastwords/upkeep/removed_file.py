@@ -66,4 +66,5 @@ def begin(store: Store) -> Rescue | None:
     except BaseException:
         store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
         raise
+    store.damaged = None  # that was said of the old one
     return rescue

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 AIM_SECONDS = 0.02  # of one slice
 FIRST_ROWS = 500  # of the first
 MOST_ROWS = 5_000
+LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it is
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
@@ -186,14 +187,16 @@ class Transfer:
                 store.drop_commit_lock()
         self._commit()
         share = AIM_SECONDS / max(monotonic() - began, 0.001)
-        self._slice_rows = max(1, min(MOST_ROWS, int(self._slice_rows * min(share, 2.0))))
+        self._slice_rows = min(MOST_ROWS, max(LEAST_ROWS, int(self._slice_rows * min(share, 2.0))))
         return self._is_behind or self._dead_left or self.at < self.newest
 
     # What a slice changes here counts once it is committed.
 
     def _look(self, conn: sqlite3.Connection) -> bool:
         """See which ids are there; False if there are more to look at first."""
-        first, newest = conn.execute("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM entries").fetchone()
+        # Each by itself: together they are a scan of all that is moved already, for every slice.
+        first = conn.execute("SELECT coalesce(min(seq), 0) FROM entries").fetchone()[0]
+        newest = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         seen = max(self._seen, first - 1)
         self._seen = min(seen + LOOK_ROWS, newest)
         query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
