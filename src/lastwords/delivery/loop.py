@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import enum
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import Rejected, TryAgain
 from ..journal.rows import Burial, Fenced, Undecodable
 from ..runtime import retrying
 from ..runtime.clock import monotonic
+from ..runtime.fork import importing
 from ..runtime.guard import delivering
 from ..runtime.stderr import say
 from . import drops, verdict
@@ -254,7 +256,8 @@ class Delivery(Marks):
         began = monotonic()
         self.lease.note(DELIVERING, time.time())
         try:
-            with delivering():
+            # Until something was accepted, a client library may import what it has not needed before.
+            with delivering(), nullcontext() if self.delivered else importing():
                 self.target.deliver(entries)
         except (Exception, SystemExit) as error:  # a target that calls sys.exit() must not end the courier
             self.last_error = describe(error)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged, JournalForeign
+from ..runtime.fork import importing
 from .first_look import APPLICATION_ID, refuse_foreign
 from .sqlite_codes import text_of
 
@@ -51,9 +52,10 @@ def prepare(
 
 
 def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None]) -> None:
-    from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
+    with importing():
+        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
 
-    from lastwords.migrations.migrations import migration  # noqa: PLC0415
+        from lastwords.migrations.migrations import migration  # noqa: PLC0415
 
     try:
         # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that

@@ -75,12 +75,47 @@ def unshared_fds() -> Iterator[Unshared]:
         yield _unshared
 
 
+IMPORT_SECONDS = 1.0  # that a fork waits for a thread of ours which may be importing
+
+_gate = new_lock()
+_inside: list[int] = []  # threads that may be importing
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """What a thread of ours may import for the first time, it imports in here, and a fork waits for it, a while.
+
+    A module that another thread was just importing is locked in the child for ever (importlib's module locks are not
+    made anew after a fork): whoever imports it there waits for a thread that does not exist. A prefork server forks
+    right after its handlers were made, when a courier delivers for the first time, and its client library imports the
+    rest of itself.
+    """
+    me = threading.get_ident()
+    if me in _inside:
+        yield
+        return
+    with _gate:  # not while somebody forks
+        _inside.append(me)
+    try:
+        yield
+    finally:
+        _inside.remove(me)
+
+
+def _wait_for_imports() -> None:
+    me, left = threading.get_ident(), IMPORT_SECONDS
+    while left > 0 and any(thread != me for thread in _inside):
+        sleep(0.002)
+        left -= 0.002
+
+
 class _Fork:
     """One fork under way: what it holds. A signal handler may fork amid another fork of its thread."""
 
     def __init__(self) -> None:
         self.locks: list[Any] = []
         self.members: list[Any] = []
+        self.gate = False
 
     def hold(self) -> bool:
         logging_lock = logging._lock  # type: ignore[attr-defined]
@@ -130,6 +165,7 @@ def _begin_unseen() -> None:
         # Those of all handlers, among them that of a target which the parent was just calling.
         getattr(logging, "_after_at_fork_child_reinit_locks", lambda: None)()
     _forks.under_way.clear()
+    _inside.clear()
     forget_in_child()
     _unshared.close_all()
     members = alive(_forkables)
@@ -148,6 +184,8 @@ def _before_fork() -> None:
     notice()
     fork = _Fork()
     _forks.under_way.append(fork)
+    fork.gate = _gate.acquire(timeout=IMPORT_SECONDS)
+    _wait_for_imports()
     while not fork.hold():
         fork.let_go()
         sleep(0.001)
@@ -156,6 +194,8 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     fork = _forks.under_way.pop()
     fork.let_go()
+    if fork.gate:
+        _gate.release()
     for member in fork.members:
         member.after_fork_in_parent()
 
@@ -172,9 +212,12 @@ def _after_fork_in_child() -> None:
     fork = _forks.under_way.pop()
     forget_in_child()
     _unshared.close_all()
+    _inside.clear()
     for member in fork.members:
         member.after_fork_in_child()
     fork.let_go()
+    if fork.gate:
+        _gate.release()
 
 
 os.register_at_fork(

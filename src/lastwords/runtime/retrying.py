@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from .clock import monotonic
+from .fork import importing
 from .native import sleep
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ T = TypeVar("T")
 
 def until_open(attempt: Callable[[], T], retry_on: Callable[[BaseException], bool], seconds: float) -> T:
     """Repeat ``attempt`` while ``retry_on`` says so, with jitter, for about ``seconds``; then its error is raised."""
-    import tenacity as _t  # noqa: PLC0415
+    with importing():
+        import tenacity as _t  # noqa: PLC0415
 
     deadline = monotonic() + seconds  # tenacity's own clock may be frozen
     retrying = _t.Retrying(
@@ -52,7 +54,8 @@ def backing_off(
     ``asked`` gives the seconds the target asked for, which count if they are longer than the backoff's own.
     ``on_pause`` is told each pause, in seconds, before it begins.
     """
-    import tenacity as _t  # noqa: PLC0415
+    with importing():
+        import tenacity as _t  # noqa: PLC0415
 
     backoff = _t.wait_exponential_jitter(multiplier=first, max=longest, jitter=first / 2)
 

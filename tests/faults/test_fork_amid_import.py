@@ -1,0 +1,58 @@
+"""A fork while a thread of ours imports something: the child could never import it."""
+
+SERVER = """
+import logging, os, sys, time
+sys.path.insert(0, sys.argv[1])
+import lastwords
+from lastwords.runtime import fork
+if sys.argv[2] == "unguarded":
+    fork.IMPORT_SECONDS = 0.0
+began = sys.argv[1] + "/began"
+def deliver(entries):
+    import slow_client
+handler = lastwords.DurableHandler(deliver, sys.argv[1] + "/j.db")
+log = logging.Logger("x"); log.addHandler(handler)
+log.info("before the fork")
+while not os.path.exists(began):
+    time.sleep(0.001)
+pid = os.fork()
+if pid == 0:
+    import signal
+    signal.alarm(10)
+    import slow_client
+    log.info("in the child")
+    assert handler.drain(8), handler.stats()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+os._exit(0)
+"""
+
+SLOW = """
+import os, time
+open(os.path.dirname(__file__) + "/began", "w").close()
+time.sleep(0.4)
+"""
+
+
+def test_a_fork_waits_for_what_a_courier_imports(children, tmp_path):
+    """A prefork server forks right after its handlers were made, and the client library imports the rest of itself."""
+    (tmp_path / "slow_client.py").write_text(SLOW)
+    out, _, _ = children.run(SERVER, tmp_path, "guarded", timeout=60)
+    assert out.strip() == "0"
+
+
+def test_without_the_wait_the_child_hangs(children, tmp_path):
+    """The control: it is ended by its alarm."""
+    (tmp_path / "slow_client.py").write_text(SLOW.replace("0.4", "2"))
+    out, _, _ = children.run(SERVER.replace("alarm(10)", "alarm(3)"), tmp_path, "unguarded", timeout=60)
+    assert out.strip() == "-14"
+
+
+def test_a_target_that_hangs_does_not_keep_a_program_from_forking(children, tmp_path):
+    """The wait has an end."""
+    (tmp_path / "slow_client.py").write_text(SLOW.replace("0.4", "30"))
+    code = SERVER.replace("    import slow_client\n    log.info", "    log.info").replace(
+        "    assert handler.drain(8), handler.stats()\n", ""
+    )
+    out, _, seconds = children.run(code, tmp_path, "guarded", timeout=60)
+    assert out.strip() == "0" and seconds < 20
