@@ -1,0 +1,41 @@
+"""Celery, prefork: the handler is made once, in the main process; each child opens its own connection.
+
+pip install celery 'lastwords[http]'
+celery -A tasks worker --concurrency 2
+python -c "import tasks; tasks.say.delay('hello')"
+"""
+
+import logging
+import os
+
+import lastwords
+from celery import Celery
+from celery.signals import after_setup_logger
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QUEUE = os.environ.get("CELERY_FOLDER", f"{HERE}/queue")  # a broker for an example: files in a folder
+os.makedirs(QUEUE, exist_ok=True)
+
+app = Celery(
+    "tasks",
+    broker="filesystem://",
+    broker_transport_options={"data_folder_in": QUEUE, "data_folder_out": QUEUE},
+)
+log = logging.getLogger("shop")
+
+
+@after_setup_logger.connect
+def add_durable(logger, **_):
+    """Celery configures the root logger itself; this is its place for what comes on top."""
+    logger.addHandler(
+        lastwords.DurableHandler(
+            os.environ.get("LOG_TARGET", f"file:{HERE}/tasks.jsonl?format=json"),
+            os.environ.get("LOG_JOURNAL", f"{HERE}/tasks.db"),
+            ignore_loggers=("celery", "kombu"),
+        )
+    )
+
+
+@app.task
+def say(word):
+    log.warning("said %s", word)
