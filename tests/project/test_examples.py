@@ -157,14 +157,14 @@ def test_a_web_service_keeps_what_was_said(service, receiver, poll, name):
         pytest.importorskip(package)
     port = free_port()
     first = service(example, *command(port, module))
-    assert poll(lambda: get(port, "ready"), 40, 0.1), service.said()
+    assert poll(lambda: get(port, "ready"), 20, 0.1), service.said()
     assert all(get(port, word) for word in WORDS[:4])
     kill(first)
     receiver.start()
     second = service(example, *command(port, module))
-    assert poll(lambda: get(port, "ready"), 40, 0.1), service.said()
+    assert poll(lambda: get(port, "ready"), 20, 0.1), service.said()
     assert all(get(port, word) for word in WORDS[4:])
-    assert poll(lambda: set(WORDS) <= set(receiver.words()), 40), (receiver.words(), service.said())
+    assert poll(lambda: set(WORDS) <= set(receiver.words()), 20), (receiver.words(), service.said())
     assert [word for word in receiver.words() if word != "ready"] == WORDS
     kill(second)
 
@@ -179,7 +179,7 @@ def test_a_program_keeps_what_was_said(service, receiver, poll, name):
     receiver.start()
     second = service(name, sys.executable, "app.py", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     say(second, WORDS[4:])
-    assert poll(lambda: len(receiver.got) >= len(WORDS), 40), (receiver.got, service.said())
+    assert poll(lambda: len(receiver.got) >= len(WORDS), 20), (receiver.got, service.said())
     texts = sorted(json.loads(entry["message"])["word"] if name == "structlog_app" else entry["message"][5:]
                    for entry in receiver.got)  # fmt: skip
     assert texts == WORDS
@@ -264,7 +264,7 @@ def test_a_container_commits_and_its_courier_delivers(service, receiver, poll, t
         "container", sys.executable, "app.py", volume / "shop.db", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     say(second, WORDS[4:])
-    assert poll(lambda: receiver.words() == WORDS, 40), (receiver.words(), service.said())
+    assert poll(lambda: receiver.words() == WORDS, 20), (receiver.words(), service.said())
     kill(second)
     courier.send_signal(signal.SIGTERM)
     assert courier.wait(30) == 0
