@@ -12,14 +12,22 @@ import logging
 import os
 
 import lastwords
-from flask import Flask
+from flask import Flask, has_request_context, request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def with_request(record):
+    """What only exists in the logging call: a formatter runs later, in another thread, perhaps in another process."""
+    if has_request_context():
+        record.path, record.method = request.path, request.method
+    return record
 
 
 handler = lastwords.DurableHandler(
     os.environ.get("LOG_TARGET", f"file:{HERE}/app.jsonl?format=json"),
     os.environ.get("LOG_JOURNAL", f"{HERE}/app.db"),
+    prepare=with_request,
 )
 logging.basicConfig(level=logging.INFO, handlers=[handler])
 

@@ -1,7 +1,7 @@
 """RQ: each job runs in a forked child that leaves by os._exit, without atexit. What it logged is in the journal.
 
 pip install rq 'lastwords[http]'
-rq worker --path . shop
+python worker.py
 python -c "import jobs; jobs.ask('hello')"
 """
 
