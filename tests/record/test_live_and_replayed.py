@@ -2,10 +2,12 @@
 
 import dataclasses
 import enum
+import http
 import importlib.util
 import io
 import json
 import logging
+import signal
 import sys
 import traceback
 
@@ -153,6 +155,39 @@ VALUES = {
     "flag": enum.Flag("Flag", "A B").A,
     "frozen": dataclasses.make_dataclass("Frozen", ["a"], frozen=True)(1),
 }
+
+
+class Reads(logging.Formatter):
+    """What a formatter reads of members that are numbers or texts, too."""
+
+    def format(self, record):
+        v = record.v
+        return f"{v} {v!r} {v.value} {v.name} {v == v.value} {isinstance(v, enum.Enum)} {v:>12} {json.dumps([v])}"
+
+
+@pytest.mark.parametrize("value", [http.HTTPStatus.NOT_FOUND, signal.SIGTERM, enum.StrEnum("Kind", "BIG").BIG])
+def test_members_that_are_numbers_or_texts_stay_both(pair, value):
+    """HTTPStatus and Signals are the common ones."""
+    log, outputs = pair(Reads)
+    log.info("x %s %d", value, 1, extra={"v": value})
+    live, replayed = outputs()
+    assert replayed == live
+
+
+def test_an_exception_among_the_arguments_keeps_its_traceback(pair):
+    """For a formatter that looks at them."""
+
+    class Args(logging.Formatter):
+        def format(self, record):
+            return record.getMessage() + "".join(traceback.format_exception(record.args[0]))
+
+    log, outputs = pair(Args)
+    try:
+        broken()
+    except ValueError as error:
+        log.error("x %s %r", error, error)
+    live, replayed = outputs()
+    assert replayed == live and "in broken" in live
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -261,14 +261,19 @@ def _timedelta(fields: dict[str, Any], _depth: int) -> dt.timedelta:
 def _enum(fields: dict[str, Any], depth: int) -> Any:
     """A member of an Enum of that name, with that value; its class has no other member."""
     text, rendered = read_text(fields, "str"), read_text(fields, "repr")
+    formatted = read_text(fields, "format", text)
     name, value = read_text(fields, "name"), read(fields.get("v"), depth + 1)
+    base = _SHOWN.get(read_text(fields, "base", ""), (None, None))[0]
+    if "base" in fields and (base is None or not isinstance(value, base)):
+        raise Malformed("the value of an Enum's member is not of its base")
     try:
         make: Any = enum.Enum
-        cls = make(_last_name(fields), {name: value})
+        cls = make(_last_name(fields), {name: value}, type=base)
         member = next(iter(cls))
     except Exception as error:  # a name that Enum does not take, as "mro"
         raise Malformed(f"no member of an Enum: {error}") from None
     cls.__str__, cls.__repr__ = (lambda _: text), (lambda _: rendered)
+    cls.__format__ = lambda _, spec: format(value if base is not None else text, spec) if spec else formatted
     return member
 
 

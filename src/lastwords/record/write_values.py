@@ -144,6 +144,8 @@ class Writer:
         write = _WRITERS.get(type(value))
         if write is not None:
             return write(self, value, depth)
+        if issubclass(type(value), enum.Enum):
+            return self._enum(value, depth)
         for base in _BASES:
             if issubclass(type(value), base):
                 return self._sub(base, value, depth)
@@ -274,9 +276,7 @@ class Writer:
 
     def _obj(self, value: Any, depth: int = 0) -> Any:
         """Anything else. In extras its text; in args a stand-in, for receivers that format anew."""
-        if issubclass(type(value), enum.Enum):
-            return self._enum(value, depth)
-        if not self.stubs and issubclass(type(value), BaseException):
+        if issubclass(type(value), BaseException):
             text, rendered = self.shown(value)
             return {TAG: "raised", "v": Writer.graph(value, self), "repr": self._str(rendered, 0)}
         names = data_fields(value)
@@ -299,14 +299,20 @@ class Writer:
         return out
 
     def _enum(self, value: Any, depth: int) -> Any:
-        """A member of an Enum: JSON formatters write its value."""
-        text, rendered = self.shown(value)
+        """A member of an Enum: JSON formatters write its value. One that is an int or a str, too, stays one."""
+        base = next((base for base in _BASES if issubclass(type(value), base)), None)
         try:
             name, inner = str.__str__(value._name_), value._value_
-        except BaseException as exc:
+        except BaseException as exc:  # a combination of flags has no name
             pass_on(exc)
-            return self._str(text, 0)
+            return self._str(guarded(str, value), 0) if base is None else self._sub(base, value, depth)
+        text, rendered = self.shown(value)
         out = {TAG: "enum", "type": type_name(value), "name": self._str(name, 0), "v": self.value(inner, depth + 1)}
+        if base is not None:
+            out["base"] = base.__name__
+            formatted = guarded(_plain_format, value)
+            if formatted != text:
+                out["format"] = self._str(formatted, 0)
         return out | {"str": self._str(text, 0), "repr": self._str(rendered, 0)}
 
     def _data(self, value: Any, names: list[str], depth: int) -> Any:
