@@ -149,6 +149,7 @@ WEB = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEB)
 def test_a_web_service_keeps_what_was_said(service, receiver, poll, name):
     """Half of it before the kill, half after the second start, all of it once."""
@@ -169,6 +170,7 @@ def test_a_web_service_keeps_what_was_said(service, receiver, poll, name):
     kill(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["structlog_app", "loguru_app", "asyncio_app"])
 def test_a_program_keeps_what_was_said(service, receiver, poll, name):
     """Killed right after the call returned."""
@@ -193,6 +195,7 @@ def say(process, words):
         assert process.stdout.readline() == b"journaled\n"
 
 
+@pytest.mark.slow
 def test_celery_keeps_what_its_tasks_said(service, receiver, poll, tmp_path):
     """Prefork: the children log, all of them are killed."""
     pytest.importorskip("celery")
@@ -226,6 +229,7 @@ def pending(journal):
         return -1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs Debian's redis-server")
 def test_rq_keeps_what_its_work_horses_said(service, receiver, poll, tmp_path):
     """They leave by os._exit; the worker itself never logs."""
@@ -247,6 +251,7 @@ def test_rq_keeps_what_its_work_horses_said(service, receiver, poll, tmp_path):
     kill(second)
 
 
+@pytest.mark.slow
 def test_a_container_commits_and_its_courier_delivers(service, receiver, poll, tmp_path):
     """The same two programs as in compose.yaml, and one volume."""
     volume = tmp_path / "journal"
@@ -270,6 +275,7 @@ def test_a_container_commits_and_its_courier_delivers(service, receiver, poll, t
     assert courier.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_example_pass(tmp_path):
     """As somebody would run them."""
     shutil.copytree(EXAMPLES / "pytest_suite", tmp_path / "suite")
