@@ -305,6 +305,9 @@ class Engine:
         self._empty_memory(deadline)
         if self.courier is not None:
             self.courier.join(deadline)
+            ending = exit_deadline() is not None or self.courier.voice.failing
+            if ending and not self.courier.delivery.waits_for_lease:
+                self.courier.voice.ends(self.courier.delivery.last_error)
         self.sync()
         left = self.committer.buffered
         if left and exit_deadline() is not None and not self._told_loss:

@@ -54,7 +54,7 @@ journal.order journal.store journal.inserts journal.aging journal.journal journa
 append.memory_buffer append.ticket
 targets
 upkeep.transfer upkeep.damaged_file upkeep.removed_file append.committer upkeep.recovery upkeep.chores upkeep.keeper
-delivery.lease delivery.verdict delivery.width delivery.restraint delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
+delivery.voice delivery.lease delivery.verdict delivery.width delivery.restraint delivery.reasons delivery.drops delivery.ages delivery.marks delivery.loop
 delivery.courier opening
 engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named

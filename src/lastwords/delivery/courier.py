@@ -35,6 +35,7 @@ from ..upkeep import removed_file
 from .lease import Lease
 from .loop import Delivery, Outcome
 from .reasons import describe
+from .voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ class Courier:
         self._on_settled = on_settled
         self._on_damage = on_damage
         self.knobs = knobs
+        self.voice = Voice(journal)
         self._worker = Worker("lastwords-courier")
         self._before: AnyThread | None = None  # the thread of a courier that was closed, see successor()
         self._target_closed = False
@@ -98,6 +100,7 @@ class Courier:
             check=self._check,
             **self.knobs,  # type: ignore[arg-type]
         )
+        self.delivery.on_pause = lambda seconds: self.voice.pauses(self.delivery.last_error, seconds)
 
     # --- called by others ------------------------------------------------------------------------------
 
@@ -292,6 +295,8 @@ class Courier:
             raise Replaced
 
     def _settled(self, delivered: int) -> None:
+        if delivered:
+            self.voice.accepted()
         self._on_settled(delivered)
         for newest, bell in self._waiters:
             if self.delivery.settled >= newest:

@@ -92,6 +92,7 @@ class Delivery(Marks):
         self._ages = None if max_age is None else Ages(max_age)
         self.check = check
         self.heed_pauses = heed_pauses
+        self.on_pause: Callable[[float], None] | None = None  # told each pause after a failure, in seconds
         self.deadline: float | None = None  # monotonic(); another thread may set it at any time
         self.waits_for_lease = False  # another live process delivers
         self.leaving = False  # nobody waits for this delivery any more
@@ -208,8 +209,13 @@ class Delivery(Marks):
             asked=lambda: self._asked,
             deadline=self.time_left,
             bell=self.bell,
-            on_pause=lambda pause: self.lease.note(WAITING, time.time() + pause),
+            on_pause=self._pauses,
         )(attempt)
+
+    def _pauses(self, seconds: float) -> None:
+        self.lease.note(WAITING, time.time() + seconds)
+        if self.on_pause is not None:
+            self.on_pause(seconds)
 
     # --- one step ---------------------------------------------------------------------------------------
 
