@@ -66,7 +66,9 @@ def _describe(record: logging.LogRecord, fields: dict[str, Any], created: float,
     writer.stubs = False
     p.exc_info = capture(fields.get("exc_info"), writer)
     if p.exc_info is not None and p.exc_text is None and "exc_text" not in odd:
-        p.rendered, _ = _text(guarded(render, fields["exc_info"]), writer)
+        p.rendered, exact = _text(guarded(render, fields["exc_info"]), writer)
+        if exact is not None:
+            odd["rendered"] = exact
     for name, column in (("levelno", level), ("created", created)):
         value = fields.get(name)
         if type(value) is not type(column) or value != column:

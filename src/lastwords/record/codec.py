@@ -294,5 +294,5 @@ def _read_values(p: Payload) -> None:
 def _check_odd(odd: dict[str, Any]) -> None:
     if not odd.keys() <= ODD:
         raise Malformed("odd names an attribute that it may not")
-    if type(odd.get("message", "")) is not str:
-        raise Malformed("message is not text")
+    if type(odd.get("message", "")) is not str or type(odd.get("rendered", "")) is not str:
+        raise Malformed("message or rendered is not text")

@@ -63,7 +63,7 @@ EXPECTED: dict[str, type] = {
     "threadName": str, "msecs": float, "relativeCreated": float, "levelname": str, "filename": str,
     "module": str, "exc_text": str, "stack_info": str, "taskName": str,
 }  # fmt: skip
-ODD = frozenset({*EXPECTED, "name", "args", "created", "levelno", "message"})
+ODD = frozenset({*EXPECTED, "name", "args", "created", "levelno", "message", "rendered"})
 
 LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 to_json = msgspec.json.Encoder().encode

@@ -88,7 +88,7 @@ def replay(p: Payload, created: float, level: int) -> logging.LogRecord:
             fields.update(p.extra)
         else:
             fields.update((key, value) for key, value in p.extra.items() if key not in RESERVED)
-    record._lastwords_rendered = p.rendered
+    record._lastwords_rendered = p.rendered if p.odd is None else p.odd.get("rendered", p.rendered)
     record._lastwords_text = (message, fields["msg"], fields["args"])
     return record
 
