@@ -137,7 +137,7 @@ CORE = ["-m", "(core or not slow) and not campaign"]
     [
         ([], [WHOLE + TWO]),
         (["--fast"], [FAST + TWO]),
-        (["--all"], [TWO, CORE + TWO, TWO]),
+        (["--all"], [WHOLE + TWO, CORE + TWO, WHOLE + TWO]),
         (["--all", "--fast"], [FAST + TWO] * 3),
         (["--all", "-m", "campaign"], [["-m", "campaign"]] * 3),
         (["--python", "3.13", "-x"], [[*WHOLE, "-x"]]),
