@@ -144,7 +144,7 @@ CORE = ["-m", "(core or not slow) and not campaign"]
     ],
 )
 def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
-    """Campaigns on the oldest and the newest Python only, what is core and slow everywhere unless it is to be fast."""
+    """Campaigns only when asked for; the rest on the oldest and the newest Python, what is fast or core between them."""
     seen, pythons = [], {(3, 11, 2): "a", (3, 11, 7): "b", (3, 13, 0): "c"}
     monkeypatch.setattr(tool.environments, "supported", lambda *, tell=False: pythons)
     monkeypatch.setattr(tool, "run", lambda path, version, given: seen.append(given) or (0, {"passed": 2}))
