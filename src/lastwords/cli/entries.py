@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lastwords.journal import journal as journal_
+from lastwords.journal.rows import BURIED
 from lastwords.record.codec import Entry
 from lastwords.record.replayed import rendered
 
@@ -40,9 +41,8 @@ def chosen(
 ) -> Iterator[Entry | Undecodable]:
     """The entries that ``want`` asks for, in order; what does not decode comes as it is, unless a logger was named.
 
-    ``everything``: pending and delivered ones. Buried entries are neither: they are dead letters.
+    ``everything``: pending and delivered ones. Buried entries are neither: they are dead letters, or were.
     """
-    buried = {id_ for _, id_ in journal.dead_keys()} if want.delivered or everything else set()
     count = 0
     found = journal.entries(
         pending=not want.delivered,
@@ -55,7 +55,7 @@ def chosen(
     )
     for item in found:
         id_ = item.id if isinstance(item, Entry) else item.row.id
-        if id_ in buried or not _is_of_logger(item, want.logger):
+        if id_.startswith(BURIED) or not _is_of_logger(item, want.logger):
             continue
         yield item
         count += 1

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Self
 from ..errors import JournalError
 from . import aging, files, order
 from .inserts import INSERT_ONE
-from .rows import Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
+from .rows import BURIED, Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
 
 if TYPE_CHECKING:
@@ -355,6 +355,11 @@ class Journal:
                 now,
                 burial.seq,
             ),
+        )
+        # It is settled and was not delivered: BURIED in front of its id says so for as long as the row stays.
+        conn.execute(
+            f"UPDATE entries SET id = '{BURIED}' || (SELECT id FROM dead_letters WHERE seq = ?) WHERE seq = ?",  # noqa: S608
+            (burial.seq, burial.seq),
         )
 
     def fail(self, cursor: Cursor, error: str, *, counts: bool, probe: int | None = None) -> Cursor:

@@ -106,6 +106,9 @@ INSERT_DEAD = (
 )
 
 
+BURIED = "!"  # in front of the id of a row that was buried, and so settled without being delivered
+
+
 def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
     """The id of the entry at ``seq``: its own, if it was requeued or salvaged, else ``<uuid of its epoch>-<seq>``."""
     if isinstance(own, str) and own.isascii():  # else it is damaged
