@@ -9,8 +9,7 @@ import time
 import pytest
 
 from lastwords import DurableHandler, Journal
-from lastwords.journal import journal as journal_module
-from lastwords.journal import tidy, wal
+from lastwords.journal import letters, tidy, wal
 from lastwords.journal.journal import Burial
 from lastwords.journal.store import Store
 from lastwords.record import codec
@@ -404,7 +403,7 @@ def test_a_scarce_level_is_looked_for_in_slices(tmp_path, monkeypatch):
 
 def test_dead_letters_are_requeued_in_slices(tmp_path, monkeypatch):
     """All of them, each once, in order; those who log wait for one transaction only."""
-    monkeypatch.setattr(journal_module, "REDRIVE_ROWS", 7)
+    monkeypatch.setattr(letters, "REDRIVE_ROWS", 7)
     store = Store(str(tmp_path / "j.db"))
     journal = Journal(store)
     fill(store, 30)

@@ -30,9 +30,9 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ..errors import JournalError
-from . import aging, files, order
-from .inserts import INSERT_ONE
-from .rows import BURIED, Burial, Cursor, DeadLetter, Drop, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
+from . import files, order
+from .letters import Letters
+from .rows import BURIED, Burial, Cursor, DeadLetter, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
 from .store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ __all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "Stor
 
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
-REDRIVE_ROWS = 500  # dead letters in one transaction
 READ_ROWS = 50  # in one hold of the lock: some 50 us
 
 
@@ -59,7 +58,7 @@ def _count_gone(conn: sqlite3.Connection, seqs: list[int]) -> int:
     return sum(conn.execute(there, (seq,)).fetchone() is None for seq in seqs)
 
 
-class Journal:
+class Journal(Letters):
     """An existing journal, opened to look at it or to work on it. Thread-safe and fork-safe.
 
     ``Journal(path)`` opens a journal that a handler made (:class:`lastwords.JournalError` with ``path`` and ``hint``
@@ -383,79 +382,6 @@ class Journal:
         with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             conn.execute("UPDATE cursor SET fence = fence + 1")
-
-    # --- dead letters ----------------------------------------------------------------------------------
-
-    def dead_letters(self, ids: Sequence[str] | None = None) -> list[DeadLetter]:
-        """All dead letters, or those named, oldest first."""
-        with self.store.lock, self.store.reading() as conn:
-            rows = conn.execute(
-                "SELECT id, seq, created, level, payload, error, traceback, attempts, first_failed_at, buried_at"
-                " FROM dead_letters ORDER BY seq"
-            ).fetchall()
-        letters = [DeadLetter(*row) for row in rows]
-        if ids is None:
-            return letters
-        wanted = set(ids)
-        return [letter for letter in letters if letter.id in wanted]
-
-    def first_dead_reason(self) -> str | None:
-        """Why the oldest dead letter was buried, or None."""
-        with self.store.lock, self.store.reading() as conn:
-            row = conn.execute("SELECT error FROM dead_letters ORDER BY seq LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
-
-    def dead_keys(self) -> list[tuple[int, str]]:
-        """Seq and id of all dead letters, oldest first."""
-        with self.store.lock, self.store.reading() as conn:
-            return conn.execute("SELECT seq, id FROM dead_letters ORDER BY seq").fetchall()
-
-    def retry_dead(self, ids: Sequence[str] | None = None) -> int:
-        """Requeue dead letters (all, or those named): pending again at the end of the line, with their ids."""
-        return self._redrive(
-            ids,
-            "INSERT INTO entries (created, level, payload, checksum, id)"
-            " SELECT created, level, payload, checksum, id FROM dead_letters WHERE id = ?",
-        )
-
-    def drop_dead(self, ids: Sequence[str] | None = None) -> int:
-        """Delete dead letters (all, or those named) for good."""
-        return self._redrive(ids, None)
-
-    def _redrive(self, ids: Sequence[str] | None, statement: str | None) -> int:
-        if ids is None:
-            ids = [id_ for _, id_ in self.dead_keys()]
-        total = 0
-        for first in range(0, len(ids), REDRIVE_ROWS):  # those who log wait for one transaction, not for all
-            with self.store.lock, self.store.transaction() as conn:
-                count = 0
-                for id_ in ids[first : first + REDRIVE_ROWS]:
-                    if statement is not None:
-                        conn.execute(statement, (id_,))
-                    count += conn.execute("DELETE FROM dead_letters WHERE id = ?", (id_,)).rowcount
-                conn.execute("UPDATE cursor SET dead = max(0, dead - ?)", (count,))
-                if statement is not None:
-                    aging.note(conn, time.time())  # or what max_age buried would be buried again at once
-            total += count
-        return total
-
-    # --- drops --------------------------------------------------------------------------------------------
-
-    def untold_drops(self) -> list[Drop]:
-        """What was dropped and no record has told the target of, the most severe first."""
-        with self.store.lock, self.store.reading() as conn:
-            rows = conn.execute(
-                "SELECT level, count - told, first_at, last_at FROM drops WHERE count > told ORDER BY level DESC"
-            ).fetchall()
-        return [Drop(*row) for row in rows]
-
-    def tell_drops(self, row: tuple[float, int, str, int], drops: Sequence[Drop]) -> None:
-        """Append the record that tells of ``drops``, and note that they were told, in one transaction."""
-        with self.store.lock, self.store.transaction() as conn:
-            conn.execute(INSERT_ONE, row)
-            conn.executemany(
-                "UPDATE drops SET told = told + ? WHERE level = ?", [(drop.records, drop.level) for drop in drops]
-            )
 
     # --- meta -------------------------------------------------------------------------------------------
 
