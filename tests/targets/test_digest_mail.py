@@ -238,8 +238,8 @@ def test_ids_are_named_in_short(log):
 
 def test_the_subject_can_begin_with_what_the_user_likes(log):
     """?subject=; long ones are cut, odd levels named."""
-    log("app", 35, "x" * 500)
-    assert compose(log.entries, subject="Käse!")[0]["Subject"].startswith("Käse! 1 Level 35: xxx")
+    log("app", 37, "x" * 500)
+    assert compose(log.entries, subject="Käse!")[0]["Subject"].startswith("Käse! 1 Level 37: xxx")
     assert len(compose(log.entries)[0]["Subject"]) <= 150
 
 
