@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 from lastwords import DurableHandler, errors
+from lastwords.cli import guide
 from lastwords.journal.store import LOCK_TIMEOUT
 
 README = (pathlib.Path(__file__).parent.parent.parent / "README.md").read_text()
@@ -36,7 +37,9 @@ def restored_root():
 def test_the_quick_start_runs(tmp_path, free_port):
     """With the path of this test's folder, and a port where nobody listens."""
     code = (
-        blocks("python")[0].replace("/var/lib/app", str(tmp_path)).replace('"localhost"', f'("127.0.0.1", {free_port})')
+        blocks("python")[0]
+        .replace('"mail.db"', repr(str(tmp_path / "mail.db")))
+        .replace('"localhost"', f'("127.0.0.1", {free_port})')
     )
     exec(compile(code, "README", "exec"), {})
     with sqlite3.connect(tmp_path / "mail.db") as conn:
@@ -89,10 +92,11 @@ def test_the_target_of_thirty_lines_works(tmp_path, monkeypatch):
     handler.close()
 
 
-def test_every_knob_is_in_readme():
-    """By its name."""
+def test_every_knob_is_in_the_manual():
+    """By its name, on its own page."""
+    page = (pathlib.Path(guide.FOLDER) / "knobs.md").read_text()
     for knob in list(inspect.signature(DurableHandler).parameters)[2:]:
-        assert f"`{knob}`" in README, knob
+        assert f"`{knob}`" in page, knob
 
 
 def test_every_verb_is_in_readme():
@@ -130,8 +134,8 @@ def test_the_ends_matrix_names_the_ends_there_are_and_all_passed():
 
 
 def test_readme_is_short_and_starts_with_the_two_commands():
-    """Under 200 lines."""
+    """As long as somebody reads."""
     lines = README.splitlines()
-    assert len(lines) < 200
+    assert len(lines) <= 140
     assert lines[2].strip().startswith("tools/demo")
     assert lines[3].strip().startswith("tools/test")
