@@ -166,3 +166,24 @@ def test_processes_that_share_a_journal_which_is_removed_again_and_again(childre
     seen = messages(path)
     assert set(expected) <= set(seen)
     assert len(seen) == len(set(seen))
+
+
+def test_a_main_file_cut_to_nothing_at_rest_costs_no_wal(tmp_path, capfd):
+    """What its -wal has may be all that is left: it is kept, and that is said."""
+    import os
+
+    path = tmp_path / "j.db"
+    pid = os.fork()
+    if pid == 0:  # killed, so that the -wal stays
+        log = logging.Logger("x")
+        log.addHandler(DurableHandler(None, path))
+        log.error("the last words")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "j.db-wal").stat().st_size > 0
+    os.truncate(path, 0)
+    handler = DurableHandler(None, path)
+    (kept,) = tmp_path.glob("j.db.damaged-*-wal")
+    assert b"the last words" in kept.read_bytes()
+    assert f"kept as {kept}" in capfd.readouterr().err
+    handler.close()

@@ -152,21 +152,24 @@ def test_a_child_forks_itself_with_the_hooks_and_ends_in_good_order(play):
     assert said == ["0", "grandchild", "parent"]
 
 
-def test_only_the_hook_after_a_fork_runs(play):
-    """uWSGI's py-call-osafterfork."""
-    said, complaints = play("""
-        handler = DurableHandler(deliver, folder + "/j.db")
-        log.addHandler(handler)
-        log.error("parent")
-        handler.drain(10)
-        pid = fork()
-        if not pid:
-            ctypes.pythonapi.PyOS_AfterFork_Child()
-            log.error("child")
-            handler.close()
-            end()
-        os.waitpid(pid, 0)
-        print(*sorted(out()))
-    """)
-    assert said == ["child", "parent"]
-    assert "Error" not in complaints
+# From 3.13 on CPython itself aborts there: PyOS_AfterFork_Child gives back an import lock that nobody took.
+if sys.version_info < (3, 13):
+
+    def test_only_the_hook_after_a_fork_runs(play):
+        """uWSGI's py-call-osafterfork."""
+        said, complaints = play("""
+            handler = DurableHandler(deliver, folder + "/j.db")
+            log.addHandler(handler)
+            log.error("parent")
+            handler.drain(10)
+            pid = fork()
+            if not pid:
+                ctypes.pythonapi.PyOS_AfterFork_Child()
+                log.error("child")
+                handler.close()
+                end()
+            os.waitpid(pid, 0)
+            print(*sorted(out()))
+        """)
+        assert said == ["child", "parent"]
+        assert "Error" not in complaints

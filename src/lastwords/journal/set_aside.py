@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..runtime.fork import unshared_fds
+from ..runtime.stderr import say
 from . import files
 
 MARKER = ".salvage"
@@ -70,7 +71,7 @@ def _age(aside: str) -> tuple[str, int, str]:
 def begin(path: str, inode: int, reason: str) -> None:
     """Set the journal aside (commit lock held)."""
     marker = os.open(
-        _new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
     try:
         model = os.stat(path)
@@ -85,12 +86,23 @@ def begin(path: str, inode: int, reason: str) -> None:
     finish(path)
 
 
-def _new_name(path: str) -> str:
+def new_name(path: str) -> str:
+    """A name for what is set aside now, which nothing has yet."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside, number = f"{prefix(path)}{stamp}", 1
     while os.path.lexists(aside) or os.path.lexists(aside + MARKER):
         aside, number = f"{prefix(path)}{stamp}.{number}", number + 1
     return aside
+
+
+def keep_wal(path: str) -> None:
+    """The main file was cut to nothing, and its -wal may have what was committed last: that is not thrown away."""
+    wal = path + "-wal"
+    if not os.path.lexists(path) or not os.path.isfile(wal) or os.path.getsize(wal) == 0:
+        return
+    kept = new_name(path) + "-wal"
+    os.rename(wal, kept)
+    say(f"journal {path}: was cut to nothing; what its -wal still has is kept as {kept}, and is not delivered")
 
 
 def finish(path: str) -> None:

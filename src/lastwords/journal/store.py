@@ -418,6 +418,7 @@ class Store:
                 self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
             if self._is_void():
                 set_aside.finish(self.path)
+                set_aside.keep_wal(self.path)
                 files.remove_side_files(self.path)
         files.create_file(self.path, self.mode)
 
