@@ -105,7 +105,7 @@ AS_NOBODY = """
 import importlib, json, os, pkgutil, sys, traceback
 import encodings.ascii, encodings.idna, sqlite_utils, tenacity, lastwords.cli, lastwords.migrations.migrations
 for module in pkgutil.walk_packages(lastwords.__path__, "lastwords."):  # they may be out of nobody's reach
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith("__main__") and "._pyinstaller." not in module.name:  # that one is PyInstaller's to import
         importlib.import_module(module.name)
 from lastwords.cli.main import main
 os.chdir("/")
