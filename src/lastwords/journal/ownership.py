@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 MOST_LINKS = 40
-_NOT_NEEDED = ("lastwords.__main__", "lastwords.cli.web", "lastwords.cli.watch", "lastwords.cli.setup")
+_NOT_NEEDED = (
+    "lastwords.__main__",
+    "lastwords._pyinstaller",  # imports PyInstaller, if it is there, and starts programs
+    "lastwords.cli.web",
+    "lastwords.cli.watch",
+    "lastwords.cli.setup",
+)
 
 
 class Found(NamedTuple):
