@@ -1,6 +1,7 @@
 """The handler speaks: a target that is down is mentioned, once, and so is that it is back, and what waits at the end."""
 
 import logging
+import sqlite3
 
 import pytest
 
@@ -42,6 +43,30 @@ def test_an_outage_is_one_line_and_its_end_another(tmp_path, capfd, poll):
     first, second = spoken(capfd)
     assert "cannot be delivered: ConnectionRefusedError: nobody listens; 1 entry waits, next attempt in 0.0 s" in first
     assert second.endswith("is delivered again")
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk is full"), OSError("gone")])
+def test_a_journal_that_cannot_be_counted_keeps_nobody_from_trying_again(tmp_path, capfd, poll, monkeypatch, error):
+    """Nor from closing: what cannot be said is left out."""
+    tries = []
+
+    def target(entries):
+        tries.append(len(entries))
+        raise ConnectionRefusedError("nobody listens")
+
+    handler = DurableHandler(target, tmp_path / "j.db", retry_min=0.02, retry_max=0.05, drain_timeout=0.2)
+
+    def stats():
+        raise error
+
+    monkeypatch.setattr(handler._engine.courier.voice._journal, "stats", stats)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.info("one")
+    assert poll(lambda: len(tries) > 4, 20)
+    handler.close()
+    (first,) = spoken(capfd)
+    assert "nobody listens; next attempt in 0.0 s" in first
 
 
 def test_a_target_that_works_is_not_mentioned(tmp_path, capfd):

@@ -206,7 +206,7 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
     log.info("a")
     assert handler.drain(10)
     with monkeypatch.context() as patched:
-        patched.setattr(recovery.Mover, "run", lambda *_: None)  # the keeper is late
+        patched.setattr(recovery.removed_file, "begin", lambda *_: None)  # the keeper is late
         if not checked:
             handler._engine.courier.delivery.check = lambda: None
         os.unlink(path)

@@ -53,7 +53,9 @@ class Faults:
 
 @pytest.fixture
 def faults(monkeypatch):
-    return Faults(monkeypatch)
+    made = Faults(monkeypatch)
+    yield made
+    made.disarm()  # a handler of a test that failed is closed in another one
 
 
 @pytest.mark.parametrize("lasts", [False, True], ids=["once", "from then on"])

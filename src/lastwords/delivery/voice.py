@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError
+from ..journal.explain import TROUBLE
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 WHY = 300  # characters of an error
 
 
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count:,} entries"
-
-
-def _verb(count: int) -> str:
-    return "waits" if count == 1 else "wait"
+def _wait(count: int) -> str:
+    return "1 entry waits" if count == 1 else f"{count:,} entries wait"
 
 
 class Voice:
@@ -43,9 +39,9 @@ class Voice:
             return
         self.failing = True
         count = self._pending()
+        waits = f" {_wait(count)}," if count else ""
         self._say(
-            f"cannot be delivered: {(why or 'no reason was given')[:WHY]}; {_entries(count)} {_verb(count)},"
-            f" next attempt in {seconds:.1f} s"
+            f"cannot be delivered: {(why or 'no reason was given')[:WHY]};{waits} next attempt in {seconds:.1f} s"
         )
 
     def accepted(self) -> None:
@@ -60,15 +56,16 @@ class Voice:
         if count:
             self._told_left = True
             self._say(
-                f"{_entries(count)} {_verb(count)} there for the next run;"
+                f"{_wait(count)} there for the next run;"
                 f" `lastwords flush {self._journal.path} --to TARGET` (or --config FILE) delivers without one"
                 + (f"; last error: {why[:WHY]}" if why else "")
             )
 
     def _pending(self) -> int:
+        """0 also if the journal does not say: whoever needs it says what is the matter with it, not who counts."""
         try:
             return self._journal.stats().pending
-        except (JournalError, OSError):  # it has been said that the journal is in trouble
+        except TROUBLE:
             return 0
 
     def _say(self, text: str) -> None:
