@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .append.committer import Committer
 from .delivery.courier import Courier
-from .journal import files
+from .journal import files, places
 from .journal.explain import TROUBLE
 from .journal.journal import Journal, Stats
 from .opening import check_lease, open_store
@@ -30,19 +30,31 @@ if TYPE_CHECKING:
     from .journal.inserts import Row
     from .targets.contract import Target
 
-_open: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
+_engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()  # by id()
 
 
 def open_engines() -> set[Engine]:
     """The engines of this process's DurableHandlers."""
-    return set(_open.values())
+    return {engine for engine in (ref() for ref in _engines.valuerefs()) if engine is not None}
+
+
+def _engine_at(path: str) -> Engine | None:
+    """The open engine of the journal at ``path``: by the path, as its file may be gone, or by the file.
+
+    Which file an engine has is asked and not remembered: it was replaced, perhaps, and the handler went along.
+    """
+    identity, place = files.identify(path), places.resolved(path)
+    for engine in open_engines():
+        same = identity is not None and engine.store.identity == identity
+        if not engine.closed and (same or places.resolved(engine.store.path) == place):
+            return engine
+    return None
 
 
 def _refuse_second(path: str) -> None:
     """At most one open handler for a journal in a process: two would both deliver, under one lease."""
-    identity = files.identify(path)
-    other = None if identity is None else _open.get((identity.device, identity.inode))
-    if other is None or other.closed or is_passive():
+    other = None if is_passive() else _engine_at(path)
+    if other is None:
         return
     if other.reopened:  # it was closed, and somebody logged to it meanwhile: as free as before
         other.step_aside()
@@ -88,7 +100,7 @@ class Engine:
         self.store = open_store(path, mode)
         if target is not None:
             check_lease(self.store)
-        self._register()
+        _engines[id(self)] = self
         self.journal = Journal(self.store)
         chores = Chores(self._on_short)
         self.committer = Committer(
@@ -143,11 +155,6 @@ class Engine:
         except TROUBLE as error:  # the keeper tries again
             say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
             self.keeper.nudge()
-
-    def _register(self) -> None:
-        identity = self.store.identity
-        assert identity is not None
-        _open[identity.device, identity.inode] = self
 
     def _begin(self) -> None:
         if is_passive():
@@ -209,7 +216,6 @@ class Engine:
             self.keeper.reopen()
             if self.courier is not None:
                 self.courier = self.courier.successor()
-            self._register()
             self.closed, self.reopened = False, True
         return True
 
@@ -223,9 +229,8 @@ class Engine:
 
     def _successor(self) -> Engine | None:
         """Another open engine of this journal."""
-        identity = files.identify(self.store.path)
-        other = None if identity is None else _open.get((identity.device, identity.inode))
-        return None if other is None or other is self or other.closed else other
+        other = _engine_at(self.store.path)
+        return None if other is self else other
 
     # --- callbacks -----------------------------------------------------------------------------------
 

@@ -271,6 +271,24 @@ def test_two_handlers_on_one_journal_in_one_process_are_refused(make, sink, tmp_
     make(sink)[0].close()
 
 
+def test_a_second_handler_is_refused_also_when_the_file_was_removed(make, sink, tmp_path):
+    """Before the first has made it anew and after it, by any name of its folder; what was its file is free then."""
+    handler, log = make(sink)
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.rename(tmp_path / "j.db", tmp_path / "old.db")
+    for _ in range(2):
+        for name in ("j.db", "link/j.db"):
+            with pytest.raises(ValueError, match="already has an open DurableHandler"):
+                DurableHandler(sink, tmp_path / name)
+        log.error("m0")
+        handler.flush()
+        assert (tmp_path / "j.db").exists()
+    make(sink, "old.db")[0].close()
+    handler.close()
+    make(sink)[0].close()
+    assert sink.messages == ["m0", "m0"]
+
+
 def test_close_is_idempotent_and_a_later_record_is_still_journaled(make, sink):
     """And delivered, by this run or the next."""
     handler, log = make(sink)
