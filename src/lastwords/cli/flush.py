@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .delivering.deliver import Job
+    from .delivering.job import Job
 
 EXAMPLES = """
 lastwords flush --to 'smtp://localhost/?to=ops@example.com' '/var/lib/app/*.db'
@@ -78,7 +78,7 @@ def command(
     nothing when there is nothing to say. A journal that another live process delivers from is left to it. Delivered
     entries are pruned as their service would prune them.
     """
-    from .delivering import deliver, destination, sources
+    from .delivering import destination, sources, together
 
     if timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")
@@ -90,9 +90,9 @@ def command(
     source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
     looked = sources.look(source, named=bool(journals))
     to_do = [job for job, wanted in looked if wanted and sources.equip(source, job)]
-    interrupted = deliver.run(
+    interrupted = together.run(
         to_do,
-        lambda group, deadline: deliver.settle_group(group, deadline, take_over=takeover),
+        lambda group, deadline: together.settle_group(group, deadline, take_over=takeover),
         timeout=max(0.1, timeout - (monotonic() - began)),
     )
     jobs = [job for job, _ in looked]

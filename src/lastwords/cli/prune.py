@@ -20,6 +20,7 @@ lastwords prune --keep 0 --json /var/lib/app/mail.db
 def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     """Prune one journal. Raises JournalError."""
     from lastwords.cli.delivering import deliver
+    from lastwords.cli.delivering.job import kept
     from lastwords.journal import readonly, tidy, wal
     from lastwords.journal.explain import explained
     from lastwords.journal.journal import Journal
@@ -27,7 +28,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
 
     with explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
-            keep = deliver.kept(journal) if keep is None else keep
+            keep = kept(journal) if keep is None else keep
         before = sum(readonly.sizes(path))
         with Journal(Store(path, create=False)) as journal:
             dropped = 0

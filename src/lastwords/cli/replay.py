@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from .delivering.deliver import Job
+    from .delivering.job import Job
     from .entries import Filter
 
 EXAMPLES = """
@@ -144,14 +144,14 @@ def _bar(jobs: Sequence[Job], *, copies: bool, stream: str) -> AbstractContextMa
 def _deliver(
     jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, stream: str
 ) -> int | None:
-    from .delivering import deliver
+    from .delivering import together
     from .delivering.copies import Copies
 
     def settle(group: list[Job], deadline: float | None) -> None:
         for job in group:
             if job.way is not None:  # somebody wants it now
                 job.way.knobs = {**job.way.knobs, "heed_pauses": False}
-        deliver.settle_group(group, deadline, take_over=takeover)
+        together.settle_group(group, deadline, take_over=takeover)
 
     def copy(group: list[Job], deadline: float | None) -> None:
         for job in group:
@@ -160,7 +160,7 @@ def _deliver(
     work: Callable[[list[Job], float | None], None] = copy if copies else settle
     with _bar(jobs, copies=copies, stream=stream) as bar:
         watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, stream=stream)
-        interrupted = deliver.run(jobs, work, timeout=timeout, watch=watch)
+        interrupted = together.run(jobs, work, timeout=timeout, watch=watch)
     if watch.broken is not None:
         output.silence(stream)
         if not watch.broken.startswith("BrokenPipeError"):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..entries import Filter
-    from .deliver import Job
+    from .job import Job
 
 TRIES = 3  # of an entry that fails for a reason of its own
 BATCH = 100

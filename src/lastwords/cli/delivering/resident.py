@@ -31,8 +31,8 @@ from lastwords.runtime.bell import Bell
 
 from ...runtime.clock import monotonic
 from .. import output
-from . import deliver
-from .deliver import Job
+from . import deliver, together
+from .job import Job, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ class Resident:
         if line.current is not None:
             line.current.stop()
         assert line.finished is not None
-        if not line.finished.wait(deliver.GRACE_SECONDS):
+        if not line.finished.wait(together.GRACE_SECONDS):
             output.leave_behind(line.finished)
 
     # --- a line's thread -------------------------------------------------------------------------------------
@@ -213,13 +213,13 @@ class Resident:
                 watched.running = False
                 self.bell.ring()
             if closing and line.equipped is not None:
-                deliver.close_target([line.equipped])
+                together.close_target([line.equipped])
         finally:
             finished.set()
 
     def _try(self, line: Line, watched: Watched, job: Job) -> None:
         before = signature(watched.path)  # what comes from here on changes it
-        looked, to_do = deliver.inspect(watched.path)
+        looked, to_do = inspect(watched.path)
         if looked.error is not None:
             self._failed(watched, str(looked.error), looked.pending)
             return

@@ -12,8 +12,8 @@ from lastwords.handler import inside
 from lastwords.journal import ownership
 
 from .. import options, output
-from . import config, deliver, destination
-from .deliver import Job, Way
+from . import config, destination
+from .job import Job, Way, inspect
 
 
 class Source(Protocol):
@@ -119,7 +119,7 @@ def look(source: Source, *, named: bool) -> list[tuple[Job, bool]]:
     """Look at each journal. Of a configuration, those that no service has made yet are left out."""
     found = []
     for path in source.paths():
-        job, to_do = deliver.inspect(path)
+        job, to_do = inspect(path)
         if not named and job.error is not None and job.error.exit_code == 66:
             continue
         found.append((job, to_do))

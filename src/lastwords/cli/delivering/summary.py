@@ -9,7 +9,7 @@ from lastwords.delivery.loop import Outcome
 from .. import output
 
 if TYPE_CHECKING:
-    from .deliver import Job
+    from .job import Job
 
 
 def summary(job: Job, *, copies: bool = False) -> str:

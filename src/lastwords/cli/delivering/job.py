@@ -1,0 +1,144 @@
+"""A journal to be delivered from: by which way, and what becomes of it.
+
+Before anything is opened for writing the journal is looked at: one that is damaged, foreign, missing or of a newer
+format is reported and not touched, and one with nothing pending needs no work.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.errors import JournalError
+from lastwords.journal import ownership
+from lastwords.runtime.bell import Bell
+
+from ...journal import readonly
+from ...journal.explain import explained
+from ...runtime.clock import monotonic
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lastwords.journal.journal import Journal
+    from lastwords.targets.contract import Target
+
+
+@dataclass(slots=True)
+class Way:
+    """How entries leave a journal: the target, the knobs of Delivery, and how long delivered entries are kept."""
+
+    target: Target
+    knobs: dict[str, Any] = field(default_factory=dict)
+    keep_delivered: float | None = None  # None: what the journal says
+    journal: Journal | None = None  # opened already, by the DurableHandler of a configuration
+    of_owner: bool = False  # the target is the owner's choice, and not that of who typed the command
+
+
+@dataclass(slots=True)
+class Job:
+    """One journal, and what becomes of it."""
+
+    path: str
+    way: Way | None = None
+    pending: int = 0  # at the first look
+    limit: int | None = None
+    delivered: int = 0
+    buried: int = 0
+    remaining: int | None = None
+    refused: int = 0  # copies that the target refused for good
+    damaged: int = 0  # rows that did not decode, or a file that was set aside
+    salvaged_as: str | None = None
+    outcome: Outcome | None = None
+    error: JournalError | None = None
+    notes: list[str] = field(default_factory=list)
+    last_error: str | None = None
+    lease_pid: int | None = None
+    in_the_way: str = ""  # the holder of the lease does not deliver: it is stopped, or its target hangs
+    seconds: float = 0.0
+    began: float | None = None  # monotonic, while somebody works on it
+    bell: Bell = field(default_factory=Bell)
+    stopping: bool = False
+    delivery: Delivery | None = None
+
+    def as_owner(self) -> AbstractContextManager[None]:
+        """Root is the journal's owner inside."""
+        return ownership.as_owner(self.path, targets_too=self.way is not None and self.way.of_owner)
+
+    def stop(self) -> None:
+        """End after the mark that is due. From another thread."""
+        self.stopping = True
+        self.bell.set()
+
+    @property
+    def done(self) -> int:
+        """Entries dealt with so far; another thread may look."""
+        delivery = self.delivery
+        return self.delivered if delivery is None else delivery.delivered + delivery.buried
+
+    def begin(self) -> None:
+        """The clock runs."""
+        self.began = monotonic()
+
+    def end(self) -> None:
+        """The clock stops."""
+        self.seconds, self.began = self.elapsed, None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work on it, also while that goes on: a target that hangs is left behind in the midst of it."""
+        return self.seconds + (0.0 if self.began is None else monotonic() - self.began)
+
+    @property
+    def exit_code(self) -> int:
+        """What this journal contributes to the exit code."""
+        if self.error is not None:
+            return self.error.exit_code
+        if self.buried or self.refused or self.damaged:
+            return 65
+        if self.outcome is Outcome.REMAIN or self.in_the_way:
+            return 75
+        return 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "journal": self.path,
+            "outcome": "error" if self.error else self.outcome.value if self.outcome else None,
+            "delivered": self.delivered,
+            "buried": self.buried,
+            "refused": self.refused,
+            "damaged": self.damaged,
+            "remaining": self.remaining,
+            "seconds": round(self.elapsed, 3),
+            "error": str(self.error) if self.error else None,
+            "last_error": self.last_error,
+            "lease_pid": self.lease_pid,
+            "exit_code": self.exit_code,
+        }
+
+
+def inspect(path: str) -> tuple[Job, bool]:
+    """Look at a journal; whether there is anything to do is the second value (delivering, or only pruning)."""
+    job = Job(path)
+    try:
+        with explained(path), readonly.look(path) as journal:
+            job.pending = job.remaining = journal.stats().pending
+            prunable = journal.oldest_settled()
+            keep = kept(journal)
+    except JournalError as error:
+        job.error = error
+        return job, False
+    if not job.pending:
+        job.outcome = Outcome.DONE
+    return job, bool(job.pending) or (prunable is not None and prunable < time.time() - keep)
+
+
+def kept(journal: Journal) -> float:
+    """How long the journal's own handler keeps delivered entries, in seconds."""
+    try:
+        return max(0.0, float(journal.get_meta("keep_delivered") or 0.0))
+    except ValueError:
+        return 0.0
