@@ -14,7 +14,7 @@ from .append.committer import Committer
 from .delivery.courier import Courier
 from .journal import files, places
 from .journal.explain import TROUBLE
-from .journal.journal import Journal, Stats
+from .journal.line import Journal, Stats
 from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline

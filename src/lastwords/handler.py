@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
 
-    from .journal.journal import Stats
+    from .journal.line import Stats
     from .targets.contract import Target
 
 

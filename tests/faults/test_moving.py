@@ -11,7 +11,7 @@ import pytest
 
 from lastwords import DurableHandler, Journal, JournalError
 from lastwords.journal import set_aside, tidy, wal
-from lastwords.journal.journal import Burial
+from lastwords.journal.line import Burial
 from lastwords.journal.store import Store
 from lastwords.upkeep import damaged_file, recovery, removed_file, transfer
 

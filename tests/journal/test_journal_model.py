@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lastwords import Journal
 from lastwords.journal import store as store_
 from lastwords.journal import tidy, wal
-from lastwords.journal.journal import Burial, Fenced
+from lastwords.journal.line import Burial, Fenced
 from lastwords.journal.store import Store
 from lastwords.record import codec
 

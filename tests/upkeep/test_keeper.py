@@ -10,7 +10,7 @@ import pytest
 
 from lastwords import DurableHandler, Journal
 from lastwords.journal import letters, tidy, wal
-from lastwords.journal.journal import Burial
+from lastwords.journal.line import Burial
 from lastwords.journal.store import Store
 from lastwords.record import codec
 from lastwords.upkeep import keeper

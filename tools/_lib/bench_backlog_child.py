@@ -81,7 +81,7 @@ def _warm(path):
 
 def _break(broken):
     from lastwords.delivery.loop import Delivery
-    from lastwords.journal.journal import Journal
+    from lastwords.journal.line import Journal
 
     if broken == "lossy":  # every batch settles one entry more than was delivered
         original = Delivery._offer

@@ -27,7 +27,7 @@ from . import output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal.journal import Journal
+    from lastwords.journal.line import Journal
 
 VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 STALE_DAYS = 7
@@ -260,7 +260,7 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _bad_letters(journal: Journal, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    from lastwords.journal.journal import StoredRow  # noqa: PLC0415
+    from lastwords.journal.line import StoredRow  # noqa: PLC0415
 
     rows = conn.execute("SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq")
     for row in rows:

@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lastwords.journal.journal import DeadLetter, Journal
+    from lastwords.journal.line import DeadLetter, Journal
 
 EXAMPLES = """
 lastwords dead list /var/lib/app/mail.db
@@ -120,7 +120,7 @@ def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list
     """Do ``change`` to the named letters (none named: all); how many it were."""
     from lastwords.journal import readonly
     from lastwords.journal.explain import explained
-    from lastwords.journal.journal import Journal
+    from lastwords.journal.line import Journal
     from lastwords.journal.store import Store
 
     (path,) = options.only(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lastwords.journal import journal as journal_
+from lastwords.journal import line as line_
 from lastwords.journal.rows import BURIED
 from lastwords.record.codec import Entry
 from lastwords.record.replayed import rendered
@@ -15,7 +15,7 @@ from . import output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal.journal import Journal, Undecodable
+    from lastwords.journal.line import Journal, Undecodable
 
     from .options import Seqs
 
@@ -79,7 +79,7 @@ def level_name(level: int) -> str:
 
 def as_dict(item: Entry | Undecodable, *, traceback: bool = True) -> dict[str, Any]:
     """An entry for programs; ``error`` says why one does not decode."""
-    if isinstance(item, journal_.Undecodable):
+    if isinstance(item, line_.Undecodable):
         return {"seq": item.row.seq, "id": item.row.id, "error": item.reason}
     record = item.record
     said: dict[str, Any] = {
@@ -100,7 +100,7 @@ def as_dict(item: Entry | Undecodable, *, traceback: bool = True) -> dict[str, A
 
 def as_line(item: Entry | Undecodable, *, traceback: bool = False) -> str:
     """An entry for people, on one line; ``traceback`` adds its further lines, indented."""
-    if isinstance(item, journal_.Undecodable):
+    if isinstance(item, line_.Undecodable):
         return output.plain(f"{item.row.seq:>8}  (cannot be shown: {item.reason})")
     record = item.record
     first = f"{item.seq:>8}  {output.moment(item.created)}  {record.levelname:<8}  {item.logger}  "

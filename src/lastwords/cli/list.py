@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from lastwords.journal.journal import Journal, Undecodable
+    from lastwords.journal.line import Journal, Undecodable
     from lastwords.record.codec import Entry
 
     from .entries import Filter

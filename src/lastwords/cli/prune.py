@@ -23,7 +23,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     from lastwords.cli.delivering.job import kept
     from lastwords.journal import readonly, tidy, wal
     from lastwords.journal.explain import explained
-    from lastwords.journal.journal import Journal
+    from lastwords.journal.line import Journal
     from lastwords.journal.store import Store
 
     with explained(path):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..journal import aging, files
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
     from ..record.codec import Entry
 
 TOLERANCE_SECONDS = 2.0

@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..journal.explain import TROUBLE
-from ..journal.journal import Fenced
+from ..journal.line import Fenced
 from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
 from ..runtime.clock import monotonic
@@ -40,7 +40,7 @@ from .voice import Voice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
     from ..runtime.thread import AnyThread
     from ..targets.contract import Target
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..record.codec import encode
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
 
 
 def tell(journal: Journal) -> bool:

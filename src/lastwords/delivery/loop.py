@@ -36,7 +36,7 @@ from .verdict import Fault, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
     from ..journal.rows import Cursor, StoredRow
     from ..record.codec import Entry
     from ..runtime.bell import Bell

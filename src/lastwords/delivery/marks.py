@@ -15,7 +15,7 @@ from . import verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
     from ..journal.rows import Burial, Cursor
 
 

@@ -21,7 +21,7 @@ from .verdict import SLOW_SECONDS, too_slow
 from .width import Width
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
 
 UNANSWERED = "unanswered"
 WIDTH = "width"

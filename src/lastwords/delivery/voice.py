@@ -16,7 +16,7 @@ from ..journal.explain import TROUBLE
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
+    from ..journal.line import Journal
 
 WHY = 300  # characters of an error
 

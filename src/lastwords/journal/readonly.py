@@ -32,7 +32,7 @@ from lastwords.errors import (
 from lastwords.journal import files, schema, set_aside
 from lastwords.journal.explain import explain
 from lastwords.journal.first_look import look_at
-from lastwords.journal.journal import Journal
+from lastwords.journal.line import Journal
 from lastwords.journal.sqlite_codes import text_of
 from lastwords.journal.store import Store
 from lastwords.runtime import identity

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ..journal import tidy, wal
 from ..journal.explain import TROUBLE
-from ..journal.journal import Journal
+from ..journal.line import Journal
 from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
 from ..runtime.stderr import say

@@ -14,7 +14,7 @@ from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import tidy, wal
-from lastwords.journal.journal import Fenced, Journal
+from lastwords.journal.line import Fenced, Journal
 from lastwords.journal.store import Store
 from lastwords.upkeep import keeper, recovery
 

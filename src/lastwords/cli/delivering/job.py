@@ -22,7 +22,7 @@ from ...runtime.clock import monotonic
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from lastwords.journal.journal import Journal
+    from lastwords.journal.line import Journal
     from lastwords.targets.contract import Target
 
 
