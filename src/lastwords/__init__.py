@@ -32,7 +32,7 @@ from ._version import __version__ as __version__
 if _TYPE_CHECKING:
     from .errors import JournalError, Rejected, TryAgain
     from .handler import DurableHandler
-    from .journal.line import Journal
+    from .journal.journal import Journal
     from .journal.rows import Stats
     from .record.codec import Entry
     from .targets.contract import Target
@@ -42,7 +42,7 @@ __all__ = ["DurableHandler", "Entry", "Journal", "JournalError", "Rejected", "St
 _HOMES = {
     "DurableHandler": "handler",
     "Entry": "record.codec",
-    "Journal": "journal.line",
+    "Journal": "journal.journal",
     "JournalError": "errors",
     "Rejected": "errors",
     "Stats": "journal.rows",

@@ -14,7 +14,7 @@ from .append.committer import Committer
 from .delivery.courier import Courier
 from .journal import files, places
 from .journal.explain import TROUBLE
-from .journal.line import Journal, Stats
+from .journal.line import Line, Stats
 from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
@@ -101,7 +101,7 @@ class Engine:
         if target is not None:
             check_lease(self.store)
         _engines[id(self)] = self
-        self.journal = Journal(self.store)
+        self.journal = Line(self.store)
         chores = Chores(self._on_short)
         self.committer = Committer(
             self.store,

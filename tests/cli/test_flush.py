@@ -139,6 +139,7 @@ def test_beside_a_live_service_nothing_is_lost_or_doubled(tmp_path, children, si
         """
         import logging, sys, time
         from lastwords import DurableHandler
+        from lastwords.journal.line import Line
         log = logging.getLogger("app"); log.setLevel(1)
         log.addHandler(DurableHandler(None, sys.argv[1]))
         print("up", flush=True)
@@ -234,11 +235,12 @@ def test_delivered_entries_are_pruned_as_the_service_would(journal, sink):
 
 def test_a_handler_tells_the_command_line_how_long_it_keeps(tmp_path):
     """keep_delivered of the service is in the journal, so that `flush --to` does not prune what it wanted kept."""
-    from lastwords import DurableHandler, Journal
+    from lastwords import DurableHandler
+    from lastwords.journal.line import Line
 
     handler = DurableHandler(None, tmp_path / "j.db", keep_delivered=86400)
     handler.close()
-    with Journal(tmp_path / "j.db") as opened:
+    with Line.open(tmp_path / "j.db") as opened:
         assert opened.get_meta("keep_delivered") == "86400"
 
 

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal
+from lastwords import DurableHandler
 from lastwords.delivery.ages import Clock
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
+from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import CallableTarget
 
@@ -20,7 +21,7 @@ def journal(tmp_path):
     logger.addHandler(handler)
     logger.error("waits")
     handler.close()
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
         yield journal
 
 

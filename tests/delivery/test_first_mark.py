@@ -3,9 +3,10 @@
 import logging
 import sqlite3
 
-from lastwords import DurableHandler, Journal
+from lastwords import DurableHandler
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import CallableTarget
@@ -19,7 +20,7 @@ def test_a_run_that_cannot_write_delivers_nothing(tmp_path, monkeypatch):
     logger.error("once")
     handler.close()
     got = []
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
 
         def full(self):
             raise sqlite3.OperationalError("database or disk is full")

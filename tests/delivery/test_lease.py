@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
-from lastwords import Journal
 from lastwords.delivery.lease import Lease, holder
+from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 
 
@@ -105,7 +105,7 @@ def test_a_stopped_holder_is_taken_over_and_fenced_off(children, tmp_path, poll)
             for e in entries:
                 f.write(f"{e.id} {e.message}\n")
 
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         delivery = Delivery(journal, CallableTarget(collect), Lease(journal.path), Bell(), retry_min=0.01)
         assert delivery.drain() is Outcome.BUSY
         assert delivery.drain(take_over=True) is Outcome.DONE

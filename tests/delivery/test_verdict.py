@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastwords import Journal, Rejected, TryAgain
+from lastwords import Rejected, TryAgain
 from lastwords.delivery import verdict
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.delivery.verdict import Fault, Phase, State, after_acceptance, after_failure
+from lastwords.journal.line import Line
 
 HEAD, LINE, PROBE, TRIAL = Phase.HEAD, Phase.LINE, Phase.PROBE, Phase.TRIAL
 
@@ -193,7 +194,7 @@ def line_of(tmp_path, count):
         for i in range(count):
             row = codec.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i}", (), None))
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row)
-    return Journal(store)
+    return Line(store)
 
 
 def deliver(journal, target, bell=None, **kwargs):

@@ -13,6 +13,7 @@ from lastwords.delivery import verdict
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
 from lastwords.delivery.width import NARROWER, Width
+from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import CallableTarget
 
@@ -41,7 +42,7 @@ class Slow:
 
 
 def drain(path, target, **knobs):
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         delivery = Delivery(journal, CallableTarget(target), Lease(journal.path), Bell(), **knobs)
         delivery.hurry = True
         delivery.deadline = time.monotonic() + 20
@@ -109,7 +110,7 @@ def test_a_mail_does_not_narrow(tmp_path):
     slow = Slow(0)
     target = CallableTarget(slow)
     target.narrows = False
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
         delivery = Delivery(journal, target, Lease(journal.path), Bell())
         for _ in range(3):
             delivery.drain(once=True)

@@ -9,7 +9,8 @@ import sqlite3
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError
+from lastwords import DurableHandler, JournalError
+from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 from lastwords.upkeep import transfer
 
@@ -23,7 +24,7 @@ def make(path, settled=100):
     for i in range(COUNT):
         log.info("m%d %s", i, "x" * 200)
     handler.close()
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         journal.settle(journal.cursor(), settled, settled)
         ids = {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
     from lastwords.journal import wal
@@ -35,7 +36,7 @@ def make(path, settled=100):
 
 
 def contents(path):
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         return {journal.decode(row).message.split()[0]: row.id for row in journal.read(0, COUNT * 2)}
 
 
@@ -68,7 +69,7 @@ def test_a_destroyed_header_is_set_aside_and_a_new_journal_begins(tmp_path, capf
     ]
     assert aside.stat().st_size > 500_000
     assert capfd.readouterr().err.count("was damaged") == 1
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         assert journal.get_meta("damaged_file") == str(aside)
     handler.close()
 
@@ -95,7 +96,7 @@ def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path,
     assert len(arrived) > COUNT * 0.9 - 100
     assert all(arrived[name] == ids[name] for name in arrived)
     assert not {f"m{i}" for i in range(100)} & set(arrived)
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         lost = int(journal.get_meta("unreadable"))
         salvaged = int(journal.get_meta("salvaged"))
     assert len(arrived) + lost == COUNT - 100

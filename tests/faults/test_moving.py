@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError
+from lastwords import DurableHandler, JournalError
 from lastwords.journal import set_aside, tidy, wal
-from lastwords.journal.line import Burial
+from lastwords.journal.line import Burial, Line
 from lastwords.journal.store import Store
 from lastwords.upkeep import damaged_file, recovery, removed_file, transfer
 
@@ -48,7 +48,7 @@ def messages(path):
     """Of all that is pending; the file may be renamed while it is opened, or not be there for a moment."""
     for _ in range(100):
         try:
-            with Journal(path) as journal:
+            with Line.open(path) as journal:
                 return [entry.message for entry in journal.entries()]
         except JournalError:
             time.sleep(0.05)
@@ -310,7 +310,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler, Journal; from lastwords.journal import set_aside, wal; from lastwords.upkeep import recovery, removed_file, damaged_file, transfer, keeper
+from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.journal import set_aside, wal; from lastwords.upkeep import recovery, removed_file, damaged_file, transfer, keeper
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -352,7 +352,7 @@ def test_an_end_amid_it(tmp_path, children, how):
 
 DAMAGED = """
 import json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler, Journal; from lastwords.upkeep import damaged_file, transfer; from lastwords.journal import store
+from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.upkeep import damaged_file, transfer; from lastwords.journal import store
 path, ids, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 40
 hits, armed = [0], [False]

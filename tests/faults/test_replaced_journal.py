@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, JournalError
+from lastwords import DurableHandler, JournalError
+from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 
 GONE = {
@@ -20,7 +21,7 @@ GONE = {
 
 
 def messages(path):
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         return [entry.message for entry in journal.entries()]
 
 
@@ -39,7 +40,7 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     number = getattr(logging, level)
     for i in range(30):
         log.log(number, "m%d", i)
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         ids = [row.id for row in journal.read(0, 100)]
     GONE[how](path)
     log.log(number, "m30")
@@ -49,7 +50,7 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     )
     log.log(number, "m31")
     assert messages(path) == [f"m{i}" for i in range(32)]
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         assert [row.id for row in journal.read(0, 100)][:30] == ids
     handler.close()
     assert messages(path) == [f"m{i}" for i in range(32)]

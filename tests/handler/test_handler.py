@@ -14,6 +14,7 @@ import pytest
 
 import lastwords
 from lastwords import DurableHandler, Journal, JournalError, Rejected, TryAgain
+from lastwords.journal.line import Line
 
 
 class Sink:
@@ -97,7 +98,7 @@ def deliver_now(path, target):
     from lastwords.runtime.bell import Bell
     from lastwords.targets.contract import CallableTarget
 
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         return Delivery(journal, CallableTarget(target), Lease(journal.path), Bell()).drain()
 
 

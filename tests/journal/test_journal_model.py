@@ -11,10 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lastwords import Journal
 from lastwords.journal import store as store_
 from lastwords.journal import tidy, wal
-from lastwords.journal.line import Burial, Fenced
+from lastwords.journal.line import Burial, Fenced, Line
 from lastwords.journal.store import Store
 from lastwords.record import codec
 
@@ -29,7 +28,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp()
         self.path = os.path.join(self.folder, "j.db")
         self.store = Store(self.path)
-        self.journal = Journal(self.store)
+        self.journal = Line(self.store)
         self.pending = []  # ids in order
         self.ahead = set()  # ids settled out of order
         self.dead = []
@@ -128,7 +127,7 @@ class JournalMachine(RuleBasedStateMachine):
     def reopen(self):
         self.store.close()
         self.store = Store(self.path)
-        self.journal = Journal(self.store)
+        self.journal = Line(self.store)
 
     @rule()
     def crash(self):
@@ -146,7 +145,7 @@ class JournalMachine(RuleBasedStateMachine):
             shutil.move(os.path.join(copy, name), self.folder)
         os.rmdir(copy)
         self.store = Store(self.path)
-        self.journal = Journal(self.store)
+        self.journal = Line(self.store)
 
     @precondition(lambda self: self.pending)
     @rule()
@@ -186,7 +185,7 @@ TestJournalMachine.settings = settings(max_examples=40, stateful_step_count=30, 
 def test_a_seq_is_never_used_twice(tmp_path):
     """Prune leaves the newest row; deleting every settled row instead makes seqs start again (the control)."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
 
     def append():
         with store.lock, store.writing() as conn:
@@ -218,7 +217,7 @@ def test_an_epoch_begins_whenever_a_file_is_opened_for_the_first_time(tmp_path, 
             seq = conn.execute(
                 "INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("x")
             ).lastrowid
-        ids = [r.id for r in Journal(store).read(0, 100)]
+        ids = [r.id for r in Line(store).read(0, 100)]
         store.close()
         return seq, ids
 
@@ -238,7 +237,7 @@ def test_an_epoch_begins_whenever_a_file_is_opened_for_the_first_time(tmp_path, 
     assert (seq, len(restored)) == (3, 3)
     assert restored[2] != three[2]
     open_ = Store(str(path))
-    journal = Journal(open_)
+    journal = Line(open_)
     epochs = [epoch(row.id) for row in journal.read(0, 100)]
     _, four = first_new_id(path)
     assert [row.id for row in journal.read(0, 100)] == four
@@ -247,7 +246,7 @@ def test_an_epoch_begins_whenever_a_file_is_opened_for_the_first_time(tmp_path, 
     monkeypatch.setattr(files, "_boot_id", "another boot")
     with open_.lock:
         open_.connection(create=False)
-    assert epoch(Journal(open_).read(0, 100)[-1].id) == epoch(four[3])
+    assert epoch(Line(open_).read(0, 100)[-1].id) == epoch(four[3])
     assert len(open_.epochs) == 5
     open_.close()
 
@@ -262,11 +261,11 @@ def test_epochs_without_entries_are_forgotten(tmp_path, monkeypatch):
         with store.lock, store.writing() as conn:
             conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("x"))
             conn.execute("DELETE FROM entries WHERE seq < (SELECT max(seq) FROM entries) - 1")
-        ids.append(Journal(store).read(0, 100)[-1].id)
+        ids.append(Line(store).read(0, 100)[-1].id)
         store.close()
     assert len(set(ids)) == 8
     assert len(store.epochs) < 6
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         assert [row.id for row in journal.read(0, 100)] == ids[-2:]
 
 
@@ -276,7 +275,7 @@ def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_pat
     code = """
     import logging, os, sys, traceback
     import sqlite_utils, tenacity, lastwords.migrations.migrations  # imported already, so that all run at once
-    from lastwords import DurableHandler, Journal
+    from lastwords import DurableHandler
     failed = 0
     for attempt in range(40):
         path = f"{sys.argv[1]}{attempt}"
@@ -294,7 +293,7 @@ def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_pat
             pids.append(pid)
         os.close(read); os.close(write)
         failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
-        with Journal(path) as journal:
+        with Line.open(path) as journal:
             assert journal.stats().pending == 6, journal.stats()
             assert 1 <= len({first for first, _ in journal.store.epochs}) <= 6
     print(failed)
@@ -308,7 +307,7 @@ def test_the_view_is_readable_with_plain_sqlite3(tmp_path):
     store = Store(str(tmp_path / "j.db"))
     with store.lock, store.writing() as conn:
         conn.execute("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", row("hello"))
-    ids = [r.id for r in Journal(store).read(0, 10)]
+    ids = [r.id for r in Line(store).read(0, 10)]
     store.close()
     with sqlite3.connect(tmp_path / "j.db") as conn:
         conn.row_factory = sqlite3.Row

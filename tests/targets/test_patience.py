@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal, TryAgain
+from lastwords import DurableHandler, TryAgain
 from lastwords.delivery import restraint
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.delivery.restraint import Handover
+from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets import patience, resolve
 from lastwords.targets.contract import CallableTarget
@@ -97,7 +98,7 @@ def journaled(path, *messages):
 
 def run(path, target, **knobs):
     """As cron's `flush` does it: a process that knows nothing of the last one."""
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         delivery = Delivery(journal, target, Lease(journal.path), Bell(), **knobs)
         delivery.hurry = True
         return delivery.drain(once=True), delivery
@@ -141,7 +142,7 @@ def test_a_pause_that_a_target_asks_for_holds_where_each_drain_gives_up_at_once(
         raise TryAgain("busy", after=0.3)
 
     journaled(tmp_path / "j.db", "one")
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
         delivery = Delivery(journal, CallableTarget(busy), Lease(journal.path), Bell())
         for _ in range(5):
             assert delivery.drain(once=True) is Outcome.REMAIN

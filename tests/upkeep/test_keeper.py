@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from lastwords import DurableHandler, Journal
+from lastwords import DurableHandler
 from lastwords.journal import letters, tidy, wal
-from lastwords.journal.line import Burial
+from lastwords.journal.line import Burial, Line
 from lastwords.journal.store import Store
 from lastwords.record import codec
 from lastwords.upkeep import keeper
@@ -27,7 +27,7 @@ def fill(store, count, level=20, size=200, start=0):
 def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
     """Nor what is pending, nor what keep_delivered keeps."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 1000)
     journal.settle(journal.cursor(), 700, 700)
     assert tidy.prune_slice(store, 3600) == 0
@@ -44,7 +44,7 @@ def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
 def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
     """execute() would make one step of it, and a burst of a million takes 110,000 slices."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 5_000)
     journal.settle(journal.cursor(), 5_000, 5_000)
     while tidy.prune_slice(store, 0):
@@ -126,7 +126,7 @@ def test_a_checkpoint_empties_the_wal_and_says_when_a_reader_is_in_the_way(tmp_p
 def test_shedding_takes_the_least_severe_oldest_first(tmp_path):
     """Five per cent at a time, counted by level, never the newest row, never what a courier may hold."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 2000, level=10)
     fill(store, 2000, level=40, start=2000)
     fill(store, 2000, level=10, start=4000)
@@ -150,7 +150,7 @@ def test_what_is_spared_from_shedding_is_bounded_in_bytes(tmp_path):
     fill(store, 300, size=10_000)
     dropped = tidy.shed(store, 2**20, excess=2_000_000)
     assert dropped >= 160
-    (first,) = Journal(store).read(0, 1)
+    (first,) = Line(store).read(0, 1)
     assert first.seq == 1  # the head is in somebody's hands, however large
 
 
@@ -158,7 +158,7 @@ def test_what_was_shed_in_a_couriers_hands_is_counted_once(tmp_path, monkeypatch
     """A batch larger than what is spared: dropped and delivered, and settled once."""
     monkeypatch.setattr(tidy, "SHED_SPARES", 10)
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 100)
     cursor = journal.cursor()
     batch = journal.read(0, 80)
@@ -185,7 +185,7 @@ def test_a_flood_is_within_max_bytes_seconds_later(tmp_path, poll):
         return sum(os.path.getsize(path + end) for end in ("", "-wal"))
 
     assert poll(lambda: size() <= 1.3 * 2**20, 20), size()
-    with Journal(path) as journal:
+    with Line.open(path) as journal:
         there = list(journal.entries())
     assert there[-1].message.startswith("m999") and sum(e.level == 40 for e in there) > 15
     stats = handler.stats()
@@ -284,7 +284,7 @@ def test_the_keeper_notices_a_removed_journal_and_copies_what_is_pending(tmp_pat
     log.addHandler(handler)
     for i in range(50):
         log.info("m%d", i)
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
         ids = [row.id for row in journal.read(0, 100)]
     for path in list(tmp_path.iterdir()):
         path.unlink()
@@ -292,7 +292,7 @@ def test_the_keeper_notices_a_removed_journal_and_copies_what_is_pending(tmp_pat
     assert poll(lambda: (tmp_path / "j.db").exists(), 10)
     assert poll(lambda: "was removed or replaced" in capfd.readouterr().err, 10)
     log.info("m51")
-    with Journal(tmp_path / "j.db") as journal:
+    with Line.open(tmp_path / "j.db") as journal:
         rows = journal.read(0, 100)
         assert [journal.decode(row).message.split()[0] for row in rows] == [f"m{i}" for i in range(52)]
         assert [row.id for row in rows][:50] == ids
@@ -304,7 +304,7 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
     """The fork closes the connection, so it copies first; without that the pending entries are gone (the control)."""
     code = """
     import logging, os, sys
-    from lastwords import DurableHandler, Journal; from lastwords.upkeep import recovery
+    from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.upkeep import recovery
     if sys.argv[2] == "control":
         recovery.Mover.run = lambda *_: None
     h = DurableHandler(None, sys.argv[1], sync_interval=100); log = logging.Logger("x"); log.addHandler(h)
@@ -316,7 +316,7 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
         log.info("child"); os._exit(0)
     os.waitpid(pid, 0)
     log.info("parent")
-    print(len(Journal(sys.argv[1]).read(0, 100)))
+    print(len(Line.open(sys.argv[1]).read(0, 100)))
     os._exit(0)
     """
     (tmp_path / "d").mkdir()
@@ -350,7 +350,7 @@ def test_a_long_wal_is_no_reason_to_drop_what_is_pending(tmp_path, poll):
 def test_an_entry_of_another_time_does_not_stop_pruning(tmp_path, created):
     """The clock was set back, or the row is damaged: what lies behind it is pruned all the same."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 200)
     with store.lock, store.transaction() as conn:
         conn.execute("UPDATE entries SET created = ? WHERE seq = 1", (created,))
@@ -405,7 +405,7 @@ def test_dead_letters_are_requeued_in_slices(tmp_path, monkeypatch):
     """All of them, each once, in order; those who log wait for one transaction only."""
     monkeypatch.setattr(letters, "REDRIVE_ROWS", 7)
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 30)
     ids = [row.id for row in journal.read(0, 100)]
     burials = [Burial(seq, "no", None, 1, None) for seq in range(1, 31)]
@@ -424,7 +424,7 @@ def test_dead_letters_are_requeued_in_slices(tmp_path, monkeypatch):
 def test_what_is_shed_in_the_couriers_hands_is_counted_once(tmp_path):
     """Else pending would be too low, and what is left would wait for the next record."""
     store = Store(str(tmp_path / "j.db"))
-    journal = Journal(store)
+    journal = Line(store)
     fill(store, 1_500, level=10)
     journal.mark(journal.cursor(), upto=0, delivered=1, ahead=[1_400])  # a probe, accepted
     cursor = journal.cursor()

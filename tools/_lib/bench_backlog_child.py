@@ -81,14 +81,14 @@ def _warm(path):
 
 def _break(broken):
     from lastwords.delivery.loop import Delivery
-    from lastwords.journal.line import Journal
+    from lastwords.journal.line import Line
 
     if broken == "lossy":  # every batch settles one entry more than was delivered
         original = Delivery._offer
         Delivery._offer = lambda self, cursor, state, entries: original(self, cursor, state, entries[:1] + entries[2:])
     elif broken == "twice":  # the end of the first batch is read once more
-        original = Journal.read
-        Journal.read = lambda self, after, most, **more: original(self, after - (after == BATCH), most, **more)
+        original = Line.read
+        Line.read = lambda self, after, most, **more: original(self, after - (after == BATCH), most, **more)
     else:
         raise SystemExit("no such break: " + broken)
 

@@ -27,7 +27,7 @@ from . import output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal.line import Journal
+    from lastwords.journal.line import Line
 
 VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 STALE_DAYS = 7
@@ -181,7 +181,7 @@ def _process_state(pid: int) -> str:
 # --- in the file ------------------------------------------------------------------------------------------
 
 
-def _format(journal: Journal) -> Iterator[Finding]:
+def _format(journal: Line) -> Iterator[Finding]:
     yield Finding("format", "ok", journal.get_meta("format") or "?")
     wal = readonly.sizes(journal.path)[1]
     big = wal > 4 * keeper.CHECKPOINT_BYTES
@@ -193,7 +193,7 @@ def _format(journal: Journal) -> Iterator[Finding]:
     )
 
 
-def _epochs(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+def _epochs(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
     rows = conn.execute("SELECT first_seq, uuid, boot, device, inode FROM epochs ORDER BY first_seq").fetchall()
     uuids = [row[1] for row in rows]
     if len(set(uuids)) < len(uuids):
@@ -207,7 +207,7 @@ def _epochs(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("epochs", "ok", str(len(rows)))
 
 
-def _line(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
     rows = conn.execute("SELECT count(*) FROM cursor").fetchone()[0]
     if rows != 1:
         yield Finding("cursor", "damage", f"has {rows} rows instead of one")
@@ -236,7 +236,7 @@ def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("integrity", "damage", problem, "`lastwords flush` sets it aside and delivers what can be read")
 
 
-def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
+def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
     """Checksums, and whether every row can be shown."""
     began = monotonic()
     counts = {"entries": 0, "dead letters": 0}
@@ -259,7 +259,7 @@ def _rows(journal: Journal, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("checksums", "ok", f"{seen}, in {output.age(monotonic() - began)}")
 
 
-def _bad_letters(journal: Journal, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+def _bad_letters(journal: Line, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
     from lastwords.journal.line import StoredRow  # noqa: PLC0415
 
     rows = conn.execute("SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq")

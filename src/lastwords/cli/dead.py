@@ -13,7 +13,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lastwords.journal.line import DeadLetter, Journal
+    from lastwords.journal.line import DeadLetter, Line
 
 EXAMPLES = """
 lastwords dead list /var/lib/app/mail.db
@@ -116,12 +116,11 @@ letters_ = click.argument("letters", nargs=-1, metavar="[SEQ|ID]...")
 all_ = click.option("--all", "everything", is_flag=True, help="All dead letters of the journal.")
 
 
-def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list[str]], int]) -> int:
+def _change(name: str, letters: tuple[str, ...], change: Callable[[Line, list[str]], int]) -> int:
     """Do ``change`` to the named letters (none named: all); how many it were."""
     from lastwords.journal import readonly
     from lastwords.journal.explain import explained
-    from lastwords.journal.line import Journal
-    from lastwords.journal.store import Store
+    from lastwords.journal.line import Line
 
     (path,) = options.only(name)
     with explained(path):
@@ -129,7 +128,7 @@ def _change(name: str, letters: tuple[str, ...], change: Callable[[Journal, list
             ids = _ids(journal.dead_keys(), letters)
         if not ids:
             return 0
-        with Journal(Store(path, create=False)) as journal:
+        with Line.open(path) as journal:
             return change(journal, ids)
 
 

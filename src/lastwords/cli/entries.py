@@ -15,7 +15,7 @@ from . import output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastwords.journal.line import Journal, Undecodable
+    from lastwords.journal.line import Line, Undecodable
 
     from .options import Seqs
 
@@ -37,7 +37,7 @@ class Filter(NamedTuple):
 
 
 def chosen(
-    journal: Journal, want: Filter, *, limit: int | None = None, everything: bool = False
+    journal: Line, want: Filter, *, limit: int | None = None, everything: bool = False
 ) -> Iterator[Entry | Undecodable]:
     """The entries that ``want`` asks for, in order; what does not decode comes as it is, unless a logger was named.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from lastwords.journal.line import Journal, Undecodable
+    from lastwords.journal.line import Line, Undecodable
     from lastwords.record.codec import Entry
 
     from .entries import Filter
@@ -75,7 +75,7 @@ def _formatter(form: str) -> logging.Formatter:
 
 
 def show(
-    journal: Journal, want: Filter, limit: int | None, print_: Callable[[Entry | Undecodable], str]
+    journal: Line, want: Filter, limit: int | None, print_: Callable[[Entry | Undecodable], str]
 ) -> tuple[int, int, bool]:
     """Print what there is; how many it were, the last seq, and whether something did not decode."""
     from lastwords.cli import entries
@@ -91,7 +91,7 @@ def show(
 
 
 def follow(
-    journal: Journal, want: Filter, after: int, limit: int | None, print_: Callable[[Entry | Undecodable], str]
+    journal: Line, want: Filter, after: int, limit: int | None, print_: Callable[[Entry | Undecodable], str]
 ) -> None:
     """Print what arrives, delivered or not, until ``limit`` or Ctrl-C. Another file at the path is begun anew."""
     from . import entries

@@ -23,14 +23,13 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
     from lastwords.cli.delivering.job import kept
     from lastwords.journal import readonly, tidy, wal
     from lastwords.journal.explain import explained
-    from lastwords.journal.line import Journal
-    from lastwords.journal.store import Store
+    from lastwords.journal.line import Line
 
     with explained(path):
         with readonly.look(path) as journal:  # a damaged or foreign file is not touched
             keep = kept(journal) if keep is None else keep
         before = sum(readonly.sizes(path))
-        with Journal(Store(path, create=False)) as journal:
+        with Line.open(path) as journal:
             dropped = 0
             if dead is not None:
                 old = [letter.id for letter in journal.dead_letters() if letter.buried_at <= time.time() - dead]

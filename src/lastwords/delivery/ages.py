@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..journal import aging, files
 
 if TYPE_CHECKING:
-    from ..journal.line import Journal
+    from ..journal.line import Line
     from ..record.codec import Entry
 
 TOLERANCE_SECONDS = 2.0
@@ -70,13 +70,13 @@ class Ages:
         self._compared = False  # with what an earlier run left in the journal
         self._samples: list[tuple[float, int]] = []  # when the steady clock said so, this was the newest seq
 
-    def sample(self, journal: Journal) -> None:
+    def sample(self, journal: Line) -> None:
         """Note what is there: what comes later is younger, whatever time it was logged at."""
         steady = time.clock_gettime(_STEADY)
         if not self._samples or steady - self._samples[-1][0] > self.max_age / SAMPLES:
             self._samples = [*self._samples[-2 * SAMPLES :], (steady, journal.newest_seq())]
 
-    def look(self, journal: Journal) -> None:
+    def look(self, journal: Line) -> None:
         """Notice a step of the clock. To be called before :meth:`is_over`, and while nothing is delivered, too."""
         now, before = Clock.read(), self._clock
         stepped = now.stepped(before)
@@ -90,7 +90,7 @@ class Ages:
         self._clock, self._compared = now, True
         self.sample(journal)
 
-    def is_over(self, entry: Entry, journal: Journal) -> bool:
+    def is_over(self, entry: Entry, journal: Line) -> bool:
         """True if ``entry`` is to be buried."""
         now = self._clock.wall
         if now - entry.created <= self.max_age or self._came_since(entry.seq) <= self.max_age:

@@ -40,7 +40,7 @@ from .voice import Voice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..journal.line import Journal
+    from ..journal.line import Line
     from ..runtime.thread import AnyThread
     from ..targets.contract import Target
 
@@ -61,7 +61,7 @@ class Courier:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Line,
         target: Target,
         *,
         linger: float | None,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ..record.codec import encode
 
 if TYPE_CHECKING:
-    from ..journal.line import Journal
+    from ..journal.line import Line
 
 
-def tell(journal: Journal) -> bool:
+def tell(journal: Line) -> bool:
     """The target accepts: put one WARNING record on the line that says what was dropped; False if nothing was."""
     drops = journal.untold_drops()
     if not drops:

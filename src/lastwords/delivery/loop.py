@@ -36,7 +36,7 @@ from .verdict import Fault, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..journal.line import Journal
+    from ..journal.line import Line
     from ..journal.rows import Cursor, StoredRow
     from ..record.codec import Entry
     from ..runtime.bell import Bell
@@ -65,7 +65,7 @@ class Delivery(Marks):
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Line,
         target: Target,
         lease: Lease,
         bell: Bell,

@@ -15,7 +15,7 @@ from . import verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..journal.line import Journal
+    from ..journal.line import Line
     from ..journal.rows import Burial, Cursor
 
 
@@ -38,7 +38,7 @@ class Did(enum.Enum):
 class Marks:
     """The place in the line, and how it moves. ``on_settled``: called after each mark."""
 
-    def __init__(self, journal: Journal, on_settled: Callable[[int], None] | None) -> None:
+    def __init__(self, journal: Line, on_settled: Callable[[int], None] | None) -> None:
         self.journal = journal
         self.on_settled = on_settled
         self.buried = 0  # entries this object buried

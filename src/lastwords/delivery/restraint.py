@@ -21,7 +21,7 @@ from .verdict import SLOW_SECONDS, too_slow
 from .width import Width
 
 if TYPE_CHECKING:
-    from ..journal.line import Journal
+    from ..journal.line import Line
 
 UNANSWERED = "unanswered"
 WIDTH = "width"
@@ -65,7 +65,7 @@ class Restraint:
         self._handover = Handover()
         self._refusals = 0  # in a row, of a target that answers
 
-    def begin(self, journal: Journal) -> None:
+    def begin(self, journal: Line) -> None:
         """Before a first drain: what earlier runs have left."""
         self._width = Width.parse(journal.get_meta(WIDTH) if self._narrows else None)
         self._handover = Handover.parse(journal.get_meta(UNANSWERED))
@@ -80,7 +80,7 @@ class Restraint:
         most = self._width.of(wanted)
         return min(most, self._handover.entries) if self._handover.times else most
 
-    def failed(self, error: BaseException, offered: int, seconds: float, journal: Journal) -> float | None:
+    def failed(self, error: BaseException, offered: int, seconds: float, journal: Line) -> float | None:
         """``offered`` entries failed after ``seconds``. The pause that follows; None for the usual backoff."""
         after: float | None = getattr(error, "after", None)
         if isinstance(error, Unanswered):
@@ -98,7 +98,7 @@ class Restraint:
             journal.set_meta(UNANSWERED, str(self._handover))  # last: a full disk must not make it a mail per retry
         return after
 
-    def accepted(self, count: int, seconds: float, full: int, journal: Journal) -> None:
+    def accepted(self, count: int, seconds: float, full: int, journal: Line) -> None:
         """``count`` entries were accepted, and marked: what is noted here may fail. ``full``: the usual batch."""
         self._refusals = 0
         wider = self._width.after_acceptance(count, seconds, full)

@@ -16,7 +16,7 @@ from ..journal.explain import TROUBLE
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
-    from ..journal.line import Journal
+    from ..journal.line import Line
 
 WHY = 300  # characters of an error
 
@@ -28,7 +28,7 @@ def _wait(count: int) -> str:
 class Voice:
     """Of one handler. Used by the thread that delivers, and at the end."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Line) -> None:
         self._journal = journal
         self._told_left = False
         self.failing = False

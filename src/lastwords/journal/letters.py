@@ -1,6 +1,6 @@
 """What left the line without being delivered: dead letters, which can be requeued, and drops, which are told of.
 
-The base of :class:`lastwords.Journal`; each change is one transaction, or one for each ``REDRIVE_ROWS``.
+The base of :class:`lastwords.journal.line.Line`; each change is one transaction, or one for each ``REDRIVE_ROWS``.
 """
 
 from __future__ import annotations

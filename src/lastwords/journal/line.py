@@ -1,4 +1,4 @@
-"""The journal as its users see it: read, settle, bury, requeue, count. All SQL but the append is here or in upkeep.
+"""The line of entries: read, settle, bury, requeue, count. All SQL but the append is in this room or in upkeep.
 
 What the schema means
 ---------------------
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ..record.codec import Entry
 
-__all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Journal", "Stats", "StoredRow", "Undecodable"]
+__all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Line", "Stats", "StoredRow", "Undecodable"]
 
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
@@ -58,16 +58,17 @@ def _count_gone(conn: sqlite3.Connection, seqs: list[int]) -> int:
     return sum(conn.execute(there, (seq,)).fetchone() is None for seq in seqs)
 
 
-class Journal(Letters):
-    """An existing journal, opened to look at it or to work on it. Thread-safe and fork-safe.
+class Line(Letters):
+    """One journal's, through its store. Thread-safe and fork-safe. ``close()`` it, or use it as a context manager."""
 
-    ``Journal(path)`` opens a journal that a handler made (:class:`lastwords.JournalError` with ``path`` and ``hint``
-    if there is none, or it is foreign, damaged or too new). ``close()`` it, or use it as a context manager.
-    """
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.path = store.path
 
-    def __init__(self, path: str | os.PathLike[str] | Store) -> None:
-        self.store = path if isinstance(path, Store) else Store(files.absolute(path), create=False)
-        self.path = self.store.path
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Of a journal that is there. Raises JournalError if it is not, or is foreign, damaged or too new."""
+        return cls(Store(files.absolute(path), create=False))
 
     def __enter__(self) -> Self:
         return self

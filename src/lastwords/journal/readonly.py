@@ -32,7 +32,7 @@ from lastwords.errors import (
 from lastwords.journal import files, schema, set_aside
 from lastwords.journal.explain import explain
 from lastwords.journal.first_look import look_at
-from lastwords.journal.line import Journal
+from lastwords.journal.line import Line
 from lastwords.journal.sqlite_codes import text_of
 from lastwords.journal.store import Store
 from lastwords.runtime import identity
@@ -157,9 +157,9 @@ def check_file(path: str) -> os.stat_result:
     return status
 
 
-def look(path: str) -> Journal:
+def look(path: str) -> Line:
     """Open a journal for reading. Raises JournalError and its children."""
-    return Journal(ReadonlyStore(path))
+    return Line(ReadonlyStore(path))
 
 
 def _size(path: str) -> int | None:

@@ -5,7 +5,7 @@ Rules
 * Prune and shed are the only deletions from ``entries``, and neither ever deletes the newest row: a seq is never used
   twice. Prune takes settled rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``:
   the least severe, oldest pending entries, each counted by level. The first ones of the line are spared: most likely
-  a courier has them in its hands. (If it is a larger batch, nothing is counted twice: see ``Journal.settle``.)
+  a courier has them in its hands. (If it is a larger batch, nothing is counted twice: see ``Line.settle``.)
 * All is done in slices that hold the lock for a fraction of a millisecond, so that callers hardly wait.
 """
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ..journal import tidy, wal
 from ..journal.explain import TROUBLE
-from ..journal.line import Journal
+from ..journal.line import Line
 from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
 from ..runtime.stderr import say
@@ -203,7 +203,7 @@ class Keeper:
             return 0.0
         if self._chores.tidying or self._is_over():
             return TIDY_SECONDS
-        if Journal(self._store).has_pending():
+        if Line(self._store).has_pending():
             self._on_stray()
         pause = self._cut_wal()
         if self._look_seconds < pause:  # a child was forked: soon, then later and later

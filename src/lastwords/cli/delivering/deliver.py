@@ -14,8 +14,7 @@ from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import tidy, wal
-from lastwords.journal.line import Fenced, Journal
-from lastwords.journal.store import Store
+from lastwords.journal.line import Fenced, Line
 from lastwords.upkeep import keeper, recovery
 
 from ...journal import readonly
@@ -25,6 +24,8 @@ from .job import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lastwords.journal.store import Store
 
     from .job import Job
 
@@ -59,7 +60,7 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
     journal = None
     try:
         open_already = job.way.journal if job.salvaged_as is None else None
-        journal = open_already or Journal(Store(job.path, create=False))
+        journal = open_already or Line.open(job.path)
         if job.delivery is None:
             job.delivery = _delivery(job, journal)
         job.delivery.journal, job.delivery.deadline = journal, deadline
@@ -79,7 +80,7 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
         job.end()
 
 
-def _delivery(job: Job, journal: Journal) -> Delivery:
+def _delivery(job: Job, journal: Line) -> Delivery:
     assert job.way is not None
     delivery = Delivery(journal, job.way.target, Lease(job.path), job.bell, **job.way.knobs)
     delivery.hurry = True
@@ -125,7 +126,7 @@ def _in_the_way(holder: lease_.Holder) -> str:
     return ""
 
 
-def _tidy(job: Job, journal: Journal) -> None:
+def _tidy(job: Job, journal: Line) -> None:
     """What the keeper of a service does: the marks reach the medium, what is settled is pruned."""
     keep = job.way.keep_delivered if job.way is not None else None
     try:

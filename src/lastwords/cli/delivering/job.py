@@ -22,7 +22,7 @@ from ...runtime.clock import monotonic
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from lastwords.journal.line import Journal
+    from lastwords.journal.line import Line
     from lastwords.targets.contract import Target
 
 
@@ -33,7 +33,7 @@ class Way:
     target: Target
     knobs: dict[str, Any] = field(default_factory=dict)
     keep_delivered: float | None = None  # None: what the journal says
-    journal: Journal | None = None  # opened already, by the DurableHandler of a configuration
+    journal: Line | None = None  # opened already, by the DurableHandler of a configuration
     of_owner: bool = False  # the target is the owner's choice, and not that of who typed the command
 
 
@@ -136,7 +136,7 @@ def inspect(path: str) -> tuple[Job, bool]:
     return job, bool(job.pending) or (prunable is not None and prunable < time.time() - keep)
 
 
-def kept(journal: Journal) -> float:
+def kept(journal: Line) -> float:
     """How long the journal's own handler keeps delivered entries, in seconds."""
     try:
         return max(0.0, float(journal.get_meta("keep_delivered") or 0.0))
