@@ -290,3 +290,125 @@ def test_a_broken_journal_of_the_configuration_does_not_stop_the_others(toml, tm
     assert counts(tmp_path / "b.db") == (0, 3, 0)
     assert (tmp_path / "a.db").read_bytes() == b"x" * 5000
     assert not os.path.exists(tmp_path / "a.txt")
+
+
+YAML = """
+logging:
+  version: 1
+  handlers:
+    durable:
+      class: lastwords.DurableHandler
+      journal: {folder}/a.db
+      target: ext://{sink}.deliver
+"""
+INI = """
+[loggers]
+keys = root
+[logger_root]
+handlers = precious, durable
+[handlers]
+keys = precious, durable, second
+[formatters]
+keys = short
+[formatter_short]
+format = SHORT %(levelname)s %(message)s
+[handler_precious]
+class = FileHandler
+args = ("%(here)s/precious.txt", "w")
+[handler_durable]
+class = lastwords.DurableHandler
+formatter = short
+args = (FileHandler("%(here)s/a.txt", "w"), "%(here)s/a.db")
+kwargs = {"batch_size": 10, "sync_level": WARNING}
+[handler_second]
+class = lastwords.DurableHandler
+args = ()
+kwargs = {"target": "file:%(here)s/b.txt", "journal": "%(here)s/b.db"}
+"""
+
+
+def test_yaml_is_read_as_json_is(tmp_path, sink):
+    """FILE.yaml and FILE.yml, by the extra lastwords[yaml]."""
+    for name in ("app.yaml", "app.yml"):
+        (tmp_path / name).write_text(YAML.format(folder=tmp_path, sink=sink.name))
+        log_to(tmp_path / "a.db", 2)
+        assert run("flush", "--config", name).code == 0
+    assert len(sink.lines()) == 4
+    (tmp_path / "bad.yaml").write_text("a: [")
+    result = run("flush", "--config", "bad.yaml")
+    assert result.code == 78 and result.err.count("\n") == 1, result
+
+
+def test_an_ini_of_file_config_is_read_with_its_expressions(tmp_path):
+    """Its DurableHandlers are built, with formatter and kwargs; a target is made when there is something for it."""
+    (tmp_path / "app.ini").write_text(INI)
+    for name in ("precious.txt", "a.txt"):
+        (tmp_path / name).write_text("precious")
+    log_to(tmp_path / "b.db", 2)
+    assert run("flush", "--config", "app.ini").code == 0
+    assert len((tmp_path / "b.txt").read_text().splitlines()) == 2
+    assert (tmp_path / "a.txt").read_text() == "precious", "nothing was pending for it"
+    log_to(tmp_path / "a.db", 2)
+    assert run("flush", "--config", "app.ini").code == 0
+    assert (tmp_path / "a.txt").read_text() == "SHORT DEBUG message 0\nSHORT INFO message 1\n"
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("args = 7", "tuple"),
+        ("args = (", "SyntaxError"),
+        ("args = (nonsense, 'a.db')", "nonsense"),
+        ("args = (FileHandler('/nowhere/x'), 'a.db', 1, 2)", "TypeError"),
+        ("", "cannot be built"),
+    ],
+)
+def test_a_bad_ini_is_78_in_one_line(tmp_path, line, says):
+    """The line names the section or the handler."""
+    (tmp_path / "bad.ini").write_text(f"[handlers]\nkeys = d\n[handler_d]\nclass = lastwords.DurableHandler\n{line}\n")
+    result = run("flush", "--config", "bad.ini")
+    assert result.code == 78 and result.err.count("\n") == 1, result
+    assert says in result.err and ("handler_d" in result.err or "'d'" in result.err)
+
+
+def test_a_relative_journal_is_never_looked_for_in_silence(tmp_path, sink, monkeypatch):
+    """From another folder the journal is not there: 78, and the command that helps; the target's paths are relative, too."""
+    app, elsewhere = tmp_path / "my app", tmp_path / "elsewhere"
+    app.mkdir()
+    elsewhere.mkdir()
+    (app / "app.json").write_text(json.dumps(as_json(app, sink)).replace(str(app / "a.db"), "a.db"))
+    log_to(app / "a.db", 2)
+    monkeypatch.chdir(elsewhere)
+    result = run("flush", "--config", app / "app.json")
+    assert result.code == 78
+    assert f"cd '{app}'" in result.err
+    monkeypatch.chdir(app)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run("flush", "--config", "app.json").code == 0
+    assert len(sink.lines()) == 2
+
+
+@pytest.mark.parametrize(
+    "verb", [("status",), ("list",), ("doctor", "--quick"), ("prune",), ("dead", "list"), ("dead", "retry", "--all")]
+)
+def test_every_verb_that_takes_journals_takes_a_configuration(toml, tmp_path, verb):
+    """--config stands for the journals in it; a verb that wants one is told which by --handler."""
+    for name in ("a", "b"):
+        log_to(tmp_path / f"{name}.db", 2)
+    one = verb[0] == "list" or verb[:2] == ("dead", "retry")
+    result = run(*verb, "--config", toml)
+    assert result.code == (2 if one else 0), result
+    assert "--handler" in result.err if one else result.err == ""
+    chosen = run(*verb, "--config", toml, "--handler", "durable")
+    assert chosen.code == 0, chosen
+    assert run(*verb, "--handler", "durable").code == 2, "there is nothing to choose from"
+    assert not (tmp_path / "a.txt").exists(), "no target is built to look"
+
+
+def test_letters_of_a_configured_journal_are_named_without_the_journal(tmp_path, sink):
+    """dead retry --config FILE 5: every argument is a letter."""
+    (tmp_path / "app.json").write_text(json.dumps(as_json(tmp_path, sink)))
+    path = log_to(tmp_path / "a.db", 10)
+    run("flush", "--to", f"{sink.name}:refuse_5", path)
+    assert run("dead", "retry", "--config", "app.json", "5").out == "requeued 1\n"

@@ -49,7 +49,7 @@ def test_retry_makes_it_pending_again_with_its_id(buried, sink):
 def test_letters_are_named_by_seq_or_id(buried, by):
     """Both are in the list."""
     _, (letter,) = run_json("dead", "list", "--json", buried)
-    assert run_json("dead", "drop", "--json", buried, letter[by]) == (0, {"deleted": 1})
+    assert run_json("dead", "drop", "--yes", "--json", buried, letter[by]) == (0, {"deleted": 1})
     assert counts(buried) == (0, 9, 0)
 
 
@@ -67,6 +67,19 @@ def test_all_or_names_but_not_nothing(buried):
     assert run("dead", "drop", "--all", buried, 5).code == 2
     assert run("dead", "retry", "--all", buried).code == 0
     assert counts(buried) == (1, 9, 0)
+
+
+def test_grep_finds_text_in_messages_and_reasons(buried):
+    """--grep TEXT: what the entry says, its traceback, and why it was buried."""
+    for text, count in (("MESSAGE 4", 1), ("no such user", 1), ("nothing of the kind", 0)):
+        assert len(run_json("dead", "list", "--json", "--grep", text, buried)[1]) == count
+
+
+def test_dropping_one_asks_too(buried):
+    """Without a terminal --yes is wanted, and what would be deleted is said."""
+    result = run("dead", "drop", buried, 5)
+    assert result.code == 2 and "1 dead letter" in result.err and "--yes" in result.err
+    assert counts(buried)[2] == 1
 
 
 def test_dropping_all_asks_and_without_a_terminal_wants_yes(buried, monkeypatch):
@@ -89,5 +102,7 @@ def test_a_damaged_letter_is_listed_and_can_be_dropped(buried):
     """A dead letter that does not decode is shown as such, and does not stand in the way."""
     sql(buried, "UPDATE dead_letters SET payload = CAST(X'7BFF' AS TEXT), attempts = 'x', buried_at = 'y'")
     assert "cannot be shown" in run("dead", "list", buried).out
-    assert "cannot be shown" in json.loads(run("dead", "list", "--json", buried).out)[0]["message"]
-    assert run("dead", "drop", buried, 5).code == 0
+    (letter,) = json.loads(run("dead", "list", "--json", buried).out)
+    assert "cannot be shown" in letter["message"]
+    assert letter["levelname"] == "CRITICAL" and letter["level"] == 50 and letter["time"].endswith("+00:00")
+    assert run("dead", "drop", "--yes", buried, 5).code == 0

@@ -21,7 +21,7 @@ VERBS = (
     ("replay", "--level", "info", "--to", "SINK:deliver"),
     ("dead", "retry", "--all"),
     ("flush", "--timeout", "3", "--to", "SINK:refuse_5"),
-    ("prune", "--keep", "0", "--dead", "0"),
+    ("prune", "--keep", "0", "--dead", "0", "--yes"),
     ("replay", "--timeout", "3", "--to", "SINK:deliver"),
 )
 COLUMNS = {

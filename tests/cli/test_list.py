@@ -120,6 +120,7 @@ def test_tracebacks_are_shown_when_asked_for(journal):
 
 def test_json_lines_hold_the_whole_entry(journal):
     """One object a line: seq, id, time, level, logger, message, extra; valid JSON whatever the values are."""
+    began = time.time()
     path = journal(count=0)
     append(path, record("hello %s", "wörld", extra={"user": "ann", "ratio": float("nan"), "raw": b"\x00"}))
     item = json.loads(run("list", "--json", path).out, parse_constant=pytest.fail)
@@ -127,7 +128,21 @@ def test_json_lines_hold_the_whole_entry(journal):
     assert item["levelname"] == "INFO"
     assert item["extra"]["user"] == "ann"
     assert item["id"].endswith("-1")
-    assert datetime.fromisoformat(item["time"]).timestamp() == pytest.approx(item["created"], abs=1e-5)
+    logged = datetime.fromisoformat(item["time"])
+    assert logged.tzinfo is not None and began - 1 <= logged.timestamp() <= time.time()
+    assert item["level"] == 20 and "created" not in item, "a time has one form"
+
+
+def test_grep_finds_text_in_messages_and_tracebacks(journal):
+    """--grep TEXT: a substring, in upper or lower case, of the message or of the traceback."""
+    path = journal(count=0)
+    try:
+        raise ValueError("Connection [Refused]")
+    except ValueError:
+        append(path, record("one"), record("two", exc_info=sys.exc_info()), record("the connection [refused] three"))
+    found = run("list", "--grep", "connection [REFUSED]", path).out.splitlines()
+    assert [line.split()[0] for line in found] == ["2", "3"]
+    assert run("list", "--grep", "four", path).out == ""
 
 
 def test_a_format_of_the_logging_module_works_and_missing_extras_are_a_dash(journal):

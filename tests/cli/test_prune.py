@@ -40,10 +40,21 @@ def test_dead_letters_stay_unless_their_age_is_named(journal, sink):
     path = journal()
     run("flush", "--to", f"{sink.name}:refuse_5", path)
     run("prune", "--keep", "0", path)
-    run("prune", "--dead", "1h", path)
+    run("prune", "--yes", "--dead", "1h", path)
     assert counts(path)[2] == 1
     sql(path, f"UPDATE dead_letters SET buried_at = {time.time() - 7200}")
-    assert "1 dead letter" in run("prune", "--dead", "1h", path).out
+    assert "1 dead letter" in run("prune", "--yes", "--dead", "1h", path).out
+    assert counts(path)[2] == 0
+
+
+def test_deleting_dead_letters_asks(journal, sink):
+    """prune --dead without a terminal and without --yes is wrong usage, and nothing is done."""
+    path = journal()
+    run("flush", "--to", f"{sink.name}:refuse_5", path)
+    result = run("prune", "--dead", "0", path)
+    assert result.code == 2 and "--yes" in result.err and path in result.err
+    assert counts(path)[2] == 1
+    assert run("prune", "--dead", "0", "--yes", path).code == 0
     assert counts(path)[2] == 0
 
 

@@ -3,8 +3,8 @@
 # ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,15 +22,18 @@ lastwords dead drop --all /var/lib/app/mail.db
 """
 EXAMPLES_LIST = """
 lastwords dead list /var/lib/app/mail.db
+lastwords dead list --config /etc/app/logging.toml --grep '550 '
 lastwords dead list --traceback '/var/lib/app/*.db'
 lastwords dead list --json /var/lib/app/mail.db | jq -r '.[].id'
 """
 EXAMPLES_RETRY = """
 lastwords dead retry /var/lib/app/mail.db 17 18
 lastwords dead retry --all /var/lib/app/mail.db
+lastwords dead retry --all --config /etc/app/logging.toml
 """
 EXAMPLES_DROP = """
 lastwords dead drop /var/lib/app/mail.db 17
+lastwords dead drop --config /etc/app/logging.toml 17 18
 lastwords dead drop --all --yes /var/lib/app/mail.db
 """
 
@@ -54,7 +57,8 @@ def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
         said |= entries.as_dict(entry)
         said["record_traceback"] = said.pop("traceback")
     except DecodeError as error:
-        said |= {"time": None, "levelname": "?", "logger": "?", "message": f"(cannot be shown: {error})"}
+        said |= entries.when_and_level(letter.created, letter.level)
+        said |= {"logger": "?", "message": f"(cannot be shown: {error})", "extra": {}, "record_traceback": None}
     return said | {
         "error": letter.error,
         "traceback": letter.traceback,
@@ -64,6 +68,11 @@ def _as_dict(path: str, letter: DeadLetter) -> dict[str, Any]:
         "_created": letter.created,
         "_times": (letter.first_failed_at, letter.buried_at),
     }
+
+
+def _has_text(letter: dict[str, Any], text: str | None) -> bool:
+    parts = (letter["message"], letter["record_traceback"], letter["error"], letter["traceback"])
+    return text is None or any(text.casefold() in part.casefold() for part in parts if isinstance(part, str))
 
 
 def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool) -> None:
@@ -83,22 +92,37 @@ def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool)
 
 @command.command("list", epilog=output.examples(EXAMPLES_LIST))
 @options.journals
+@options.of_config
+@options.grep
 @options.limit
 @click.option("--traceback", is_flag=True, help="Also print the traceback of the last attempt.")
 @options.json_
-def list_(*, journals: tuple[str, ...], limit: int | None, traceback: bool, as_json: bool) -> None:
-    """Show dead letters: what they said, why they were buried, after how many attempts."""
+def list_(
+    *,
+    journals: tuple[str, ...],
+    config: str | None,
+    handler: str | None,
+    grep: str | None,
+    limit: int | None,
+    traceback: bool,
+    as_json: bool,
+) -> None:
+    """Show dead letters: what they said, why they were buried, after how many attempts.
+
+    --grep also looks at the reason.
+    """
     from lastwords.errors import JournalError
     from lastwords.journal import readonly
     from lastwords.journal.explain import explained
 
-    paths = options.required(journals)
+    paths = options.named_by(journals, config, handler)
     letters: list[dict[str, Any]] = []
     codes = [0]
     for path in paths:
         try:
             with explained(path), readonly.look(path) as journal:
-                letters += [_as_dict(path, letter) for letter in journal.dead_letters()[:limit]]
+                found = (_as_dict(path, letter) for letter in journal.dead_letters())
+                letters += itertools.islice((letter for letter in found if _has_text(letter, grep)), limit)
         except JournalError as error:
             output.complain(error)
             codes.append(error.exit_code)
@@ -116,20 +140,39 @@ letters_ = click.argument("letters", nargs=-1, metavar="[SEQ|ID]...")
 all_ = click.option("--all", "everything", is_flag=True, help="All dead letters of the journal.")
 
 
-def _change(name: str, letters: tuple[str, ...], change: Callable[[Line, list[str]], int]) -> int:
-    """Do ``change`` to the named letters (none named: all); how many it were."""
+class Chosen(NamedTuple):
+    """Dead letters of one journal, by their ids."""
+
+    path: str
+    ids: list[str]
+
+
+def _choose(
+    journal: str | None, letters: tuple[str, ...], config: str | None, handler: str | None, *, everything: bool
+) -> Chosen:
+    """What the command line names. With --config there is no JOURNAL, and all arguments are letters."""
     from lastwords.journal import readonly
+    from lastwords.journal.explain import explained
+
+    if config is not None and journal is not None:
+        letters = (journal, *letters)
+        journal = None
+    if bool(letters) == everything:
+        raise click.UsageError("name dead letters by SEQ or ID, or say --all", click.get_current_context())
+    path = options.only(journal, config, handler)
+    with explained(path), readonly.look(path) as opened:  # a damaged or foreign file is not touched
+        return Chosen(path, _ids(opened.dead_keys(), letters))
+
+
+def _change(chosen: Chosen, change: Callable[[Line, list[str]], int]) -> int:
+    """Do ``change`` to the chosen letters; how many it were."""
     from lastwords.journal.explain import explained
     from lastwords.journal.line import Line
 
-    (path,) = options.only(name)
-    with explained(path):
-        with readonly.look(path) as journal:  # a damaged or foreign file is not touched
-            ids = _ids(journal.dead_keys(), letters)
-        if not ids:
-            return 0
-        with Line.open(path) as journal:
-            return change(journal, ids)
+    if not chosen.ids:
+        return 0
+    with explained(chosen.path), Line.open(chosen.path) as journal:
+        return change(journal, chosen.ids)
 
 
 def _ids(keys: Sequence[tuple[int, str]], letters: tuple[str, ...]) -> list[str]:
@@ -156,23 +199,27 @@ class NoLetter(click.ClickException):
         output.complain(self.message)
 
 
-def _which(letters: tuple[str, ...], *, everything: bool) -> None:
-    if bool(letters) == everything:
-        raise click.UsageError("name dead letters by SEQ or ID, or say --all", click.get_current_context())
-
-
 @command.command(epilog=output.examples(EXAMPLES_RETRY))
 @options.journal
 @letters_
+@options.of_config
 @all_
 @options.json_
-def retry(*, journal: str, letters: tuple[str, ...], everything: bool, as_json: bool) -> None:
+def retry(
+    *,
+    journal: str | None,
+    letters: tuple[str, ...],
+    config: str | None,
+    handler: str | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
     """Requeue dead letters: pending again, at the end of the line, with their ids.
 
-    The service, or `lastwords flush`, delivers them.
+    The service, or `lastwords flush`, delivers them. With --config, no JOURNAL is named.
     """
-    _which(letters, everything=everything)
-    count = _change(journal, letters, lambda opened, ids: opened.retry_dead(ids))
+    chosen = _choose(journal, letters, config, handler, everything=everything)
+    count = _change(chosen, lambda opened, ids: opened.retry_dead(ids))
     output.echo(output.as_json({"requeued": count}) if as_json else f"requeued {count:,}")
     output.leave(0)
 
@@ -180,16 +227,27 @@ def retry(*, journal: str, letters: tuple[str, ...], everything: bool, as_json: 
 @command.command(epilog=output.examples(EXAMPLES_DROP))
 @options.journal
 @letters_
+@options.of_config
 @all_
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@options.yes
 @options.json_
-def drop(*, journal: str, letters: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
-    """Delete dead letters for good."""
-    _which(letters, everything=everything)
-    if everything and not yes:
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError("--all deletes for good: add --yes", click.get_current_context())
-        click.confirm(f"Delete all dead letters of {output.plain(journal)} for good?", abort=True, err=True)
-    count = _change(journal, letters, lambda opened, ids: opened.drop_dead(ids))
+def drop(
+    *,
+    journal: str | None,
+    letters: tuple[str, ...],
+    config: str | None,
+    handler: str | None,
+    everything: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete dead letters for good: no target ever gets them.
+
+    Asks before; without a terminal it wants --yes. With --config, no JOURNAL is named.
+    """
+    chosen = _choose(journal, letters, config, handler, everything=everything)
+    if chosen.ids or everything:
+        output.agreed(f"{chosen.path}: deletes {output.many(len(chosen.ids), 'dead letter')} for good", yes=yes)
+    count = _change(chosen, lambda opened, ids: opened.drop_dead(ids))
     output.echo(output.as_json({"deleted": count}) if as_json else f"deleted {count:,}")
     output.leave(0)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords doctor /var/lib/app/mail.db
+lastwords doctor --config /etc/app/logging.toml
 lastwords doctor --quick --json '/var/lib/app/*.db'
 """
 MARKS = {"ok": "ok  ", "warning": "WARN", "damage": "FAIL"}
@@ -31,9 +32,10 @@ def _print(path: str, findings: Sequence[Finding]) -> None:
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
+@options.of_config
 @click.option("--quick", is_flag=True, help="Leave out what reads the whole file: pages, checksums and the recount.")
 @options.json_
-def command(*, journals: tuple[str, ...], quick: bool, as_json: bool) -> None:
+def command(*, journals: tuple[str, ...], config: str | None, handler: str | None, quick: bool, as_json: bool) -> None:
     """Check all that can be checked about a journal.
 
     Its pages, checksums, counts, ids, lease, place and permissions, and this machine's SQLite. Changes nothing, and is
@@ -44,7 +46,7 @@ def command(*, journals: tuple[str, ...], quick: bool, as_json: bool) -> None:
 
     codes = [0]
     said = []
-    for path in options.required(journals):
+    for path in options.named_by(journals, config, handler):
         try:
             findings = checks.examine(path, quick=quick)
         except JournalError as error:

@@ -29,6 +29,7 @@ class Filter(NamedTuple):
     logger: str | None = None
     seqs: Seqs | None = None
     delivered: bool = False
+    grep: str | None = None
 
     @property
     def given(self) -> bool:
@@ -39,9 +40,10 @@ class Filter(NamedTuple):
 def chosen(
     journal: Line, want: Filter, *, limit: int | None = None, everything: bool = False
 ) -> Iterator[Entry | Undecodable]:
-    """The entries that ``want`` asks for, in order; what does not decode comes as it is, unless a logger was named.
+    """The entries that ``want`` asks for, in order.
 
-    ``everything``: pending and delivered ones. Buried entries are neither: they are dead letters, or were.
+    What does not decode comes as it is, unless a logger or a text was named. ``everything``: pending and delivered
+    ones. Buried entries are neither: they are dead letters, or were.
     """
     count = 0
     found = journal.entries(
@@ -55,7 +57,7 @@ def chosen(
     )
     for item in found:
         id_ = item.id if isinstance(item, Entry) else item.row.id
-        if id_.startswith(BURIED) or not _is_of_logger(item, want.logger):
+        if id_.startswith(BURIED) or not _is_of_logger(item, want.logger) or not has_text(item, want.grep):
             continue
         yield item
         count += 1
@@ -69,6 +71,16 @@ def _is_of_logger(item: Entry | Undecodable, name: str | None) -> bool:
     return isinstance(item, Entry) and (item.logger == name or item.logger.startswith(name + "."))
 
 
+def has_text(item: Entry | Undecodable, text: str | None, *others: str | None) -> bool:
+    """True if ``text`` is in the message, the traceback or one of ``others``, in upper or lower case."""
+    if text is None:
+        return True
+    wanted = text.casefold()
+    if any(wanted in other.casefold() for other in others if isinstance(other, str)):
+        return True
+    return isinstance(item, Entry) and (wanted in item.message.casefold() or wanted in details(item).casefold())
+
+
 # --- one entry ---------------------------------------------------------------------------------------------
 
 
@@ -77,18 +89,25 @@ def level_name(level: int) -> str:
     return logging.getLevelName(level) if isinstance(level, int) else "?"
 
 
+def when_and_level(created: object, level: object, name: str | None = None) -> dict[str, Any]:
+    """The one form that times and levels have in JSON: ISO 8601 with the zone, number and name. A row may be forged."""
+    number = level if type(level) is int else None
+    return {
+        "time": output.iso(created) if isinstance(created, float | int) else None,
+        "level": number,
+        "levelname": name or ("?" if number is None else level_name(number)),
+    }
+
+
 def as_dict(item: Entry | Undecodable, *, traceback: bool = True) -> dict[str, Any]:
     """An entry for programs; ``error`` says why one does not decode."""
     if isinstance(item, line_.Undecodable):
-        return {"seq": item.row.seq, "id": item.row.id, "error": item.reason}
-    record = item.record
+        row = item.row
+        return {"seq": row.seq, "id": row.id, **when_and_level(row.created, row.level), "error": item.reason}
     said: dict[str, Any] = {
         "seq": item.seq,
         "id": item.id,
-        "time": output.iso(item.created),
-        "created": item.created,
-        "level": item.level,
-        "levelname": record.levelname,
+        **when_and_level(item.created, item.level, item.record.levelname),
         "logger": item.logger,
         "message": item.message,
         "extra": dict(item.extra),

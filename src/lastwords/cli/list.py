@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 EXAMPLES = """
 lastwords list /var/lib/app/mail.db
 lastwords list --level error --since 2h --traceback /var/lib/app/mail.db
+lastwords list --grep 'connection refused' /var/lib/app/mail.db
 lastwords list --seq 100-200 --json /var/lib/app/mail.db | jq .message
+lastwords list --config /etc/app/logging.toml --handler mail
 lastwords list -f --format '%(asctime)s %(levelname)s %(message)s' /var/lib/app/mail.db
 """
 LOOK_SECONDS = 0.2  # a settled entry may be pruned a second after it came
@@ -124,11 +126,13 @@ def _last(want: Filter, newest: int) -> int:
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journal
+@options.of_config
 @options.level
 @options.since
 @options.until
 @options.logger
 @options.seq
+@options.grep
 @options.limit
 @options.delivered
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with entries that arrive, until Ctrl-C.")
@@ -144,12 +148,15 @@ def _last(want: Filter, newest: int) -> int:
 @click.option("--traceback", is_flag=True, help="Also print tracebacks, and the further lines of messages.")
 def command(
     *,
-    journal: str,
+    journal: str | None,
+    config: str | None,
+    handler: str | None,
     level: int | None,
     since: float | None,
     until: float | None,
     logger: str | None,
     seqs: options.Seqs | None,
+    grep: str | None,
     limit: int | None,
     delivered: bool,
     following: bool,
@@ -168,8 +175,8 @@ def command(
     from ..journal.explain import explained
     from .entries import Filter
 
-    want = Filter(level, since, until, logger, seqs, delivered)
-    (path,) = options.only(journal)
+    want = Filter(level, since, until, logger, seqs, delivered, grep)
+    path = options.only(journal, config, handler)
     with explained(path), readonly.look(path) as opened:
         count, last, damaged = show(opened, want, limit, print_)
         left = None if limit is None else limit - count

@@ -140,7 +140,7 @@ def named(*marks: Callable[[F], F]) -> Callable[[F], F]:
 # --- journals ---------------------------------------------------------------------------------------------
 
 journals = click.argument("journals", nargs=-1, metavar="JOURNAL...")
-journal = click.argument("journal", metavar="JOURNAL")
+journal = click.argument("journal", required=False, metavar="JOURNAL")
 
 
 class Named(NamedTuple):
@@ -190,14 +190,25 @@ def required(names: tuple[str, ...]) -> list[str]:
     return expand(names).paths
 
 
-def only(name: str) -> list[str]:
-    """:func:`expand`, for verbs that want exactly one journal."""
-    found = expand((name,))
-    if len(found.paths) != 1:
-        raise click.UsageError(
-            f"{name!r} matches {len(found.paths)} journals; name exactly one", click.get_current_context()
-        )
-    return found.paths
+def named_by(names: tuple[str, ...], config: str | None, handler: str | None) -> list[str]:
+    """The journals that a command line names, or those of its configuration. For verbs that deliver nothing."""
+    if config is None:
+        if handler is not None:
+            raise click.UsageError("--handler chooses from a --config", click.get_current_context())
+        return required(names)
+    from .delivering.sources import FromConfig  # noqa: PLC0415 - --help must not pay for it
+
+    return FromConfig(config, handler, names).paths()
+
+
+def only(name: str | None, config: str | None, handler: str | None) -> str:
+    """:func:`named_by`, for verbs that want exactly one journal."""
+    found = named_by(() if name is None else (name,), config, handler)
+    if len(found) != 1:
+        what = f"{name!r} matches" if name is not None else f"--config {config} has"
+        how = "name exactly one" if name is not None else "choose one with --handler, or name it"
+        raise click.UsageError(f"{what} {len(found)} journals; {how}", click.get_current_context())
+    return found[0]
 
 
 # --- filters -----------------------------------------------------------------------------------------------
@@ -207,6 +218,12 @@ since = click.option("--since", type=WHEN, help="Only entries logged since then:
 until = click.option("--until", type=WHEN, help="Only entries logged before this time: ISO 8601, or 30m.")
 logger = click.option("--logger", metavar="NAME", help="Only entries of this logger and of its children.")
 seq = click.option("--seq", "seqs", type=SEQS, help="Only entries in this range of seqs: 10-20, 10-, -20 or 10.")
+grep = click.option(
+    "--grep",
+    metavar="TEXT",
+    help="Only entries with TEXT in the message or the traceback: as it stands, upper or lower case.",
+)
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 limit = click.option("--limit", "-n", type=click.IntRange(1), metavar="N", help="At most N entries, the oldest.")
 delivered = click.option(
     "--delivered",
@@ -229,10 +246,19 @@ to = click.option(
 config = click.option(
     "--config",
     metavar="SOURCE",
-    help="Deliver as the application does: its dictConfig, as FILE.toml, FILE.json or module:NAME. Only its"
-    " DurableHandlers are built, never its other handlers.",
+    help="Deliver as the application does: its dictConfig, as FILE.toml, .json, .yaml or module:NAME, or fileConfig's"
+    " FILE.ini. Only its DurableHandlers are built, never its other handlers.",
 )
 handler = click.option("--handler", metavar="NAME", help="Of --config, use only the DurableHandler of this name.")
+of_config = named(
+    click.option(
+        "--config",
+        metavar="SOURCE",
+        help="The journals of the application's dictConfig (FILE.toml, .json, .yaml or module:NAME) or fileConfig"
+        " (FILE.ini).",
+    ),
+    handler,
+)
 takeover = click.option(
     "--takeover",
     is_flag=True,

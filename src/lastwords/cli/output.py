@@ -81,6 +81,17 @@ def complain(error: JournalError | str) -> None:
     echo(f"lastwords: {plain(str(error))}", err=True)
 
 
+def agreed(what: str, *, yes: bool) -> None:
+    """Go on only if somebody wants ``what``, which cannot be undone: ``--yes``, or who sits at the terminal."""
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError(f"{plain(what)}: add --yes", click.get_current_context())
+    if not click.confirm(f"{plain(what)}. Go on?", err=True):
+        complain("nothing was done")
+        leave(130)
+
+
 def silence(name: str = "stdout") -> None:
     """Nobody reads this stream any more: let the interpreter's last flush go nowhere."""
     stream = getattr(sys, name)

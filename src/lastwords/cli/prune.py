@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ from . import options, output
 
 EXAMPLES = """
 lastwords prune /var/lib/app/mail.db
-lastwords prune --keep 7d --dead 90d '/var/lib/app/*.db'
+lastwords prune --config /etc/app/logging.toml
+lastwords prune --keep 7d --dead 90d --yes '/var/lib/app/*.db'
 lastwords prune --keep 0 --json /var/lib/app/mail.db
 """
 
@@ -44,15 +46,31 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
+@options.of_config
 @click.option(
     "--keep",
     type=options.SPAN,
     metavar="SPAN",
     help="Keep delivered entries that are younger than this. Without it: as long as the service does (keep_delivered).",
 )
-@click.option("--dead", type=options.SPAN, metavar="SPAN", help="Also delete dead letters buried longer ago than this.")
+@click.option(
+    "--dead",
+    type=options.SPAN,
+    metavar="SPAN",
+    help="Also delete dead letters buried longer ago than this, for good. Asks; without a terminal it wants --yes.",
+)
+@options.yes
 @options.json_
-def command(*, journals: tuple[str, ...], keep: float | None, dead: float | None, as_json: bool) -> None:
+def command(
+    *,
+    journals: tuple[str, ...],
+    config: str | None,
+    handler: str | None,
+    keep: float | None,
+    dead: float | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Delete delivered entries and give the space back.
 
     Pending entries are never deleted, and neither are dead letters without --dead. Services do this by themselves; it
@@ -60,9 +78,16 @@ def command(*, journals: tuple[str, ...], keep: float | None, dead: float | None
     """
     from lastwords.errors import JournalError
 
+    paths = options.named_by(journals, config, handler)
+    if not journals:
+        paths = [path for path in paths if os.path.lexists(path)]  # of a configuration: no service has made them yet
+    if dead is not None:
+        which = f"buried more than {output.age(dead)} ago" if dead else "there are"
+        many = paths[0] if len(paths) == 1 else output.many(len(paths), "journal")
+        output.agreed(f"{many}: deletes all dead letters {which} for good", yes=yes)
     done = []
     codes = [0]
-    for path in options.required(journals):
+    for path in paths:
         try:
             done.append(prune(path, keep, dead))
         except JournalError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords status /var/lib/app/mail.db
+lastwords status --config /etc/app/logging.toml
 lastwords status --json '/var/lib/*/*.db' | jq '.[].pending'
 lastwords status --check --crit-age 30m '/var/lib/app/*.db'
 lastwords status --format prometheus --output /var/lib/node_exporter/lastwords.prom '/var/lib/app/*.db'
@@ -291,6 +292,7 @@ thresholds = options.named(
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
+@options.of_config
 @click.option(
     "--format",
     "form",
@@ -318,6 +320,8 @@ thresholds = options.named(
 def command(
     *,
     journals: tuple[str, ...],
+    config: str | None,
+    handler: str | None,
     form: str,
     as_json: bool,
     file: str | None,
@@ -330,7 +334,7 @@ def command(
     held up. Exit code 65 also while a damaged predecessor, which its
     service set aside, lies beside a journal.
     """
-    paths = options.required(journals)
+    paths = options.named_by(journals, config, handler)
     states = [read(path) for path in paths]
     if checking:
         limits = {

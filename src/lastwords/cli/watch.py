@@ -180,19 +180,9 @@ def _quits(seconds: float) -> bool:
     return False
 
 
-def paths_of(journals: tuple[str, ...], config: str | None, handler: str | None) -> list[str]:
-    """The journals that a command line names, or those of its configuration."""
-    if config is None:
-        return options.required(journals)
-    from .delivering.sources import FromConfig
-
-    return FromConfig(config, handler, journals).paths()
-
-
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
-@options.config
-@options.handler
+@options.of_config
 @click.option(
     "--interval",
     type=options.SPAN,
@@ -217,7 +207,7 @@ def command(*, journals: tuple[str, ...], config: str | None, handler: str | Non
     known: dict[str, Seen] = {}
 
     def look() -> list[Seen]:
-        paths = paths_of(journals, config, handler)
+        paths = options.named_by(journals, config, handler)
         for path in paths:
             known.setdefault(path, Seen(path)).look(status.read(path), monotonic())
         return [known[path] for path in paths]

@@ -19,8 +19,7 @@ lastwords web --config /etc/app/logging.toml --port 8080 --open
 
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journals
-@options.config
-@options.handler
+@options.of_config
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: any free one.")
 @click.option("--open", "open_", is_flag=True, help="Open it in a browser.")
 def command(*, journals: tuple[str, ...], config: str | None, handler: str | None, port: int, open_: bool) -> None:
@@ -29,13 +28,11 @@ def command(*, journals: tuple[str, ...], config: str | None, handler: str | Non
     Listens on 127.0.0.1 only, and writes nothing. Each journal's tables are there, too, as Datasette shows them. Ends
     with Ctrl-C. Needs lastwords[web] (Datasette).
     """
-    from .watch import paths_of
-
     try:
         from .web_pages import server
     except ImportError as error:
         raise output.Misconfigured("web needs Datasette: pip install 'lastwords[web]'") from error
-    paths = paths_of(journals, config, handler)
+    paths = options.named_by(journals, config, handler)
     if not paths:
         raise output.Misconfigured("no journal is there yet")
 

@@ -12,10 +12,9 @@ Rules
 
 from __future__ import annotations
 
-import json
 import logging.config
 import os
-import tomllib
+import shlex
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from lastwords.handler import DurableHandler
 from lastwords.journal import files
 
 from .. import output
-from . import destination
+from . import config_files, destination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,27 +32,11 @@ _CFG_HANDLER = "cfg://handlers."
 
 
 def load(source: str) -> Mapping[str, Any]:
-    """The dictConfig at FILE.toml, FILE.json or module:NAME. Raises Misconfigured."""
+    """The dictConfig in a file (see config_files.py) or at module:NAME. Raises Misconfigured."""
     text = source.strip()
-    kind = os.path.splitext(text)[1].lower()
-    if kind in {".toml", ".json"} or os.sep in text or os.path.isfile(text):
-        return _logging_part(_read(text, kind), source)
+    if config_files.kind_of(text) in config_files.KINDS or os.sep in text or os.path.isfile(text):
+        return _logging_part(config_files.read(text), source)
     return _logging_part(destination.as_mapping(destination.find(text, "--config"), source), source)
-
-
-def _read(path: str, kind: str) -> Mapping[str, Any]:
-    if kind not in {".toml", ".json"}:
-        raise output.Misconfigured(f"--config {path}: is neither FILE.toml nor FILE.json nor module:NAME")
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            found = tomllib.load(file) if kind == ".toml" else json.load(file)
-    except OSError as error:
-        raise output.Misconfigured(f"--config {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and JSONDecodeError are ValueErrors
-        raise output.Misconfigured(f"--config {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise output.Misconfigured(f"--config {path}: is not an object")
-    return found
 
 
 def _logging_part(found: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -84,7 +67,9 @@ class Configuration:
         self._configurator = logging.config.DictConfigurator(_copy(load(source)))
         self._config = self._configurator.config
         self._unknown: list[str] = []
-        self.relative: dict[str, str] = {}  # by handler: journals that are not there, seen from this folder
+        file = os.path.expanduser(source.strip())
+        self._folder = os.path.dirname(os.path.abspath(file)) if os.path.isfile(file) else None
+        self.relative: dict[str, str] = {}  # by handler: what is wrong with a journal that is not there, seen from here
         self.journals = dict(self._find())
         if not self.journals:
             hint = f" (these could not be imported: {', '.join(self._unknown)})" if self._unknown else ""
@@ -123,9 +108,16 @@ class Configuration:
             raise output.Misconfigured(
                 f"--config {self.source}: handler {name!r}: journal: {destination.say(error)}"
             ) from error
-        if not os.path.isabs(os.path.expanduser(raw["journal"])) and not os.path.lexists(path):
-            self.relative[name] = path
+        text = os.path.expanduser(raw["journal"])
+        if not os.path.isabs(text) and not os.path.lexists(path):
+            self.relative[name] = f"{path} is not there, and the path is relative: {self._remedy(text)}"
         return path
+
+    def _remedy(self, text: str) -> str:
+        """It is not taken from the configuration's folder: the target's own paths would still be meant from here."""
+        if self._folder is not None and os.path.lexists(os.path.join(self._folder, text)):
+            return f"it is in {self._folder}; start there, as the service does: cd {shlex.quote(self._folder)} && ..."
+        return "start in the folder that the service is started in, or name the JOURNAL"
 
     def for_path(self, path: str, handler: str | None) -> str:
         """The name of the handler whose target is meant for the journal at ``path``."""

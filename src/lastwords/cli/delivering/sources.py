@@ -63,8 +63,7 @@ class FromConfig:
         for name in wanted:
             if name in self._configuration.relative:
                 raise output.Misconfigured(
-                    f"--config {source}: handler {name!r}: journal: {self._configuration.relative[name]} is not there;"
-                    " the path is relative: start in the folder that the service is started in, or name the JOURNAL"
+                    f"--config {source}: handler {name!r}: journal: {self._configuration.relative[name]}"
                 )
             path_ = self._configuration.journals[name]
             if path_ is None:  # only the handler itself knows its journal
