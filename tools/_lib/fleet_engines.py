@@ -1,6 +1,7 @@
 """The engines of tools/fleet: processes on loopback that can be killed and started again, and what they have at last."""
 
 import base64
+import importlib.util
 import json
 import os
 import shutil
@@ -23,26 +24,47 @@ def free_ports(count):
 
 
 def program(name):
+    """Its path, or None. What is killed must be the server itself, and not a Python that waits for it."""
+    if name == "noida-db":
+        package = importlib.util.find_spec("noida_db")
+        if package is None:
+            return None
+        path = os.path.join(os.path.dirname(package.origin), name)
+        os.chmod(path, 0o755)
+        return path
     beside = os.path.join(os.path.dirname(sys.executable), name)
     return beside if os.path.exists(beside) else shutil.which(name)
 
 
 class Node:
-    """One server process."""
+    """One server process. ``ends_with``: SIGKILL, but for a server that keeps nothing of its own if it is killed."""
 
-    def __init__(self, name, folder, command, port):
-        self.name, self.folder, self.command, self.port, self.process = name, folder, command, port, None
+    def __init__(self, name, folder, command, port, ends_with=signal.SIGKILL):
+        self.name, self.folder, self.command, self.port = name, folder, command, port
+        self.ends_with, self.process, self.asleep = ends_with, None, False
         os.makedirs(folder, exist_ok=True)
 
     def start(self):
-        if self.process is None:
+        """Be up, whatever it was before."""
+        if self.asleep:
+            self.asleep = False
+            self.process.send_signal(signal.SIGCONT)
+        elif self.process is None:
             with open(os.path.join(self.folder, "log"), "ab") as log:
                 self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder)
 
-    def kill(self, number=signal.SIGKILL):
-        process, self.process = self.process, None
+    def up(self):
+        return self.process is not None and not self.asleep
+
+    def freeze(self):
+        """It takes connections, and answers nothing until it is started."""
+        self.asleep = True
+        self.process.send_signal(signal.SIGSTOP)
+
+    def kill(self, number=None):
+        process, self.process, self.asleep = self.process, None, False
         if process is not None:
-            process.send_signal(number)
+            process.send_signal(number or self.ends_with)
             process.wait(30)
 
     def answers(self):
@@ -66,7 +88,7 @@ class Engine:
 
     def end(self):
         for node in self.nodes:
-            node.kill()
+            node.kill(signal.SIGKILL)
 
 
 class Nats(Engine):
@@ -204,9 +226,9 @@ class Redis(Engine):
 
 
 class Kafka(Engine):
-    """Kafka's protocol on one node: nothing is replicated."""
+    """Kafka's protocol on one node. It writes its files when it ends, so SIGTERM ends it, in the middle of a batch."""
 
-    words = "Kafka's protocol (noida-db), one node: replication is not tried"
+    words = "Kafka's protocol (noida-db), one node that is ended, not killed: replication is not tried"
     weak = "session"
 
     def __init__(self, folder, once):
@@ -217,7 +239,7 @@ class Kafka(Engine):
         at = os.path.join(folder, "kafka")
         data = os.path.join(at, "data")
         command = [binary, "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", data]
-        self.nodes = [Node("kafka", at, command, self.port)]
+        self.nodes = [Node("kafka", at, command, self.port, signal.SIGTERM)]
         more = "&once=%s" % once if once else ""
         self.url = "kafka://127.0.0.1:%d/%s?timeout=5%s" % (self.port, STREAM, more)
 

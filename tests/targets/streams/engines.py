@@ -31,8 +31,17 @@ def entries(*seqs, epoch=EPOCH, text="message"):
 
 def program(name):
     """The path of an engine's program: of the environment that runs the tests, else of the system."""
+    if name == "noida-db":  # the one in bin/ is Python, and starts the server as its child, which would outlive it
+        package = importlib.util.find_spec("noida_db")
+        return None if package is None else executable(pathlib.Path(package.origin).parent / name)
     beside = pathlib.Path(sys.executable).parent / name
     return str(beside) if beside.exists() else shutil.which(name)
+
+
+def executable(path):
+    """As the package's own starter makes it: a wheel does not keep the mode."""
+    path.chmod(0o755)
+    return str(path)
 
 
 class Engine:
