@@ -5,15 +5,20 @@ deliver, also for a subclass that overrides ``send_mail`` or ``connection``. Sin
 inside ``send_mail``: then that is shadowed, unless a subclass has its own, which nobody tells to be silent there. A
 backend that reports that it sent no mail has failed. Over SMTP, each recipient's answer is heard as for a
 ``SMTPHandler``.
+
+The mail's templates and translations need Django's applications. A service has loaded them; the command line, which
+takes nothing but the logging configuration of the settings, loads them before the first mail.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from contextlib import ExitStack
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.guard import is_passive
 from ..patience import waits_for_the_answer
 from .recipients import Recipients
 from .wrap import HandlerTarget, shadowed
@@ -38,6 +43,8 @@ class AdminEmailTarget(HandlerTarget):
             )
 
     def emit(self, entry: Entry) -> None:
+        if is_passive():
+            _load_applications()
         handler = self.handler
         send_mail, connect = handler.send_mail, getattr(handler, "connection", None)
         plain = getattr(send_mail, "__func__", None) is _plain_send_mail()
@@ -107,6 +114,12 @@ class AdminEmailTarget(HandlerTarget):
 
         waits_for_the_answer(smtp)
         smtp.sendmail = to_all
+
+
+def _load_applications() -> None:
+    """What ``django.setup()`` does, without its configuration of logging, which would build our handlers once more."""
+    settings = sys.modules["django.conf"].settings
+    importlib.import_module("django.apps").apps.populate(settings.INSTALLED_APPS)  # at once, if it was done
 
 
 def _plain_send_mail() -> Any:
