@@ -1,12 +1,12 @@
 """The manual cannot rot: its code runs, its commands parse, and everything that has a name is in it.
 
 Conventions of its pages: a block that begins with ```python runs, in order with the others of its page, in a folder of
-its own. One with a file name behind it (```python settings.py) is written there first, for those that import it. A
+its own. A block of any language with a file name behind it (```python settings.py) is written there first; what is then
+done with those files is in guide_programs.py. A
 ```console block holds commands behind `$ `, of which those of ours are parsed, not run.
 """
 
 import contextlib
-import os
 import pathlib
 import re
 import shlex
@@ -18,6 +18,7 @@ import pytest
 
 from lastwords.cli import guide
 from lastwords.cli.main import VERBS, cli
+from project.guide_programs import END, HELPERS, PROGRAMS
 
 FOLDER = pathlib.Path(guide.FOLDER)
 PAGES = sorted(FOLDER.glob("*.md"))
@@ -28,33 +29,35 @@ def blocks(text, language):
     return [(name.strip(), body) for kind, name, body in BLOCK.findall(text) if kind == language]
 
 
+def has_code(path):
+    return bool(blocks(path.read_text(), "python"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in PAGES if blocks(path.read_text(), "python")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", list(filter(has_code, PAGES)), ids=lambda p: p.stem)
 def test_the_code_of_a_page_runs(tmp_path, path):
     """As somebody would paste it, in one program a page; targets that are not there are no reason to fail."""
     text = path.read_text()
-    program = []
-    for name, body in blocks(text, "python"):
-        if name:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(body)
-            compile(body, f"{path.name}: {name}", "exec")
-        else:
-            program.append(body)
-    for needed in re.findall(r"<!-- needs: (.*?) -->", text):
-        for package in needed.split():
-            pytest.importorskip(package)
-    (tmp_path / "page.py").write_text("\n".join(program))
+    needed, more = PROGRAMS.get(path.stem, ("", ""))
+    for package in " ".join([needed, *re.findall(r"<!-- needs: (.*?) -->", text)]).split():
+        pytest.importorskip(package)
+    program = [body for name, body in blocks(text, "python") if not name]
+    for language, name, body in BLOCK.findall(text):
+        if name.strip():
+            (tmp_path / name.strip()).write_text(body)
+            if language == "python":
+                compile(body, f"{path.name}: {name}", "exec")
+    assert program or more, "nothing on this page is run; see guide_programs.py"
+    (tmp_path / "page.py").write_text("\n".join([*program, HELPERS + more if more else "", END]))
     done = subprocess.run(
         [sys.executable, "page.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "LASTWORDS_GUIDE": "1"},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert more or "Traceback" not in done.stderr, done.stderr[-3000:]  # a service shows those that it logs
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)

@@ -31,7 +31,6 @@ def add_durable(logger, **_):
         lastwords.DurableHandler(
             os.environ.get("LOG_TARGET", f"file:{HERE}/tasks.jsonl?format=json"),
             os.environ.get("LOG_JOURNAL", f"{HERE}/tasks.db"),
-            ignore_loggers=("celery", "kombu"),
         )
     )
 

@@ -40,5 +40,5 @@ LOGGING = {
         },
     },
     "root": {"handlers": ["durable"], "level": "INFO"},
-    "loggers": {"django.request": {"handlers": ["admins"]}},
+    "loggers": {"django": {"handlers": ["admins"]}},  # in place of Django's own, which would mail everything once more
 }
