@@ -96,3 +96,39 @@ def m001_first_format(db):
             CASE WHEN e.seq <= c.settled OR e.seq IN (SELECT seq FROM ahead) THEN 'settled' ELSE 'pending' END AS state
         FROM entries AS e, cursor AS c"""
     )
+
+
+@migration()
+def m002_views_of_exceptions(db):
+    # A payload that is no JSON must not make a whole view fail, and an exception is to be found by its type.
+    shown = """r.seq AS seq, {id} AS id,
+            strftime('%Y-%m-%d %H:%M:%f', r.created, 'unixepoch') AS time_utc,
+            coalesce(json_extract(r.json, '$.levelname'), CASE r.level WHEN 50 THEN 'CRITICAL' WHEN 40 THEN 'ERROR'
+                WHEN 30 THEN 'WARNING' WHEN 20 THEN 'INFO' WHEN 10 THEN 'DEBUG' WHEN 0 THEN 'NOTSET'
+                ELSE 'Level ' || r.level END) AS level,
+            json_extract(r.json, '$.logger') AS logger,
+            json_extract(r.json, '$.message') AS message"""
+    exception = """coalesce(json_extract(r.json, '$.exc_info[0].module') || '.', '')
+                || json_extract(r.json, '$.exc_info[0].type') AS exception_type,
+            json_extract(r.json, '$.exc_info[0].text') AS exception_text,
+            coalesce(json_extract(r.json, '$.rendered'), json_extract(r.json, '$.exc_text')) AS exception_traceback"""
+    rows = "(SELECT *, CASE WHEN json_valid(payload) THEN payload END AS json FROM {table}) AS r"
+    epoch = "(SELECT uuid FROM epochs WHERE first_seq <= r.seq ORDER BY first_seq DESC LIMIT 1)"
+    db.execute("DROP VIEW IF EXISTS records")
+    db.execute(
+        f"""CREATE VIEW records AS
+        SELECT {shown.format(id=f"coalesce(r.id, {epoch} || '-' || r.seq)")},
+            CASE WHEN r.seq <= c.settled OR r.seq IN (SELECT seq FROM ahead) THEN 'settled' ELSE 'pending' END AS state,
+            {exception}
+        FROM {rows.format(table="entries")}, cursor AS c"""
+    )
+    # error: why the target did not take it; traceback: that of the last attempt.
+    db.execute(
+        f"""CREATE VIEW IF NOT EXISTS dead AS
+        SELECT {shown.format(id="r.id")}, r.error AS error, r.traceback AS traceback, r.attempts AS attempts,
+            strftime('%Y-%m-%d %H:%M:%f', r.first_failed_at, 'unixepoch') AS first_failed_utc,
+            strftime('%Y-%m-%d %H:%M:%f', r.buried_at, 'unixepoch') AS buried_utc,
+            {exception}
+        FROM {rows.format(table="dead_letters")}"""
+    )
+    db.execute("UPDATE meta SET value = '2' WHERE key = 'format'")  # min_reader stays 1: nothing that it reads changed

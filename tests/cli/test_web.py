@@ -75,6 +75,7 @@ def test_a_journal_has_a_chart_its_dead_letters_and_a_search(site):
     assert "lastwords dead retry" in page
     assert "0 found" in re.sub("<[^>]+>", "", get(f"{url}-/journal/{name}?q=%25")), "a % is a %"
     assert "invoice" in get(f"{url}{name}/records"), "Datasette's own pages are there"
+    assert "invoice" in get(f"{url}{name}/dead")
     with pytest.raises(urllib.error.HTTPError) as error:
         get(f"{url}-/journal/nothing")
     assert error.value.code == 404

@@ -23,9 +23,10 @@ def test_typed_and_migrations_are_shipped():
     import lastwords.migrations.migrations as migrations
 
     import lastwords
+    from lastwords.journal import schema
 
     assert (pathlib.Path(lastwords.__file__).parent / "py.typed").exists()
-    assert len(migrations.migration._migrations) == 1
+    assert len(migrations.migration._migrations) == schema.FORMAT
 
 
 def test_importing_is_cheap():

@@ -113,7 +113,7 @@ class ReadonlyStore(Store):
         return "mode=ro" if identity.uid() in (0, files.owner_of(self.path)) else "mode=ro&readonly_shm=1"
 
     def _check(self, conn: sqlite3.Connection) -> None:
-        if conn.execute("PRAGMA user_version").fetchone()[0] < schema.FORMAT:
+        if conn.execute("PRAGMA user_version").fetchone()[0] < schema.OLDEST:
             raise JournalForeign(self.path, "is of an older format", "`lastwords flush`, or its service, brings it up")
         schema.check_reader(conn, self.path)
         schema.refuse_triggers(conn, self.path)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-FORMAT = 1  # the number of migrations
+FORMAT = 2  # the number of migrations
+OLDEST = 1  # that can be looked at as it is: who only reads migrates nothing
 
 
 def sync_for_real(conn: sqlite3.Connection) -> None:
@@ -41,32 +42,33 @@ def prepare(
     if version:  # else it is empty, or another process is making it
         application = conn.execute("PRAGMA application_id").fetchone()[0]
         refuse_foreign(path, application, 1)
+        check_reader(conn, path)
+        refuse_triggers(conn, path)
     if version < FORMAT:
         hold_commit_lock()
-        _migrate(conn, begin_epoch)
-    else:
-        check_reader(conn, path)
-    refuse_triggers(conn, path)
+        _migrate(conn, begin_epoch, is_new=not version)
     if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         conn.execute("PRAGMA journal_mode=wal")
 
 
-def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None]) -> None:
+def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_new: bool) -> None:
     with importing():
         from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
 
         from lastwords.migrations.migrations import migration  # noqa: PLC0415
 
     try:
-        # All in one transaction: a kill leaves an empty file, or one that SQLite rolls back. So not IMMEDIATE: that
-        # writes the first page, and auto_vacuum is set before it or never.
-        conn.execute("BEGIN")
-        conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # All in one transaction: a kill leaves what was there, an empty file, or one that SQLite rolls back. Of a new
+        # file not IMMEDIATE: that writes the first page, and auto_vacuum is set before it or never.
+        conn.execute("BEGIN" if is_new else "BEGIN IMMEDIATE")
+        if is_new:
+            conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
         if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
             migration.apply(Database(conn, execute_plugins=False))
             conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
             conn.execute(f"PRAGMA user_version={FORMAT}")
-            begin_epoch()
+            if is_new:
+                begin_epoch()
         conn.execute("COMMIT")
     finally:
         if conn.in_transaction:

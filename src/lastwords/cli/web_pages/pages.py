@@ -34,9 +34,9 @@ COUNTED = (
 BURIED_RANGE = "SELECT min(buried_at), max(buried_at) FROM dead_letters"
 BURIED = "SELECT CAST((buried_at - :start) / :width AS INTEGER), level, count(*) FROM dead_letters GROUP BY 1, 2"
 DEAD = (
-    "SELECT id, created, level, json_extract(payload, '$.logger'), json_extract(payload, '$.message'), error,"
-    " traceback, attempts, buried_at, "
-    " coalesce(json_extract(payload, '$.rendered'), json_extract(payload, '$.exc_text')) FROM dead_letters"
+    "SELECT id, created, level, json_extract(json, '$.logger'), json_extract(json, '$.message'), error,"
+    " traceback, attempts, buried_at, coalesce(json_extract(json, '$.rendered'), json_extract(json, '$.exc_text'))"
+    " FROM (SELECT *, CASE WHEN json_valid(payload) THEN payload END AS json FROM dead_letters)"
     " ORDER BY buried_at DESC LIMIT :most"
 )
 SEARCH = (
@@ -129,6 +129,9 @@ class Pages:
             "found": await _search(db, query) if query else None,
             "most": FOUND,
             "most_letters": LETTERS,
+            "views": [
+                view for view in ("records", "dead") if view in await db.view_names()
+            ],  # an older one has no dead
         }
 
 
