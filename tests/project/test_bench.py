@@ -69,17 +69,30 @@ def test_a_contender_that_loses_is_told(measure, lost):
 
 
 @pytest.mark.campaign
+def test_time_is_shared_out(tmp_path):
+    """With fewer rounds than were asked for, but the same table."""
+    done = run("--only", "shrinks,delivering", "--rounds", "500", "--seconds", "1", "--folder", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no time for more than" in done.stderr
+    assert "one call while the courier delivers" in done.stdout
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_can_be_stopped(tmp_path, number):
-    """Its children end and its folder is removed."""
+    """Its children end, its folder is removed, and what was measured until then is shown."""
     with subprocess.Popen(
-        [*COMMAND, "--only", "calls", "--folder", str(tmp_path)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV, cwd=ROOT, start_new_session=True,
+        [*COMMAND, "--only", "shrinks,calls", "--folder", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, cwd=ROOT, start_new_session=True,
     ) as process:  # fmt: skip
-        assert "warming up" in process.stderr.readline()
+        for line in process.stderr:
+            if "warming up" in line:
+                break
         process.send_signal(number)
-        process.stderr.read()
-        assert process.wait(60) == 128 + number
+        shown, told = process.communicate(timeout=60)
+        assert "file + wal after" in shown
+        assert "cut short in calls, 1 of 2 measures are done" in told
+        assert process.returncode == 128 + number
         assert list(tmp_path.iterdir()) == []
         deadline = time.monotonic() + 10
         while alive(process.pid) and time.monotonic() < deadline:

@@ -62,8 +62,7 @@ def drain_rows(bench, counts, broken=""):
         bench.say("drain: filling %s with %s" % (NAMES[name], format(count, ",")))
         ask(bench, "fill", name=name, path=templates[name], count=count)
     results = {name: [] for name in counts}
-    for turn in range(bench.rounds):
-        bench.say("drain: round %d of %d" % (turn + 1, bench.rounds))
+    for _ in bench.each_round(bench.rounds, "drain"):
         for name in shuffled(bench, counts):
             results[name].append(_drained(bench, name, templates[name], counts[name], broken))
     for path in templates.values():
@@ -133,8 +132,7 @@ def flat_rows(bench, sizes, rival_sizes, rounds, count, rival_count):
         bench.say("backlog of %s in %s" % (format(size, ","), NAMES[name]))
         ask(bench, "fill", name=name, path=path, count=size)
     results = {key: [] for key in places}
-    for turn in range(rounds):
-        bench.say("flatness: round %d of %d" % (turn + 1, rounds))
+    for _ in bench.each_round(rounds, "flatness"):
         for key in shuffled(bench, places):  # a slice adds as many as it takes: the backlog stays
             slice_ = count if key[0] == "lastwords" else rival_count
             results[key].append(ask(bench, "slice_at", name=key[0], path=places[key], count=slice_))

@@ -42,6 +42,10 @@ def answer(child, task):
         child.kill()
         child.communicate()
         raise ChildFailed("%s took more than %d s" % (task, SECONDS)) from None
+    except BaseException:  # cut short
+        child.kill()
+        child.communicate()
+        raise
     if child.returncode or not out.strip():
         raise ChildFailed("%s: exit code %s\n%s" % (task, child.returncode, err.decode(errors="replace")[-2000:]))
     return json.loads(out.splitlines()[-1])

@@ -67,6 +67,15 @@ class File(Contender):
         return lines_in(self.path)
 
 
+class FileFormatted(File):
+    """As a service has it."""
+
+    def make(self):
+        handler = super().make()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        return handler
+
+
 class FileSynced(File):
     def make(self):
         class Synced(logging.FileHandler):
@@ -198,17 +207,38 @@ class BareInsert(Contender):
         return self.conn.execute("SELECT count(*) FROM entries").fetchone()[0]
 
 
+def encoded():
+    """The row of a record like all of them."""
+    from lastwords.record import codec
+
+    record = logging.LogRecord("bench", logging.INFO, __file__, 1, MESSAGE, (100_000, "bob"), None, "log")
+    record.__dict__.update(EXTRA)
+    return codec.encode(record)
+
+
+class InsertReady(BareInsert):
+    """What is left of a commit when the row is there and a read lock is held: see lastwords.journal.read_lock."""
+
+    def make(self):
+        handler = super().make()
+        self.row = encoded()
+        self.conn.execute("CREATE TABLE other (a)")  # so that the statement below has a row left, and stays open
+        self.held = self.conn.execute("SELECT 1 FROM sqlite_master")
+        self.insert = self.conn.cursor().execute
+        return handler
+
+    def log(self, i):
+        self.insert("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", self.row)
+
+
 class BareSynced(BareInsert):
     """As anybody would write it: a WAL that is never emptied grows with each sync, and that costs more than it saves."""
 
     synchronous, checkpoint_pages = "FULL", 1000  # SQLite's default
 
     def make(self):
-        from lastwords.record import codec
-
         handler = super().make()
-        made = self.logger.makeRecord("bench", logging.INFO, __file__, 1, MESSAGE, (100_000, "bob"), None, "log", EXTRA)
-        self.row = codec.encode(made)
+        self.row = encoded()
         return handler
 
 
@@ -279,6 +309,7 @@ class OursLosing(OursDelivering):
 CONTENDERS = {
     "no-op handler": NoOp,
     "FileHandler": File,
+    "FileHandler, formatted": FileFormatted,
     "FileHandler + fdatasync": FileSynced,
     "QueueHandler": Queue,
     "python-logstash-async": Logstash,
@@ -289,6 +320,7 @@ CONTENDERS = {
     "thread per record": ThreadEach,
     "bare INSERT": BareInsert,
     "bare INSERT of the record": InsertRecord,
+    "INSERT of a ready row": InsertReady,
     "bare INSERT, synced": BareSynced,
     "lastwords": Ours,
     "lastwords, delivering": OursDelivering,

@@ -25,9 +25,10 @@ def draw(rows, folder):
         {"svg.fonttype": "path", "svg.hashsalt": "lastwords", "font.size": 10, "axes.edgecolor": INK, "text.color": INK}
     )
     paths = []
+    parts = next((row.details for row in rows if row.what == "one call, beside the sum of its parts"), None)
     for row in rows:
-        if row.what == "one call, committed":
-            paths.append(_latencies(row.details, os.path.join(folder, "latencies.svg")))
+        if row.what == "one call, committed" and parts is not None:
+            paths.append(_latencies(row.details, parts, os.path.join(folder, "latencies.svg")))
         if "sizes" in row.details and "rivals" in row.details and row.what.startswith("insert"):
             paths.append(_backlog(row.details, os.path.join(folder, "backlog.svg")))
     return paths
@@ -47,9 +48,9 @@ def _style(axes, title):
         axes.spines[side].set_visible(False)
 
 
-def _latencies(details, path):
-    """Percentiles to the right, time upwards on a log scale."""
-    figure, axes = plt.subplots(figsize=(8, 4.6))
+def _latencies(details, parts, path):
+    """Percentiles to the right, time upwards on a log scale; below it, what one call is made of."""
+    figure, (axes, bars) = plt.subplots(2, 1, figsize=(8, 6), height_ratios=(4.6, 1.1))
     shares = [*(i / 10 for i in range(0, 1000, 5)), 99.9]
     colours = iter(OTHERS * 2)
     ends = []
@@ -69,7 +70,26 @@ def _latencies(details, path):
     axes.set_xlabel("of the calls take at most")
     axes.set_ylabel("microseconds")
     _style(axes, "One logging call, nothing delivering")
+    _stack(bars, parts, details["FileHandler, formatted"]["p50_us"])
     return _finish(figure, path)
+
+
+def _stack(axes, parts, file_us):
+    """The median call, and the parts that it cannot do without; beside it a FileHandler's."""
+    logging_us, insert_us = parts["logging_us"], parts["insert_us"]
+    rest = max(0.0, parts["whole_us"] - logging_us - insert_us)
+    left = 0.0
+    for name, width, colour in (
+        ("logging", logging_us, "#7f7f7f"), ("INSERT of a ready row", insert_us, "#bc8f2f"), ("codec and the rest", rest, OURS),
+    ):  # fmt: skip
+        axes.barh("lastwords", width, left=left, color=colour, label="%s %.1f" % (name, width))
+        left += width
+    axes.barh("FileHandler, formatted", logging_us, color="#7f7f7f")
+    axes.barh("FileHandler, formatted", max(0.0, file_us - logging_us), left=logging_us, color=OTHERS[0])
+    axes.set_xlabel("microseconds, median")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def _stretch(share):

@@ -30,6 +30,16 @@ class Bench:
     python: str = sys.executable
     broken: str = ""  # a negative control
     began: float = dataclasses.field(default_factory=time.monotonic)
+    until: float = float("inf")  # no further round begins after that
+
+    def each_round(self, count, what):
+        """Number the rounds of a measure from 0, fewer than ``count`` if its time is over; one at least."""
+        for turn in range(count):
+            if turn and time.monotonic() > self.until:
+                self.say("%s: no time for more than %d of %d rounds" % (what, turn, count))
+                return
+            self.say("%s: round %d of %d" % (what, turn + 1, count))
+            yield turn
 
     def say(self, text):
         """Progress, for the one who waits."""

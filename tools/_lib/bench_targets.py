@@ -49,8 +49,7 @@ def target_rows(bench, count):
     bench.say("targets: filling a journal with %s" % format(count, ","))
     ask(bench, "fill", name="lastwords", path=template, count=count)
     results = {kind: [] for kind in KINDS}
-    for turn in range(bench.rounds):
-        bench.say("targets: round %d of %d" % (turn + 1, bench.rounds))
+    for _ in bench.each_round(bench.rounds, "targets"):
         for kind in shuffled(bench, KINDS):
             results[kind].append(_round(bench, kind, template, count))
     remove(template)
