@@ -12,7 +12,7 @@ then syncs the whole WAL, so nothing logged before such a record is lost either.
 ``sync_interval``.
 
 Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
-commits at once, FULL for simplicity; amid a fork, when no connection is open, on one of its own. Inside a transaction
+commits at once, FULL for simplicity; during a fork, when no connection is open, on one of its own. Inside a transaction
 its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
 reaches the application (runtime/signals.py); whether the rows of others are in is still told (journal/inserts.py).
 

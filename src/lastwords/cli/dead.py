@@ -165,7 +165,7 @@ def _choose(
 
 
 def _change(chosen: Chosen, change: Callable[[Line, list[str]], int]) -> int:
-    """Do ``change`` to the chosen letters; how many it were."""
+    """Do ``change`` to the chosen letters; returns how many."""
     from lastwords.journal.explain import explained
     from lastwords.journal.line import Line
 

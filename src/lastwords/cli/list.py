@@ -79,7 +79,7 @@ def _formatter(form: str) -> logging.Formatter:
 def show(
     journal: Line, want: Filter, limit: int | None, print_: Callable[[Entry | Undecodable], str]
 ) -> tuple[int, int, bool]:
-    """Print what there is; how many it were, the last seq, and whether something did not decode."""
+    """Print what there is; returns how many, the last seq, and whether something did not decode."""
     from lastwords.cli import entries
     from lastwords.record.codec import Entry
 

@@ -133,7 +133,7 @@ class Lease:
         """Short names: they are to fit wherever SQLite's ``-journal`` does."""
         for number in range(10):
             suffix = f"{SUFFIX}.{number}"
-            with suppress(FileExistsError):  # another takeover, perhaps of a process that was killed amid it
+            with suppress(FileExistsError):  # another takeover, perhaps of a process that was killed during it
                 return files.make_side_file(self._journal, suffix), suffix
         raise FileExistsError(errno.EEXIST, "takeovers left behind", self._path + ".*")
 

@@ -15,7 +15,8 @@ A failed batch. Its head is tried alone first, which in an outage is the only ex
 of the others is bad: halve and halve again, at most log2(n) + 2 calls, until a single entry fails.
 
 ``State`` is all that the decision depends on; ``attempts`` and ``probe`` are kept in the journal, so that runs from
-cron add up, the rest is forgotten by a restart. ``plan`` says what to deliver next, ``after_*`` what follows from it.
+cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offset`` say what to deliver next,
+``after_*`` what follows from it.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ that sleeps between two tries. So while it is crowded, who wants the lock goes t
 on one byte of the same file, and keeps it until the lock is its own. There is one in the turnstile, and it is next.
 
 A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
-its siblings. A stopped *commit* is passed by: SQLite's own lock still guards the file. A stopped *checkpoint* is not,
-because of that bug; which of the two it is, a lock on another byte says, which a killed process takes along.
+its siblings. A stopped *commit* is not waited for any longer: SQLite's own lock still guards the file. A stopped
+*checkpoint* is, because of that bug; which of the two it is, a lock on another byte says, which a killed process takes
+along.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class CommitLock:
         self._crowded = 0
         self._turn_ends = 0.0
         self._blocked_until = 0.0  # the turnstile, by one who is stopped in it
-        self.held = False  # go on: it is ours, or was passed by
+        self.held = False  # go on: it is ours, or not waited for
         self.owned = False  # it is ours
 
     @property
@@ -94,7 +95,7 @@ class CommitLock:
         return True
 
     def _queue(self) -> bool:
-        """True if the lock is ours, False if its holder is passed by."""
+        """True if the lock is ours, False if its holder is not waited for."""
         now = monotonic()
         if now < self._pass_by_until:  # found stopped a moment ago: wait for it once, not for each record
             return self._try()

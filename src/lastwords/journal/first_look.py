@@ -37,7 +37,7 @@ def look_at(path: str) -> None:
             _look_once(path)
         except (JournalForeign, sqlite3.DatabaseError) as error:
             if primary_code(error) == sqlite3.SQLITE_CORRUPT and os.path.exists(path + "-wal"):
-                return  # a crash amid a checkpoint: the header is ahead of the file, the WAL mends it
+                return  # a crash during a checkpoint: the header is ahead of the file, the WAL mends it
             if _is_settled(path):
                 raise
             if monotonic() > deadline:

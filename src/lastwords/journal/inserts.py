@@ -5,8 +5,8 @@ Rules
 * The store's lock is held around every call; who leaves the outermost of them calls ``let_others``.
 * A batch is one autocommit statement, so that there is no transaction for an interrupt to leave open. It is synced with
   all before it if it is ``full``; else it is the keeper's to sync.
-* A signal handler may raise amid all this, which reaches the application, and may log and fork. Whether rows are in is
-  then told by SQLite's count of changes; ``committed`` is called if they are, whatever is raised.
+* A signal handler may raise in the middle of all this, which reaches the application, and may log and fork. Whether
+  rows are in is then told by SQLite's count of changes; ``committed`` is called if they are, whatever is raised.
 * What SQLite, the file system and the commit lock say against a batch is a :class:`Refused`, and nothing else of theirs
   leaves this module. Damage is noted for the keeper, who repairs it.
 """

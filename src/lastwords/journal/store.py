@@ -211,7 +211,7 @@ class Store:
         return conn
 
     def commit_apart(self, statement: str, row: tuple[float, int, str, int]) -> None:
-        """Commit FULL while there is no connection and none may stay open: amid a fork, or an opening (lock held)."""
+        """Commit FULL while there is no connection and none may stay open: during a fork, or an opening (lock held)."""
         lock = self.commit_lock
         was_open, was_held = lock.is_open, lock.held
         conn = self.side_connection(self.lock_timeout / 2)

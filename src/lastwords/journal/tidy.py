@@ -45,7 +45,7 @@ def used_bytes(store: Store) -> int:
 
 
 def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
-    """Delete up to ``rows`` of the oldest settled entries; how many it were."""
+    """Delete up to ``rows`` of the oldest settled entries; returns how many."""
     now = time.time()
     with store.lock, store.writing() as conn:
         store.set_synchronous(conn, full=False)

@@ -135,7 +135,7 @@ def checkpoint(store: Store, *, shrink: bool) -> bool:
     sync(store)
     with store.lock, store.writing() as conn:
         if not (store.commit_lock.owned or wal_reset_is_safe()):
-            return False  # it was passed by: another process may be amid a commit
+            return False  # the lock was not waited for: another process may be committing
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
         # It would wait for readers with the busy timeout, and every caller with it: next time, then.

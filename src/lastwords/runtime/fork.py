@@ -110,7 +110,7 @@ def _wait_for_imports() -> None:
 
 
 class _Fork:
-    """One fork under way: what it holds. A signal handler may fork amid another fork of its thread."""
+    """One fork under way: what it holds. A signal handler may fork during another fork of its thread."""
 
     def __init__(self) -> None:
         self.locks: list[Any] = []

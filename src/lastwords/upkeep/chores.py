@@ -102,7 +102,7 @@ class Chores:
     @staticmethod
     def _run(before: AnyThread | None, work: Callable[[Bell], None], bell: Bell) -> None:
         if before is not None:
-            before.join(1e6)  # it may be amid its last round
+            before.join(1e6)  # it may be on its last round
         work(bell)
 
     def after_fork_in_child(self) -> None:

@@ -1,6 +1,6 @@
 """Delivering copies: chosen entries go to a target, and the cursor stays where it is.
 
-Nothing is marked, so nothing is buried either: an entry that the target refuses is counted and passed by, one that
+Nothing is marked, so nothing is buried either: an entry that the target refuses is counted and left out, one that
 keeps failing is given three tries. A target that is down is waited for, with the courier's own backoff.
 """
 
