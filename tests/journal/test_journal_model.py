@@ -295,7 +295,7 @@ def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_pat
         failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
         with Line.open(path) as journal:
             assert journal.stats().pending == 6, journal.stats()
-            assert 1 <= len({first for first, _ in journal.store.epochs}) <= 6
+            assert 1 <= len({first for first, _ in journal.store.epochs}) <= 7  # ours is one, too
     print(failed)
     """
     out, err, _ = children.run(code, tmp_path / "j.db")
