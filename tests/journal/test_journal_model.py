@@ -276,6 +276,7 @@ def test_processes_that_create_one_journal_at_once_all_succeed(children, tmp_pat
     import logging, os, sys, traceback
     import sqlite_utils, tenacity, lastwords.migrations.migrations  # imported already, so that all run at once
     from lastwords import DurableHandler
+    from lastwords.journal.line import Line
     failed = 0
     for attempt in range(40):
         path = f"{sys.argv[1]}{attempt}"
