@@ -315,4 +315,5 @@ def test_the_view_is_readable_with_plain_sqlite3(tmp_path):
         (found,) = conn.execute("SELECT * FROM records").fetchall()
     assert dict(found) | {"time_utc": ""} == {
         "seq": 1, "id": ids[0], "time_utc": "", "level": "INFO", "logger": "x", "message": "hello", "state": "pending",
+        "exception_type": None, "exception_text": None, "exception_traceback": None,
     }  # fmt: skip
