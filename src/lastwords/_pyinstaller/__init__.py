@@ -1,7 +1,7 @@
-"""For PyInstaller, which finds this through the entry point ``pyinstaller40`` and runs the hook beside it.
+"""For PyInstaller, which finds this through the entry point ``pyinstaller40`` and runs the hooks beside it.
 
 Nothing else may use it. A frozen program imports what it is given, so what this package imports late has to be named.
-PyInstaller does not find packages that are installed as editable.
+The hooks in ``pre_find_module_path`` say where an editable install has it.
 """
 
 from __future__ import annotations
