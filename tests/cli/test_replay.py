@@ -66,6 +66,36 @@ def test_limit_settles_exactly_that_many(journal, sink, target):
     assert counts(path) == (0, 10, 0)
 
 
+def test_another_destination_than_the_journals_own_wants_yes(journal, sink):
+    """What would be settled is said, nothing is done without --yes; copies settle nothing and need no word."""
+    path = journal()
+    sql(path, "INSERT INTO meta VALUES ('destination', 'the auditors')")
+    refused = run("replay", "--to", f"{sink.name}:deliver", path)
+    assert refused.code == 2
+    assert "settles 10 pending entries" in refused.err and "the auditors" in refused.err and "--yes" in refused.err
+    assert counts(path) == (10, 0, 0) and sink.lines() == []
+    assert run("replay", "--to", f"{sink.name}:deliver", "--level", "error", path).code == 0
+    assert run("replay", "--to", f"{sink.name}:deliver", "--yes", path).code == 0
+    assert counts(path) == (0, 10, 0)
+
+
+def test_a_no_on_the_terminal_settles_nothing(journal, sink, monkeypatch):
+    """The question says whose entries they are; whoever says no has changed nothing."""
+    path = journal()
+    sql(path, "INSERT INTO meta VALUES ('destination', 'the auditors')")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+    result = run("replay", "--to", f"{sink.name}:deliver", path, input="n\n")
+    assert result.code == 130 and "nothing was done" in result.err, result
+    assert counts(path) == (10, 0, 0)
+
+
+def test_grep_delivers_copies_of_what_says_it(journal, sink):
+    """--grep is a filter as --level is."""
+    path = journal()
+    assert run("replay", "--to", f"{sink.name}:deliver", "--grep", "MESSAGE 7", path).code == 0
+    assert sink.messages() == ["message 7"] and counts(path) == (10, 0, 0)
+
+
 def test_stdout_settles_nothing_unless_told_to(journal):
     """--to stdout: shows; --settle moves the cursor."""
     path = journal()
@@ -117,6 +147,7 @@ def test_a_dry_run_delivers_nothing_and_changes_nothing(journal, sink):
     assert "would deliver copies of 4 entries" in copies.out
     code, (tally,) = run_json("replay", "--dry-run", "--json", "--limit", "3", "--to", f"{sink.name}:deliver", path)
     assert (code, tally["entries"], tally["first_seq"], tally["last_seq"]) == (0, 3, 1, 3)
+    assert tally["levels"][0] == {"level": 10, "levelname": "DEBUG", "entries": 1}
     after = {name: value for name, value in snapshot(folder).items() if name != "__pycache__"}
     assert after == {name: value for name, value in before.items() if name != "__pycache__"}
     assert sink.lines() == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords replay --dry-run --config /etc/app/logging.toml
-lastwords replay --to 'smtp://localhost/?to=ops@example.com' /var/backups/mail.db
+lastwords replay --yes --to 'smtp://localhost/?to=ops@example.com' /var/backups/mail.db
 lastwords replay --to myapp.logs:deliver --limit 10 /var/lib/app/mail.db
 lastwords replay --to file:/tmp/today.log --delivered --since 24h /var/lib/app/mail.db
 lastwords replay --to stdout: --level error /var/lib/app/mail.db
@@ -38,7 +38,7 @@ def _tally(job: Job, want: Filter) -> dict[str, Any]:
     from ..journal.explain import explained
     from . import entries
 
-    levels: dict[str, int] = {}
+    levels: dict[tuple[int, str], int] = {}
     count, damaged = 0, 0
     first: Any = None
     last: Any = None
@@ -50,13 +50,13 @@ def _tally(job: Job, want: Filter) -> dict[str, Any]:
                 damaged += 1
                 continue
             first, last = first or item, item
-            name = entries.level_name(item.level)
-            levels[name] = levels.get(name, 0) + 1
+            level = item.level, item.record.levelname
+            levels[level] = levels.get(level, 0) + 1
     return {
         "journal": job.path,
         "entries": count,
         "damaged": damaged,
-        "levels": levels,
+        "levels": [{"level": n, "levelname": name, "entries": count} for (n, name), count in levels.items()],
         "first_seq": first and first.seq,
         "last_seq": last and last.seq,
         "first_time": first and output.iso(first.created),
@@ -83,7 +83,7 @@ def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) 
     for tally in tallies:
         first, last = tally.pop("_times")
         if not as_json:
-            levels = ", ".join(f"{count:,} {name}" for name, count in tally["levels"].items())
+            levels = ", ".join(f"{one['entries']:,} {one['levelname']}" for one in tally["levels"])
             span = f", from {output.moment(first)} to {output.moment(last)}" if first else ""
             verb = "deliver copies of" if copies else "deliver and settle"
             output.echo(
@@ -91,12 +91,27 @@ def _dry_run(jobs: Sequence[Job], want: Filter, *, copies: bool, as_json: bool) 
                     f"{tally['journal']}: would {verb} {output.many(tally['entries'], 'entry', 'entries')}"
                     + (f" ({levels})" if levels else "")
                     + span
+                    + (f"; its own destination is {tally['destination']}" if tally["destination"] else "")
                 )
             )
     if as_json:
         output.echo(output.as_json(tallies))
     codes = [job.error.exit_code for job in jobs if job.error]
     return output.worst([*codes, *(65 for tally in tallies if tally["damaged"])])
+
+
+def _ask(jobs: Sequence[Job], *, yes: bool) -> None:
+    """Say what is about to be settled; go on at once only if it goes where the journals' own services send it."""
+    elsewhere = []
+    for job in jobs:
+        assert job.way is not None
+        label = job.way.target.label or "the given target"
+        count = output.many(min(job.pending, job.limit or job.pending), "pending entry", "pending entries")
+        output.complain(f"{job.path}: delivers and settles {count}: to {label}")
+        if job.destination and job.destination != label and not job.way.own:
+            elsewhere.append(f"{job.path} belongs to {job.destination}, which will not get them")
+    if elsewhere:
+        output.agreed("; ".join(elsewhere), yes=yes)
 
 
 class _Watch:
@@ -193,11 +208,13 @@ def _say(jobs: Sequence[Job], *, copies: bool, as_json: bool, err: bool) -> None
 @options.until
 @options.logger
 @options.seq
+@options.grep
 @options.delivered
 @options.limit
 @click.option(
     "--settle", is_flag=True, help="With --to stdout: or stderr:, settle what was shown; otherwise it stays pending."
 )
+@options.yes
 @click.option("--dry-run", is_flag=True, help="Only say what would be delivered.")
 @click.option(
     "--timeout",
@@ -218,9 +235,11 @@ def command(
     until: float | None,
     logger: str | None,
     seqs: options.Seqs | None,
+    grep: str | None,
     delivered: bool,
     limit: int | None,
     settle: bool,
+    yes: bool,
     dry_run: bool,
     timeout: float | None,
     takeover: bool,
@@ -229,15 +248,18 @@ def command(
     """Deliver a journal whose process is gone, or copies of entries.
 
     Without filters, what is delivered is settled, in order; --limit stops after so many. With --level, --since,
-    --until, --logger, --seq or --delivered, copies of the chosen entries are delivered, with their ids, and the cursor
-    stays. stdout: and stderr: show, and settle nothing unless --settle is given.
+    --until, --logger, --seq, --grep or --delivered, copies of the chosen entries are delivered, with their ids, and
+    the cursor stays. stdout: and stderr: show, and settle nothing unless --settle is given.
+
+    What is about to be settled is said before. Another destination than the journal's own is asked about; without a
+    terminal it wants --yes.
     """
     from .delivering import destination, sources
     from .entries import Filter
 
     if timeout is not None and timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")
-    want = Filter(level, since, until, logger, seqs, delivered)
+    want = Filter(level, since, until, logger, seqs, delivered, grep)
     if settle and want.given:
         raise click.UsageError("--settle and filters exclude each other: the cursor passes nothing by")
     source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
@@ -253,6 +275,8 @@ def command(
         output.leave(_dry_run(jobs, want, copies=copies, as_json=as_json))
     wanted = [job for job in jobs if job.error is None and (copies or job.pending)]
     to_do = [job for job in wanted if sources.equip(source, job)]
+    if not copies and not stream:  # who says --settle has chosen
+        _ask(to_do, yes=yes)
     interrupted = _deliver(to_do, want, copies=copies, timeout=timeout, takeover=takeover, stream=stream)
     _say(jobs, copies=copies, as_json=as_json, err=stream == "stdout")
     output.leave(interrupted or output.worst(job.exit_code for job in jobs))

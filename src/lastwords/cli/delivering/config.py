@@ -132,6 +132,11 @@ class Configuration:
             f"{path} is no journal of --config {self.source}; choose a target with --handler {'|'.join(self.journals)}"
         )
 
+    def is_of(self, name: str, path: str) -> bool:
+        """True if the journal at ``path`` is the one that the handler ``name`` writes."""
+        journal = self.journals[name]
+        return journal is None or _is_same(journal, path)
+
     def named(self, handler: str) -> str:
         """``handler``, if it is one of the DurableHandlers."""
         if handler not in self.journals:

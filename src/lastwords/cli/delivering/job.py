@@ -35,6 +35,7 @@ class Way:
     keep_delivered: float | None = None  # None: what the journal says
     journal: Line | None = None  # opened already, by the DurableHandler of a configuration
     of_owner: bool = False  # the target is the owner's choice, and not that of who typed the command
+    own: bool = False  # it is the way that the journal's own service uses
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Job:
     path: str
     way: Way | None = None
     pending: int = 0  # at the first look
+    destination: str | None = None  # where the journal's service delivers, as it says itself
     limit: int | None = None
     delivered: int = 0
     buried: int = 0
@@ -126,6 +128,7 @@ def inspect(path: str) -> tuple[Job, bool]:
     try:
         with explained(path), readonly.look(path) as journal:
             job.pending = job.remaining = journal.stats().pending
+            job.destination = journal.get_meta("destination")
             prunable = journal.oldest_settled()
             keep = kept(journal)
     except JournalError as error:

@@ -94,7 +94,8 @@ class FromConfig:
             job.notes += warned
         knobs = {key: value for key, value in engine.courier.knobs.items() if key != "linger"}
         engine.abandon()
-        return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal, of_owner=True)
+        own = self._configuration.is_of(name, handler.journal)
+        return handler.journal, Way(target, knobs, engine.keeper.keep_delivered, engine.journal, of_owner=True, own=own)
 
 
 def choose(
