@@ -138,7 +138,17 @@ SIDE = {
     "-shm unlinked": lambda path: os.unlink(path + "-shm"),
     "both replaced": lambda path: [os.unlink(path + s) or open(path + s, "x").close() for s in ("-wal", "-shm")],
     "main file cut": lambda path: os.truncate(path, 0),
+    "-wal cut to nothing": lambda path: os.truncate(path + "-wal", 0),
+    "-wal cut to a part": lambda path: os.truncate(path + "-wal", os.path.getsize(path + "-wal") // 2),
+    "-wal cut in its last frame": lambda path: os.truncate(path + "-wal", os.path.getsize(path + "-wal") - 4_110),
+    "-wal overwritten": lambda path: overwrite(path + "-wal"),
 }
+
+
+def overwrite(path):
+    """With zeros, in place."""
+    with open(path, "r+b") as file:
+        file.write(bytes(os.path.getsize(path)))
 
 
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])

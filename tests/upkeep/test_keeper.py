@@ -439,3 +439,22 @@ def test_what_is_shed_in_the_couriers_hands_is_counted_once(tmp_path):
     with store.lock, store.transaction() as conn:
         conn.execute("UPDATE cursor SET consumed = 99999")
     assert journal.has_pending()
+
+
+def test_what_it_is_asked_for_amid_a_look_is_not_forgotten(tmp_path, poll, monkeypatch):
+    """A caller found the file replaced while the keeper was past that: it looks again, and not in a minute."""
+    handler = DurableHandler(None, tmp_path / "j.db")
+    engine, looks = handler._engine, []
+    real = engine.keeper.tick
+
+    def tick():
+        pause = real()
+        looks.append(pause)
+        if len(looks) == 1:
+            engine.keeper.nudge()
+        return pause
+
+    monkeypatch.setattr(engine.keeper, "tick", tick)
+    engine.keeper.nudge()
+    assert poll(lambda: len(looks) >= 2, 20), looks
+    handler.close()

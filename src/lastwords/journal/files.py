@@ -165,17 +165,15 @@ def remove_side_files(path: str) -> None:
             os.unlink(path + suffix)
 
 
-def belongings(path: str) -> tuple[int, ...]:
-    """The inodes of a journal's file and what SQLite keeps beside it; 0 for what is not there, or was cut off."""
-    inodes = []
+def belongings(path: str) -> tuple[os.stat_result | None, ...]:
+    """What ``stat`` says of a journal's file, its ``-wal`` and its ``-shm``; None for what is not there."""
+    found: list[os.stat_result | None] = []
     for suffix in ("", *SIDE_FILES):
         try:
-            status = os.stat(path + suffix)
+            found.append(os.stat(path + suffix))
         except OSError:
-            inodes.append(0)
-        else:
-            inodes.append(0 if suffix == "" and status.st_size == 0 else status.st_ino)
-    return tuple(inodes)
+            found.append(None)
+    return tuple(found)
 
 
 def sync_folder(path: str) -> None:

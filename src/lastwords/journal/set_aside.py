@@ -23,23 +23,28 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..runtime.fork import unshared_fds
 from ..runtime.stderr import say
 from . import files
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MARKER = ".salvage"
 DAMAGED = ".damaged-"
 LONGEST = 210  # bytes of a name; file systems take 255
+MOST_EPOCHS = 100  # in a marker
 LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idle keeper looks as often
 
 
 class Marker(NamedTuple):
-    """What a marker says: the inode of the damaged file, and what SQLite said of it."""
+    """What a marker says: the inode of the damaged file, what SQLite said of it, and the epochs that were known."""
 
     inode: int
     reason: str
+    epochs: tuple[tuple[int, str], ...] = ()
 
 
 def prefix(path: str) -> str:
@@ -68,8 +73,8 @@ def _age(aside: str) -> tuple[str, int, str]:
     return stamp, len(number), number
 
 
-def begin(path: str, inode: int, reason: str) -> None:
-    """Set the journal aside (commit lock held)."""
+def begin(path: str, inode: int, reason: str, epochs: Sequence[tuple[int, str]] = ()) -> None:
+    """Set the journal aside (commit lock held). ``epochs``: as they may not be readable any more."""
     marker = os.open(
         new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
@@ -78,7 +83,7 @@ def begin(path: str, inode: int, reason: str) -> None:
         os.fchmod(marker, stat.S_IMODE(model.st_mode))
         if os.geteuid() == 0:
             os.fchown(marker, model.st_uid, model.st_gid)
-        os.write(marker, json.dumps({"inode": inode, "reason": reason}).encode())
+        os.write(marker, json.dumps(Marker(inode, reason[:500], tuple(epochs[-MOST_EPOCHS:]))._asdict()).encode())
         files.sync_descriptor(marker)
     finally:
         os.close(marker)
@@ -136,8 +141,9 @@ def read(aside: str) -> Marker | None:
         return None
     try:
         said = json.loads(os.read(fd, 10_000))
-        return Marker(int(said["inode"]), str(said["reason"])[:500])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
+        epochs = tuple((int(first), str(uuid)) for first, uuid in said.get("epochs", ()))
+        return Marker(int(said["inode"]), str(said["reason"])[:500], epochs)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError):
         return None
     finally:
         os.close(fd)

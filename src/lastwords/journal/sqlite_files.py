@@ -29,6 +29,7 @@ from ..runtime.descriptor import MARK, Descriptor
 from ..runtime.lock import new_lock
 from ..runtime.signals import pass_on
 from . import files
+from .wal_check import WalCheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,15 +95,25 @@ def at_high_numbers() -> Iterator[set[int]]:
                 os.close(number)
 
 
+def _inodes(found: tuple[os.stat_result | None, ...]) -> tuple[int, ...]:
+    """0 for what is not there; a main file that was cut to nothing is not there either."""
+    main = found[0]
+    cut = main is not None and main.st_size == 0
+    return tuple(0 if one is None or (cut and one is main) else one.st_ino for one in found)
+
+
 class SqliteFiles:
     """Those of one connection. ``found`` it after the opening."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._inodes: tuple[int, ...] | None = None  # at the names, when the connection was opened
+        self._wal_check = WalCheck()
         self._know({})
 
     def find(self, before: set[int]) -> None:
         """Inside :func:`at_high_numbers`, after something was read."""
+        self._inodes, self._wal_check = _inodes(files.belongings(self._path)), WalCheck()
         names = self._names()
         found = {}
         for number in _numbers() - before:
@@ -150,6 +161,24 @@ class SqliteFiles:
             pass_on(error)
             return False
         return not self._unmarked or all(descriptor.is_ours() for descriptor in self._unmarked)
+
+    def are_at_path(self) -> bool:
+        """Whether the names still stand for the files that the connection has, and no stat tells of a cut.
+
+        Three stats, no lock. False if there is reason to look closer: :meth:`are_whole`.
+        """
+        now = files.belongings(self._path)
+        return self._inodes is None or (_inodes(now) == self._inodes and not self._wal_check.is_suspect(now[1]))
+
+    def are_whole(self) -> bool:
+        """Whether they are at their names, with all that was committed (the store's lock held)."""
+        if self._inodes is None:
+            return True
+        if _inodes(files.belongings(self._path)) != self._inodes:
+            return False
+        if WAL not in self._all or SHM not in self._all or not self.are_ours():
+            return True  # nobody can tell
+        return self._wal_check.is_whole(self._all[WAL].number, self._all[SHM].number)
 
     def _know(self, found: dict[str, Descriptor]) -> None:
         self._all = found

@@ -56,7 +56,6 @@ class Swapped(NamedTuple):
     epochs: list[tuple[int, str]]
     identity: files.Identity | None
     sqlite_files: SqliteFiles
-    belongings: tuple[int, ...] | None
 
 
 class Store:
@@ -87,7 +86,6 @@ class Store:
         self._full: bool | None = None
         self._closed_for_good = False
         self.generation = 0  # of processes
-        self.belongings: tuple[int, ...] | None = None  # what the open connection reads and writes
         self.filling = False  # older entries are on their way to their places: delivery waits
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
@@ -256,7 +254,7 @@ class Store:
         """Hand over the connection of a file that is no longer the journal (lock held, open)."""
         self.snapshot.forget()
         assert self._conn is not None
-        old = Swapped(self._conn, self.epochs, self.identity, self.sqlite_files, self.belongings)
+        old = Swapped(self._conn, self.epochs, self.identity, self.sqlite_files)
         self.sqlite_files = SqliteFiles(self.path)
         self._conn = None
         self._close()
@@ -265,7 +263,7 @@ class Store:
     def swap_back(self, old: Swapped) -> None:
         """Undo :meth:`swap_out` (lock held)."""
         self.give_up()
-        self._conn, self.epochs, self.identity, self.sqlite_files, self.belongings = old
+        self._conn, self.epochs, self.identity, self.sqlite_files = old
         self._full = None
 
     def _close(self) -> None:
@@ -377,7 +375,6 @@ class Store:
         with at_high_numbers() as before:
             conn = self._connect(identity)
             self.sqlite_files.find(before)
-        self.belongings = files.belongings(self.path)
         return conn
 
     def _connect(self, identity: files.Identity | None) -> sqlite3.Connection:

@@ -32,14 +32,13 @@ from ..runtime.fork import follow_forks
 from ..runtime.lock import new_lock
 from . import files
 from .sqlite_codes import wal_reset_is_safe
+from .wal_check import FRAME_HEADER, HEADER
 
 if TYPE_CHECKING:
     import sqlite3
 
     from .store import Store
 
-HEADER = 32  # bytes, of the file
-FRAME_HEADER = 24  # bytes, of each frame; the salts are at 8
 SUFFIX = "-wal"
 
 
@@ -114,6 +113,8 @@ class Backfill:
         """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
         with ExitStack() as held:
             with self._store.lock, self._store.writing() as conn:
+                if not self._store.sqlite_files.are_whole():
+                    return  # what is moved would be zeros; the keeper sees to it
                 # Inside the store's lock: who holds this one must not wait for that, or a signal handler that forks
                 # amid a commit would never get both.
                 held.enter_context(self.fork_lock)
@@ -136,6 +137,8 @@ def checkpoint(store: Store, *, shrink: bool) -> bool:
     with store.lock, store.writing() as conn:
         if not (store.commit_lock.owned or wal_reset_is_safe()):
             return False  # the lock was not waited for: another process may be committing
+        if not store.sqlite_files.are_whole():
+            return False
         store.set_synchronous(conn, full=False)
         store.mark_checkpointing(running=True)
         # It would wait for readers with the busy timeout, and every caller with it: next time, then.

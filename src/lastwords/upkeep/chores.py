@@ -33,6 +33,7 @@ class Chores:
         self._worker = Worker("lastwords-keeper")
         self._work: Callable[[Bell], None] | None = None
         self.state = IDLE
+        self.asked = False  # since the last look, for whatever reason
         self.dirty_at = 0.0  # when the oldest record came that is not synced
         self.synced_much = False  # by callers: nothing to sync, but the WAL grows
         self.tidying = False  # something was settled since the last time
@@ -46,6 +47,7 @@ class Chores:
 
     def nudge(self) -> None:
         """There is something to sync, or trouble."""
+        self.asked = True  # first: the keeper may be awake, and past what it is asked for
         if self._worker.thread is None:
             if self._work is not None and not is_passive():
                 self._worker.start(self._run, self._before, self._work, self.bell)  # else the exit pass syncs
@@ -76,7 +78,7 @@ class Chores:
 
     def are_urgent(self) -> bool:
         """Whether something came that this pause must not keep waiting."""
-        return self.synced_much or (self.tidying and self.state == IDLE)
+        return self.asked or self.synced_much or (self.tidying and self.state == IDLE)
 
     def stop(self) -> None:
         """Let the thread end."""

@@ -38,7 +38,7 @@ from ..runtime.stderr import say
 from .transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..errors import JournalDamaged
 
@@ -70,21 +70,23 @@ def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
 
 def repair_open(store: Store) -> None:
     """The keeper's: the file under an open connection turned out damaged. Raises what opening the new one raises."""
-    reason, identity = store.damaged, store.identity
+    reason, identity, epochs = store.damaged, store.identity, store.epochs
     with store.lock:
         if reason is None:
             return
         store.give_up()
-        set_aside_file(store.path, identity, reason)
+        set_aside_file(store.path, identity, reason, epochs)
         store.damaged = None
         store.connection()
 
 
-def set_aside_file(path: str, identity: files.Identity | None, reason: str) -> None:
+def set_aside_file(
+    path: str, identity: files.Identity | None, reason: str, epochs: Sequence[tuple[int, str]] = ()
+) -> None:
     """Rename it and its side files, if it is still the one."""
     with _commit_lock(path):
         if identity is not None and files.identify(path) == identity:  # else another process has done it meanwhile
-            set_aside.begin(path, identity.inode, reason)
+            set_aside.begin(path, identity.inode, reason, epochs)
 
 
 @contextmanager
@@ -125,8 +127,9 @@ class Salvage(Transfer):
     def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
         self._name = name
         self._claim = claim
-        self._reason = getattr(set_aside.read(name), "reason", "")
-        super().__init__(conn, name, into)
+        marker = set_aside.read(name) or set_aside.Marker(0, "")
+        self._reason = marker.reason
+        super().__init__(conn, name, into, marker.epochs)
         meta = dict(into.execute("SELECT key, value FROM meta").fetchall())
         if meta.get("damaged_file") == name:
             self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))

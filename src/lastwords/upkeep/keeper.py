@@ -143,6 +143,7 @@ class Keeper:
 
     def _run(self, bell: Bell) -> None:
         while not bell.is_set():
+            self._chores.asked = False
             pause = self.tick()
             self._chores.state = AWAKE if pause <= 0.0 else IDLE if pause >= SLACK_SECONDS else RESTING
             if not self._is_needed(pause):

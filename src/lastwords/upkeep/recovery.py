@@ -61,7 +61,7 @@ class Mover:
         """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
         if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
-        if self._under_way or self._look or removed_file.is_replaced(self._store):
+        if self._under_way or self._look or removed_file.is_replaced(self._store, closely=True):
             while self.step(committer):
                 rest(0.001)
 

@@ -25,7 +25,7 @@ class Rescue(Transfer):
     """From the old connection, which nobody else has."""
 
     def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
-        super().__init__(old.conn, str(old.identity), into)
+        super().__init__(old.conn, str(old.identity), into, old.epochs)
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
@@ -37,18 +37,24 @@ class Rescue(Transfer):
         )
 
 
-def is_replaced(store: Store) -> bool:
-    """True if the files at the path are not those that the open connection has, or were cut. Three stats, no lock."""
+def is_replaced(store: Store, *, closely: bool = False) -> bool:
+    """True if the files at the path are not those that the open connection has, or were cut.
+
+    A few stats and no lock, but if one of them gives reason to look into the files, or ``closely`` is asked for.
+    """
     if not store.is_open or store.identity is None:
         return False
     if files.identify(store.path) != store.identity:
         return True
-    return store.belongings is not None and files.belongings(store.path) != store.belongings
+    if not closely and store.sqlite_files.are_at_path():
+        return False
+    with store.lock:
+        return store.is_open and not store.sqlite_files.are_whole()
 
 
 def begin(store: Store) -> Rescue | None:
     """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
-    if not is_replaced(store):
+    if not is_replaced(store, closely=True):
         return None
     if files.identify(store.path) == store.identity:
         # The file is there, but not what this process commits to: another process would not see it, nor a later one.
@@ -57,7 +63,8 @@ def begin(store: Store) -> Rescue | None:
         damaged_file.set_aside_file(
             store.path,
             store.identity,
-            "its -wal or -shm was removed or replaced, or the file was cut, while it was open",
+            "its -wal or -shm was removed, replaced or cut, or the file was cut, while it was open",
+            store.epochs,
         )
     old = store.swap_out()
     try:

@@ -29,7 +29,7 @@ from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 from ..runtime.clock import monotonic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..journal.store import Store
 
@@ -136,15 +136,17 @@ def _plain(value: object) -> object:
 class Transfer:
     """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is.
 
-    ``into``: the journal's connection, for what is known there.
+    ``into``: the journal's connection, for what is known there. ``epochs``: if they cannot be read any more.
     """
 
     is_over = True  # after `done`: False if there may be more later
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
-    def __init__(self, source: sqlite3.Connection, name: str, into: sqlite3.Connection) -> None:
+    def __init__(
+        self, source: sqlite3.Connection, name: str, into: sqlite3.Connection, epochs: Sequence[tuple[int, str]] = ()
+    ) -> None:
         self.source = source
-        self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
+        self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq") or list(epochs)
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
         self._uuid = self._epochs[-1][1] if self._epochs else name
         self._key = f"moved {self._uuid}"
