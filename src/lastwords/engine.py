@@ -301,12 +301,12 @@ class Engine:
     # --- ends ----------------------------------------------------------------------------------------
 
     def finish(self, deadline: float) -> None:
-        """See :class:`lastwords.process.Finisher`."""
+        """See :class:`lastwords.runtime.exit.Finisher`."""
         if self.courier is not None:
             self.courier.finish(deadline)
 
     def join(self, deadline: float) -> None:
-        """See :class:`lastwords.process.Finisher`. The journal stays open: later records still commit."""
+        """See :class:`lastwords.runtime.exit.Finisher`. The journal stays open: later records still commit."""
         self._empty_memory(deadline)
         if self.courier is not None:
             self.courier.join(deadline)

@@ -1,6 +1,6 @@
 """What can go wrong, in words an operator can act on.
 
-Two families. ``JournalError`` and its children are about the local file: they
+Two families. ``JournalError`` and its subclasses are about the local file: they
 carry the path, a hint that says what to do next, and the exit code the command
 line ends with. ``Rejected`` and ``TryAgain`` are what a *target* raises to say
 what became of the entries it was given; anything else it raises means "try

@@ -2,19 +2,21 @@
 
 Theory of operation
 -------------------
-A caller that finds no leader becomes it, takes the store's lock and commits its row. One that finds a leader puts a
-ticket on ``_arrived`` and sleeps on it. The leader writes all tickets that have queued up in ONE autocommit INSERT,
-marks them done and wakes their callers. When it leaves, it wakes the first who still waits, who leads in turn; so does,
-after a while, one that nobody wakes. There is no transaction for an interrupt to leave open.
+A caller that finds no leader becomes it, takes the store's lock and commits its row. One that finds a leader adds a
+ticket to the queue ``_arrived`` and sleeps until it is done. The leader writes all tickets that have queued up in ONE
+autocommit INSERT, marks them done and wakes their callers. When it leaves, it wakes the first caller that still waits,
+which then leads; a caller that nobody wakes takes the lead by itself after a while. There is no transaction for an
+interrupt to leave open.
 
 Durability. The statement commits with ``synchronous=FULL`` if any of its records is at or above ``sync_level``: SQLite
 then syncs the whole WAL, so nothing logged before such a record is lost either. Otherwise the keeper syncs within
 ``sync_interval``.
 
-Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and
-commits at once, FULL for simplicity; during a fork, when no connection is open, on one of its own. Inside a transaction
-its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
-reaches the application (runtime/signals.py); whether the rows of others are in is still told (journal/inserts.py).
+Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and commits
+at once, FULL for simplicity; during a fork, when no connection is open, on one of its own. Inside a transaction its
+ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
+reaches the application (runtime/signals.py); the other callers are still told whether their rows are in
+(journal/inserts.py).
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go
 to a bounded memory buffer, the least severe and oldest dropped first when it is full, until the keeper gets them
@@ -187,7 +189,7 @@ class Committer:
     def _pass_on(self) -> None:
         """There is no leader any more: the first who still waits is to lead, if nobody is faster.
 
-        None is forgotten: a follower that saw a leader had its ticket on the line before.
+        None is forgotten: a follower that saw a leader had its ticket in the queue before.
         """
         for ticket in snapshot(self._arrived):
             if not ticket.done:

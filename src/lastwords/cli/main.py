@@ -5,9 +5,11 @@ Rules
 * Verbs are imported when they are used, and import what is heavy when they run: ``--help`` answers at once.
 * Every verb ends through ``output.leave(code)``. What it raises becomes one line on stderr, never a traceback:
   JournalError and Misconfigured carry their exit code, KeyboardInterrupt is 130, a reader that went away (``| head``)
-  is silence and 141, as it is for other tools. An output that cannot be written is 74; a stdout that is closed is none.
+  ends it silently with 141, as it is for other tools. An output that cannot be written is 74; a stdout that is closed
+  counts as no output, not as an error.
 * ``passive()`` holds for the whole run: modules that are imported for ``--to`` and ``--config`` may build
-  DurableHandlers, and none of them may start a courier that competes with ours, or deliver when this process ends.
+  DurableHandlers, and none of them may start a courier thread that competes with our delivery, or deliver when this
+  process ends.
 """
 
 from __future__ import annotations

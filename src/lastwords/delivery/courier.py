@@ -56,7 +56,7 @@ class Replaced(Fenced):
 class Courier:
     """Delivers ``journal`` to ``target`` on a thread of its own. Thread-safe; see :meth:`after_fork_in_child`.
 
-    ``knobs``: the keyword arguments of :class:`lastwords.delivery.Delivery`.
+    ``knobs``: the keyword arguments of :class:`lastwords.delivery.loop.Delivery`.
     """
 
     def __init__(

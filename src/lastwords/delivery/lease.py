@@ -4,12 +4,13 @@ A flock on ``<journal>.lock``: no heartbeat, and the kernel lets go of it when t
 after a kill -9, where lease rows stalled for 2 s). Rules:
 
 * A lock file may be replaced under a waiter (a takeover): whoever gets the lock compares fstat with stat, and the
-  holder compares again before each delivery. Else the waiter gets a second, worthless lease.
+  holder compares again before each delivery. Otherwise the waiter would hold a second lease that excludes nobody.
 * A takeover is for a holder that is stopped (SIGSTOP, a debugger): a new file, already locked, is renamed over the old
   one and the journal's fence is raised, so that the old holder's marks change nothing when it wakes up.
-* A forked child closes the descriptor and never unlocks it: the lock belongs to the open file that both share.
-* A thread of ours may wait inside flock(2), which costs nothing, under gevent as well (it is none of its greenlets).
-  With a deadline the lock is tried with short, jittered sleeps.
+* A forked child closes the descriptor and never unlocks it: the lock belongs to the open file description, which both
+  share.
+* A thread of ours may wait inside flock(2), which costs nothing, under gevent as well (it is not one of gevent's
+  greenlets). With a deadline the lock is tried with short, jittered sleeps.
 """
 
 from __future__ import annotations

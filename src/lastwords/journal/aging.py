@@ -1,4 +1,4 @@
-"""From when on entries age that no longer age since they were logged: ``aging_from`` in ``meta``, "SEQ SECONDS".
+"""Since when requeued entries age: ``aging_from`` in ``meta``, "SEQ SECONDS".
 
 Up to that seq, entries count as logged at that time (unix seconds). See ``delivery.ages`` for why.
 """

@@ -10,8 +10,8 @@ on one byte of the same file, and keeps it until the lock is its own. There is o
 
 A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
 its siblings. A stopped *commit* is not waited for any longer: SQLite's own lock still guards the file. A stopped
-*checkpoint* is, because of that bug; which of the two it is, a lock on another byte says, which a killed process takes
-along.
+*checkpoint* is, because of that bug; a lock on another byte says which of the two it is, and vanishes with
+a killed process.
 """
 
 from __future__ import annotations

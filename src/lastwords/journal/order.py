@@ -1,8 +1,8 @@
-"""Whether rows came in order: a damaged page may have SQLite pass some by, or come back to others, without an error.
+"""Whether rows came in order: a damaged page may make SQLite skip some rows, or return others twice, without an error.
 
-A sector of zeros reads as seq 0; a garbage seq ends a scan. Believed, it would move the cursor back, or past what can
-still be read. So who reads in order compares seqs with what they ought to be (entries that were shed leave gaps), and
-what is out of order is damage: the file is set aside, and its rows are read one at a time.
+A sector of zeros reads as seq 0; a garbage seq ends a scan. If these were believed, the cursor would move back, or past
+what can still be read. So code that reads in order compares seqs with what they ought to be (entries that were shed
+leave gaps), and what is out of order is damage: the file is set aside, and its rows are read one at a time.
 """
 
 from __future__ import annotations

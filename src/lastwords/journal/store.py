@@ -4,7 +4,7 @@ Rules
 -----
 * Every SQLite call of this process on this journal runs with ``Store.lock`` held, an RLock, because a signal
   handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
-* Every write also holds the commit lock, see ``commitlock``, or the snapshot of a process that writes alone.
+* Every write also holds the commit lock, see ``commit_lock``, or the snapshot of a process that writes alone.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
 * Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
   ``open()`` (that would drop SQLite's POSIX locks).

@@ -1,8 +1,8 @@
 """The slow way to a payload: any record at all, whatever its attributes hold.
 
 Total: each value goes through the guards of write_values.py, and if even that fails (the
-recursion limit, no memory) a constant payload says so. Only what signals.py knows
-to be the application's passes.
+recursion limit, no memory) a constant payload says so. Only exceptions that
+runtime/signals.py recognises as the application's own are let through.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reading half of :mod:`lastwords._tagged`: strict, bounded, nothing imported or called by name."""
+"""The reading half of ``write_values.py``: strict, bounded, nothing imported or called by name."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* ONE atexit callback, registered lazily per pid: CPython 3.13 clears the child's
-  atexit list after the fork hooks ran, so a registration made in them would be lost.
+* ONE atexit callback, registered lazily per pid: CPython 3.13 clears a forked
+  child's atexit list after the fork hooks have run, so what they register would be lost.
 * ONE deadline for the whole process. The first of atexit, ``close`` or ``flush`` that
   runs while the interpreter ends sets it; nothing moves it afterwards.
 * No lock is taken in ``__del__``, and no signal handler is installed.

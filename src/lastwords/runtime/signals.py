@@ -6,7 +6,7 @@ Rules
   runs it in the main thread between two bytecodes of anything, so of the codec and of a commit, too. That is no fault
   of a value nor of a journal. Whoever catches more than one kind of error on the caller's path asks here first.
 * The logging call has then not returned: nothing was promised for its record, which may be in the journal or not.
-  What other calls wait for, or were told, is kept (see ``commit.py``).
+  What other calls wait for, or were told, is kept (see ``journal/inserts.py``).
 * What is told by the traceback: the handler gets the frame that it interrupted as an argument. Handlers of libraries
   that forget the signal before they raise are found as well. An exception that C code sets in another thread
   (``PyThreadState_SetAsyncExc``) has no such mark; it is taken for the value's, as ``logging`` does with all.

@@ -4,8 +4,8 @@ Rules
 -----
 * Only a handler does this, never a command that looks. And only to a file that has been a journal: a ``.commit`` file
   lies beside it. Whatever else is at the path (a mistyped path!) is refused and left alone.
-* Nothing is deleted, see ``aside``; and whoever is killed at any point leaves a marker, with which the next handler,
-  or one that has the journal open, goes on where it was.
+* Nothing is deleted, see ``journal/set_aside``; and whoever is killed at any point leaves a marker, with which the next
+  handler, or one that has the journal open, goes on where it was.
 * Rows are read around damaged pages, see ``transfer``. What was settled, as far as the cursor can be read, is not
   delivered again; if it cannot, everything readable is pending: at least once.
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.

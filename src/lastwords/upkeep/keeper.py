@@ -3,14 +3,14 @@
 Rules
 -----
 * It never takes the lease and never calls a target: a hung target stops neither sync nor tidying.
-* It does not poll. While records arrive it looks every ``sync_interval``; an idle process wakes it once a minute, to
+* It does not poll. While records arrive it looks every ``sync_interval``; in an idle process it wakes once a minute, to
   notice a replaced file and entries that a killed sibling left behind.
-* Its work holds the lock in short slices; only a checkpoint holds it for the length of a sync.
+* Its work holds the store's lock in short slices; only a checkpoint holds it for the length of a sync.
 
-Sync and checkpoint, see ``wal``. While there is load the keeper looks at the WAL ``LOOK_SECONDS`` apart and begins it
-anew when it holds ``CHECKPOINT_BYTES``; a minute after the load has ended it cuts the file.
+For sync and checkpoint, see ``journal/wal``. While there is load the keeper looks at the WAL every ``LOOK_SECONDS`` and
+restarts it when it holds ``CHECKPOINT_BYTES``; a minute after the load has ended it cuts the file.
 
-What is pruned and shed, see ``journal/tidy``.
+For what is pruned and shed, see ``journal/tidy``.
 """
 
 from __future__ import annotations

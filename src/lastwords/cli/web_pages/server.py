@@ -2,8 +2,9 @@
 
 Rules
 -----
-* The address is 127.0.0.1 and nothing else, and a request must name it as its host: a page of some other site, whose
-  name was made to point here (DNS rebinding), could otherwise read the journals with the browser of whoever visits it.
+* The address is 127.0.0.1 and nothing else, and a request's Host header must name it: a page of some other site, whose
+  name was made to point here (DNS rebinding), could otherwise read the journals through the browser of anyone who
+  visits it.
 * The connections read only, and have SQLite's own functions and no others: a journal is input.
 """
 

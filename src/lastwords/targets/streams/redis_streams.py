@@ -8,10 +8,11 @@ repeats an entry, in whatever order, adds nothing. Adding comes before setting: 
 memory is full) may add twice, never lose.
 
 The bits of 65,536 entries are one key of 8 KB beside the stream, ``{KEY}:lastwords:<epoch>:<n>``. They outlive what
-``maxlen`` removes from the stream; removing them only forgets what is there.
+``maxlen`` removes from the stream; if they are removed, the target only forgets what the stream has, and a repeat is
+added again.
 
-What Redis promises of an acknowledged write is its own configuration (``appendfsync``), and a failover loses what the
-replica has not: ``replicas=N`` waits until N of them have the batch.
+What an acknowledged write is worth depends on Redis's configuration (``appendfsync``), and a failover loses what the
+replica does not have: ``replicas=N`` waits until N of them have the batch.
 """
 
 from __future__ import annotations
