@@ -307,17 +307,43 @@ def into(kind, path, port):
     import glob
 
     _warm(path + "-warm")
+    parts = http_parts() if kind == "http://" else {}
     cpu, began = time.process_time(), time.perf_counter()
     handler = lastwords_for(kind, path, port)
     drained = handler.drain(PATIENCE)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    parts = {name: value / seconds for name, value in parts.items()}
     handler.close()
     lines = 0
     for name in glob.glob(glob.escape(path) + "-log*"):
         with open(name, "rb") as file:
             lines += file.read().count(b"\n")
         os.remove(name)
-    return {"seconds": seconds, "cpu": cpu, "drained": drained, "lines": lines}
+    return {"seconds": seconds, "cpu": cpu, "drained": drained, "lines": lines, "parts": parts}
+
+
+def http_parts():
+    """Where the time of http:// goes: seconds by name, which grow while it delivers."""
+    import types
+
+    from lastwords.targets.urls import http
+
+    spent = dict.fromkeys(("JSON", "gzip", "request and answer"), 0.0)
+
+    def timed(name, function, within=""):
+        def call(*arguments, **more):
+            before, began = spent.get(within, 0.0), time.perf_counter()
+            try:
+                return function(*arguments, **more)
+            finally:
+                spent[name] += time.perf_counter() - began - (spent.get(within, 0.0) - before)
+
+        return call
+
+    http.as_json = timed("JSON", http.as_json)
+    http.gzip = types.SimpleNamespace(compress=timed("gzip", http.gzip.compress))
+    http.HTTP._request = timed("request and answer", http.HTTP._request, within="gzip")
+    return spent
 
 
 def lastwords_for(kind, path, port):

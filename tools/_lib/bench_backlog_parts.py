@@ -30,8 +30,8 @@ def ask(bench, task, **arguments):
     return answer(start(bench, task, **arguments), task)
 
 
-def start(bench, task, **arguments):
-    command = [python_of(bench), CHILD, task, json.dumps(arguments)]
+def start(bench, task, program=CHILD, **arguments):
+    command = [python_of(bench), program, task, json.dumps(arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=bench.folder)
 
 

@@ -72,7 +72,10 @@ def _row(kind, count, results):
     rates = [count / one["seconds"] for one in results]
     rate, lost = statistics.median(rates), sum(abs(one["lost"]) for one in results)
     busy = statistics.median(one["cpu"] / one["seconds"] for one in results)
-    value = "%s/s (%.0f %% of that time on a CPU)" % (format(round(rate), ","), 100 * busy)
+    value = "%s/s (%.0f %% of that time on a CPU" % (format(round(rate), ","), 100 * busy)
+    for part in results[0]["parts"]:
+        value += ", %.0f %% %s" % (100 * statistics.median(one["parts"][part] for one in results), part)
+    value += ")"
     if lost:
         value += ", %d lost or twice" % lost
     goal, ok = (">= 30,000/s", rate >= 30_000 and not lost) if kind != "http://" else ("reported", None)
