@@ -16,7 +16,7 @@ from lastwords.targets import resolve
 
 def dies_in_doubt(target, dice):
     """Each run ends at the worst moment: accepted by the stream, not yet marked in the journal."""
-    deliver, left = target.deliver, [dice.randint(2, 8)]
+    deliver, left = target.deliver, [dice.randint(1, 5)]
 
     def deadly(entries):
         deliver(entries)

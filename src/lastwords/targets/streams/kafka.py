@@ -214,12 +214,26 @@ class Kafka(StreamTarget):
 
     def _count(self) -> int:
         """How many partitions the topic has."""
-        topic = self._consumer.list_topics(self._topic, self._left()).topics[self._topic]
+        topic = self._listed()
         if topic.error is not None:
             raise failed(topic.error)
         if not topic.partitions:
             raise Failed("UNKNOWN_TOPIC_OR_PART", f"there is no topic {self._topic}")
         return len(topic.partitions)
+
+    def _listed(self) -> Any:
+        """What the cluster says of the topic. Ends at once if it does not know us, of which the call says nothing."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        seconds = 0.5
+        while True:
+            try:
+                return self._consumer.list_topics(self._topic, min(seconds, self._left())).topics[self._topic]
+            except KafkaException:
+                self._listen()
+                if self._left() <= 0.1 or self._clients.unknown_here():
+                    raise
+            seconds *= 2
 
     def _asked(self, epoch: str, run: list[Item]) -> _Place:
         """The state that the broker has; the partition that has it stays, however many there are by now."""

@@ -89,6 +89,10 @@ class Clients:
         """What was said before is of the past."""
         self._said = None
 
+    def unknown_here(self) -> bool:
+        """True if a broker said that it does not know us."""
+        return self._said is not None and "AUTH" in self._said.name
+
     def meaning(self, error: Failed) -> Exception:
         """What to raise: in one line, without credentials."""
         if error.name in _SILENT | _NO_CONNECTION and self._said is not None:
@@ -96,6 +100,8 @@ class Clients:
         text = one_line(str(error), 300)
         words = f"{self._label}: {text if self._credentials is None else self._credentials.scrub(text)}"
         name = error.name
+        if "AUTHENTICATION" in name:
+            return RuntimeError(f"{words}: check the credentials")
         if "AUTH" in name or name in _NOT_THERE:
             return RuntimeError(words)
         if name in _REFUSED:
