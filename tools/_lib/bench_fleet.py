@@ -49,16 +49,15 @@ def fleet_rows(bench, engines, count):
 
 def _taking_turns(bench, name, engine, count):
     results = {way: [] for way in WAYS}
-    for turn in range(bench.rounds):
-        bench.say("fleet: %s, round %d of %d" % (ENGINES[name], turn + 1, bench.rounds))
+    for _ in bench.each_round(bench.rounds, "fleet, " + ENGINES[name]):
         for way in shuffled(bench, WAYS):
             path = place(bench, "fleet-round")
             if way == "courier":  # a journal of its own each time: what is there already is not sent
                 ask(bench, "fill", name="lastwords", path=path, count=count)
             results[way].append(_ask(bench, way, engine=name, url=engine.url, path=path, count=count))
             remove(path)
-    came, sent = len(engine.texts()), len(WAYS) * bench.rounds * (count + 1)  # one each, before the clock starts
-    return results, came - sent
+    sent = sum(map(len, results.values())) * (count + 1)  # one each, before the clock starts
+    return results, len(engine.texts()) - sent
 
 
 def _ask(bench, task, **arguments):

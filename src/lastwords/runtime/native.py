@@ -23,6 +23,7 @@ __all__ = [
     "SimpleQueue",
     "allocate_lock",
     "get_ident",
+    "getaddrinfo",
     "is_patched",
     "new_poll",
     "pause",
@@ -49,6 +50,7 @@ get_ident = _unpatched("_thread", "get_ident")
 RLock = _unpatched("_thread", "RLock")
 new_poll = _unpatched("select", "poll")
 sleep = _unpatched("time", "sleep")
+getaddrinfo = _unpatched("socket", "getaddrinfo")
 
 
 def is_patched() -> bool:

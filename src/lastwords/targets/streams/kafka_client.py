@@ -70,7 +70,7 @@ class Clients:
         return Consumer(self._all({**fixed, **more}), logger=self._log)
 
     def _all(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        settings: dict[str, Any] = {**self._settings, "error_cb": self._heard, **more}
+        settings: dict[str, Any] = {**self._settings, "error_cb": self._heard, "log_level": 0, **more}
         protocol = "ssl" if self._secure else "plaintext"
         if self._credentials is not None:
             protocol = f"sasl_{protocol}"

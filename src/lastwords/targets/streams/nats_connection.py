@@ -16,12 +16,15 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import secrets
-import socket
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ...runtime import native
 from ...runtime.clock import monotonic
 from ..wording import one_line
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from ..urls.secret import Credentials
 
 _NO_ONE = {"error": {"code": 503, "err_code": 503, "description": "no server answers for it"}}
+_IN_CREDS = re.compile(r"BEGIN (NATS USER JWT|USER NKEY SEED)-+\s+[A-Za-z0-9._-]{50,}")
 _inherited: list[object] = []  # closing them would tell the parent's selector, or its server
 
 
@@ -59,10 +63,35 @@ class _Loop(asyncio.SelectorEventLoop):
         pass  # the descriptors are closed by their own objects
 
     async def getaddrinfo(self, host: Any, port: Any, **how: Any) -> Any:
+        """Look the name up on a daemon thread.
+
+        asyncio's would be joined when the program ends, however long a name server is silent, and under gevent it would
+        be a greenlet of this thread's, which nobody runs then.
+        """
+        found: asyncio.Future[Any] = self.create_future()
+
+        def look() -> None:
+            try:
+                tell = partial(_settle, found, native.getaddrinfo(host, port, **how), None)
+            except Exception as error:
+                tell = partial(_settle, found, None, error)
+            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                self.call_soon_threadsafe(tell)
+
         try:
-            return await super().getaddrinfo(host, port, **how)
+            native.start_new_thread(look, ())
         except RuntimeError:  # the interpreter ends and starts no threads: the last records are to arrive all the same
-            return socket.getaddrinfo(host, port, **how)
+            look()
+        return await found
+
+
+def _settle(found: asyncio.Future[Any], answer: Any, error: Exception | None) -> None:
+    if found.done():
+        return
+    if error is None:
+        found.set_result(answer)
+    else:
+        found.set_exception(error)
 
 
 class Connection:
@@ -207,7 +236,21 @@ class Connection:
         for _ in range(5):
             await asyncio.sleep(0)
 
+    def _check_creds(self) -> None:
+        """nats-py takes any file, and then says something about NoneType."""
+        path = self._login.creds
+        if path is None:
+            return
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found = set(_IN_CREDS.findall(file.read()))
+        except OSError as error:
+            raise RuntimeError(f"{self._label}: cannot read {path}: {error.strerror}") from None
+        if len(found) < 2:
+            raise RuntimeError(f"{self._label}: {path} is no .creds file: it has no JWT and key of a user")
+
     async def _connect(self) -> None:
+        self._check_creds()
         context = None if self._tls is None else self._tls()
         errors: list[str] = []
         for _ in range(len(self._servers)):

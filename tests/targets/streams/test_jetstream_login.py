@@ -1,0 +1,66 @@
+"""nats:// and whom the server lets in: .creds files, client certificates, clusters that are not whole."""
+
+import pytest
+
+from lastwords.delivery.verdict import Fault
+from lastwords.targets import resolve
+from targets.servers import Certificates, free_port
+from targets.streams.engines import Nats, entries, needs_nats
+from targets.streams.test_jetstream import failing
+
+pytestmark = needs_nats
+
+
+def test_a_creds_file(tmp_path):
+    """Its JWT and its key log in; a stranger's are refused in one line, without either."""
+    pytest.importorskip("nkeys")
+    from targets.streams import nats_operator
+
+    config, creds, stranger = nats_operator.make(tmp_path)
+    server = Nats(tmp_path / "n", config).start()
+    try:
+        target = resolve(server.url("LOGS", f"create=R1&creds={creds}"))
+        target.deliver(entries(1, 2))
+        target.close()
+        admin = server.admin(f"creds={creds}")
+        assert admin.seqs("LOGS") == [1, 2]
+        admin.close()
+        said = failing(server.url("LOGS", f"creds={stranger}"), words=["authorization violation", "check the cred"])
+        said += failing(server.url("LOGS"), words=["authorization violation"])
+        with open(stranger) as file:
+            assert not any(line.strip() in said for line in file if len(line) > 40)
+        empty = tmp_path / "empty.creds"
+        empty.write_text("nothing\n")
+        failing(server.url("LOGS", f"creds={empty}"), words=["empty.creds"])
+    finally:
+        server.kill()
+
+
+def test_a_client_certificate(tmp_path):
+    """Where the server asks for one: certfile and keyfile; without them it is an outage that says why."""
+    certificates = Certificates(tmp_path)
+    for name in ("server", "client"):
+        issued = certificates.authority.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / f"{name}.pem")
+    pem, mine = tmp_path / "server.pem", tmp_path / "client.pem"
+    tls = f'tls {{ cert_file: "{pem}", key_file: "{pem}", ca_file: "{certificates.cafile}", verify: true }}'
+    server = Nats(tmp_path / "n", tls).start()
+    try:
+        known = f"cafile={certificates.cafile}"
+        target = resolve(server.url("LOGS", f"create=R1&{known}&certfile={mine}&keyfile={mine}", "nats+tls"))
+        target.deliver(entries(1))
+        target.close()
+        failing(server.url("LOGS", known, "nats+tls"), words=["nats+tls://"], fault=Fault.OUTAGE)
+    finally:
+        server.kill()
+
+
+def test_a_cluster_without_a_majority_is_later(tmp_path):
+    """One of three servers is up: it is there, and decides nothing."""
+    routes = ", ".join(f"nats-route://127.0.0.1:{free_port()}" for _ in range(2))
+    cluster = f"cluster {{ name: c, listen: 127.0.0.1:{free_port()}, routes: [{routes}] }}"
+    server = Nats(tmp_path / "n", cluster).start()
+    try:
+        failing(server.url("LOGS", "timeout=1&create=R3"), words=["nats://"], fault=Fault.OUTAGE)
+    finally:
+        server.kill()
