@@ -1,5 +1,8 @@
 """What ``lastwords doctor`` checks. Each check is a function that yields findings and changes nothing.
 
+A finding is what somebody can do something about: what only the distribution can change is no warning. Its hint names a
+command, in backquotes, that can be typed as it stands, but for TARGET.
+
 The checks that read the file share one read transaction, so that a service that goes on logging does not make the
 counts disagree. The rows are read in slices all the same: memory stays small.
 """
@@ -7,17 +10,19 @@ counts disagree. The rows are read in slices all the same: memory stays small.
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
-from lastwords.errors import JournalError
+from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import files, ownership, places
 from lastwords.journal import set_aside as aside_
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.record.codec import Entry
-from lastwords.upkeep import keeper
+from lastwords.upkeep import damaged_file, keeper
 
 from ..journal import readonly
 from ..journal.explain import explained
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
 
 VOLATILE = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 STALE_DAYS = 7
+FEW_INODES = 100
+LITTLE_SPACE = 100 * 2**20  # bytes
+NO_SPACE = 64 * 2**10  # a commit of a few records takes more
 
 
 class Finding(NamedTuple):
@@ -48,8 +56,23 @@ def examine(path: str, *, quick: bool) -> list[Finding]:
         return _examine(path, quick=quick)
 
 
+def command(path: str, words: str) -> str:
+    """A command of ours for the journal at ``path``, as it can be typed."""
+    return f"`lastwords {words} {shlex.quote(path)}`"
+
+
 def _examine(path: str, *, quick: bool) -> list[Finding]:
     readonly.check_file(path)  # first: the folder may not be there either
+    try:
+        return _look(path, quick=quick)
+    except JournalDamaged as error:  # its hint leads here
+        hint = "restore it from a backup"
+        if damaged_file.was_a_journal(path):
+            hint = f"{command(path, 'flush --salvage --to TARGET')} sets it aside and delivers what can be read"
+        raise JournalDamaged(path, error.problem, hint) from error
+
+
+def _look(path: str, *, quick: bool) -> list[Finding]:
     findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
     with (
         explained(path),
@@ -59,98 +82,124 @@ def _examine(path: str, *, quick: bool) -> list[Finding]:
     ):
         conn.execute("BEGIN")
         try:
-            findings += _safely("format", _format(journal))
-            findings += _safely("epochs", _epochs(journal, conn))
-            findings += _safely("line", _line(journal, conn))
+            findings += _safely("format", path, _format(journal))
+            findings += _safely("epochs", path, _epochs(journal, conn))
+            findings += _safely("line", path, _line(journal, conn))
             if not quick:
-                findings += _safely("integrity", _pages(conn))
-                findings += _safely("checksums", _rows(journal, conn))
-                findings += _safely("counts", _counts(conn))
+                findings += _safely("integrity", path, _pages(path, conn))
+                findings += _safely("checksums", path, _rows(journal, conn))
+                findings += _safely("counts", path, _counts(path, conn))
         finally:
             conn.execute("ROLLBACK")
     return findings
 
 
-def _safely(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _delivers_the_rest(path: str) -> str:
+    return f"{command(path, 'flush --to TARGET')} sets it aside and delivers what can be read"
+
+
+def _safely(check: str, path: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """What one check cannot read is a finding; the others go on."""
     try:
         yield from findings
     except (sqlite3.Error, JournalError, TypeError, ValueError) as error:  # the latter two: forged columns
-        yield Finding(
-            check, "damage", f"cannot be read: {error}", "`lastwords flush` sets it aside and delivers what can be read"
-        )
+        yield Finding(check, "damage", f"cannot be read: {error}", _delivers_the_rest(path))
 
 
 # --- around the file --------------------------------------------------------------------------------------
 
 
 def _sqlite() -> Iterator[Finding]:
-    version = sqlite3.sqlite_version
-    if wal_reset_is_safe():
-        yield Finding("SQLite", "ok", version)
-    else:
-        yield Finding(
-            "SQLite",
-            "warning",
-            f"{version} has the WAL-reset bug: a commit that races a checkpoint may corrupt the file",
-            "lastwords keeps the two apart; do not checkpoint or write with other programs while a service runs, or"
-            " get SQLite 3.51.3, 3.50.7 or 3.44.6",
-        )
+    """What the distribution ships is as it is, and lastwords goes around it."""
+    safe = wal_reset_is_safe()
+    about = "" if safe else ", whose WAL-reset bug lastwords avoids; do not write to journals with other programs"
+    yield Finding("SQLite", "ok", sqlite3.sqlite_version + about)
 
 
 def _place(path: str) -> Iterator[Finding]:
-    kind = places.filesystem_of(os.path.realpath(os.path.dirname(path)))
+    folder = os.path.dirname(path)
+    kind = places.filesystem_of(os.path.realpath(folder))
     if places.is_network(kind):
-        yield Finding("file system", "warning", f"{kind}: SQLite's WAL does not work there", "move it to a local disk")
+        yield Finding(
+            "file system",
+            "warning",
+            f"{kind}: SQLite's WAL does not work there",
+            "give the handler a path on a local disk;"
+            f" {command(path, 'replay --seq 1- --to TARGET')} delivers copies of what is pending here",
+        )
     elif kind in VOLATILE:
-        yield Finding("file system", "warning", f"{kind}: gone after a reboot", "move it to a disk, such as /var/lib")
+        yield Finding(
+            "file system",
+            "warning",
+            f"{kind}: gone after a reboot",
+            f"give the handler a path on a disk; {command(path, 'flush --to TARGET')} delivers what is pending here",
+        )
     else:
         yield Finding("file system", "ok", kind or "unknown")
     if places.is_mount_point(path):
         yield Finding("mount", "warning", "the file alone is mounted, and its -wal is not", "mount its folder instead")
-    space = os.statvfs(os.path.dirname(path))
-    if space.f_files and not space.f_favail:
-        yield Finding("inodes", "warning", "none is left, so SQLite cannot make its -wal", "remove some files")
+    yield from _room(folder, os.statvfs(folder))
+
+
+def _room(folder: str, space: os.statvfs_result) -> Iterator[Finding]:
+    if space.f_files and space.f_favail < FEW_INODES:
+        left = "none is left: no file can be made, not even SQLite's -wal" if not space.f_favail else "few are left"
+        yield Finding("inodes", "warning", left, f"remove files that nobody needs: `df -i {shlex.quote(folder)}`")
     free = space.f_bavail * space.f_frsize
-    low = free < 100 * 2**20
-    yield Finding("free space", "warning" if low else "ok", output.size(free), "free some space")
+    text, verdict = f"{output.size(free)} free", "ok"
+    if free < LITTLE_SPACE:
+        verdict = "warning"
+        if free < NO_SPACE:
+            text = "the disk is full: new records wait in the memory of their programs"
+    yield Finding("disk", verdict, text, f"free some space: `df -h {shlex.quote(folder)}`")
 
 
 def _modes(path: str) -> Iterator[Finding]:
     status = readonly.check_file(path)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o007:
-        yield Finding("mode", "warning", f"{mode:04o}: everybody may read or write it", f"chmod 600 {path}*")
+        yield Finding(
+            "mode", "warning", f"{mode:04o}: everybody may read or write it", f"`chmod 600 {shlex.quote(path)}*`"
+        )
     else:
         yield Finding("mode", "ok", f"{mode:04o}, uid {status.st_uid}")
     for side in readonly.side_files(path):
         other = os.lstat(side)
         if stat.S_ISLNK(other.st_mode):
-            yield Finding("side file", "warning", f"{side} is a symbolic link", "remove it while no service runs")
+            yield Finding(
+                "side file",
+                "warning",
+                f"{side} is a symbolic link",
+                f"stop the service, then `rm {shlex.quote(side)}`",
+            )
         elif other.st_uid != status.st_uid or stat.S_IMODE(other.st_mode) & ~mode:
             yield Finding(
                 "side file",
                 "warning",
                 f"{side} has uid {other.st_uid} and mode {stat.S_IMODE(other.st_mode):04o}, unlike the journal",
-                "give it the journal's owner and mode, or the service cannot use it",
+                f"`chown {status.st_uid}:{status.st_gid} {shlex.quote(side)} && chmod {mode:o} {shlex.quote(side)}`,"
+                " or the service cannot use it",
             )
 
 
 def _lease(path: str) -> Iterator[Finding]:
-    pid = lease_.holder(path)
-    if pid is None:
+    holder = lease_.look(path)
+    takeover = f"{command(path, 'flush --takeover --to TARGET')} delivers without it"
+    if holder is None:
         yield Finding("lease", "ok", "free")
-        return
-    state = _process_state(pid)
-    if state in {"T", "t"}:
+    elif holder.stopped:
         yield Finding(
             "lease",
             "warning",
-            f"held by process {pid}, which is stopped",
-            "kill -CONT it, or `lastwords flush --takeover`",
+            f"held by process {holder.pid}, which is stopped: nothing is delivered",
+            f"`kill -CONT {holder.pid}` lets it go on, or {takeover}",
         )
+    elif holder.hung and holder.since is not None:
+        ago = output.age(time.time() - holder.since)
+        text = f"process {holder.pid} has waited for its target for {ago}: nothing is delivered"
+        yield Finding("lease", "warning", text, takeover)
     else:
-        yield Finding("lease", "ok", f"held by process {pid}")
+        yield Finding("lease", "ok", f"held by process {holder.pid}, which delivers")
 
 
 def _set_aside(path: str) -> Iterator[Finding]:
@@ -161,21 +210,15 @@ def _set_aside(path: str) -> Iterator[Finding]:
                 "set aside",
                 "damage",
                 f"what can be read of {aside} is being salvaged, or was a minute ago, or when a process was killed",
-                "keep it: the service goes on with it, also when it next starts",
+                f"keep it: the service, or {command(path, 'flush --to TARGET')}, goes on with it",
             )
             continue
         yield Finding(
-            "set aside", "damage", f"a damaged predecessor is kept as {aside}", "remove it when you have looked"
+            "set aside",
+            "damage",
+            f"a damaged predecessor is kept as {aside}",
+            f"{command(path, 'status')} says what was salvaged of it; when you have looked, `rm {shlex.quote(aside)}*`",
         )
-
-
-def _process_state(pid: int) -> str:
-    """The state letter of a process, "" where it cannot be told."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
 
 
 # --- in the file ------------------------------------------------------------------------------------------
@@ -189,7 +232,7 @@ def _format(journal: Line) -> Iterator[Finding]:
         "write-ahead log",
         "warning" if big else "ok",
         output.size(wal),
-        "a reader that stays open keeps it from being emptied; see `lsof`",
+        f"{command(journal.path, 'prune')} empties it, unless a program that reads the journal stays in its way",
     )
 
 
@@ -197,7 +240,12 @@ def _epochs(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
     rows = conn.execute("SELECT first_seq, uuid, boot, device, inode FROM epochs ORDER BY first_seq").fetchall()
     uuids = [row[1] for row in rows]
     if len(set(uuids)) < len(uuids):
-        yield Finding("epochs", "damage", "two epochs have one uuid: two entries may have one id", "")
+        yield Finding(
+            "epochs",
+            "damage",
+            "two epochs have one uuid: two entries may have one id; receivers that deduplicate may"
+            " take one for the other",
+        )
         return
     here = files.identify(journal.path)
     if here is not None and rows[-1][2:] != tuple(here):
@@ -220,20 +268,25 @@ def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
             "line",
             "warning",
             f"{text}; the first failed {output.many(cursor.attempts, 'time')} since {since}: {stats.last_error}",
-            "see what the target says; `lastwords list --limit 1` shows the entry",
+            f"the target says why; {command(journal.path, 'list --limit 1')} shows the entry",
         )
     elif stats.oldest_age is not None and stats.oldest_age > STALE_DAYS * 86400:
-        yield Finding("line", "warning", f"{text}, the oldest {output.age(stats.oldest_age)} old", "`lastwords flush`")
+        yield Finding(
+            "line",
+            "warning",
+            f"{text}, the oldest {output.age(stats.oldest_age)} old",
+            command(journal.path, "flush --to TARGET"),
+        )
     else:
         yield Finding("line", "ok", text)
 
 
-def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
+def _pages(path: str, conn: sqlite3.Connection) -> Iterator[Finding]:
     problems = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
     if problems == ["ok"]:
         yield Finding("integrity", "ok", "all pages hold together")
     for problem in problems if problems != ["ok"] else ():
-        yield Finding("integrity", "damage", problem, "`lastwords flush` sets it aside and delivers what can be read")
+        yield Finding("integrity", "damage", problem, _delivers_the_rest(path))
 
 
 def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
@@ -250,7 +303,12 @@ def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         if reason:
             bad.append(("dead letter", seq, reason))
     for what, seq, reason in bad[:20]:
-        yield Finding("checksums", "damage", f"{what} {seq}: {reason}", "it will be buried; all others are delivered")
+        hint = (
+            f"{command(journal.path, 'flush --to TARGET')} buries it and delivers all others"
+            if what == "entry"
+            else f"{command(journal.path, 'dead drop --yes')[:-1]} {seq}` deletes it"
+        )
+        yield Finding("checksums", "damage", f"{what} {seq}: {reason}", hint)
     if len(bad) > 20:
         yield Finding("checksums", "damage", f"{len(bad) - 20:,} more")
     if not bad:
@@ -268,7 +326,7 @@ def _bad_letters(journal: Line, conn: sqlite3.Connection) -> Iterator[tuple[str,
         yield ("" if isinstance(item, Entry) else item.reason), row[0]
 
 
-def _counts(conn: sqlite3.Connection) -> Iterator[Finding]:
+def _counts(path: str, conn: sqlite3.Connection) -> Iterator[Finding]:
     """Kept counts against a recount: they are kept so that `status` need not count."""
     pending = "seq > (SELECT settled FROM cursor) AND seq NOT IN (SELECT seq FROM ahead)"
     pairs = {
@@ -284,6 +342,11 @@ def _counts(conn: sqlite3.Connection) -> Iterator[Finding]:
         there, real = conn.execute(kept).fetchone()[0], conn.execute(counted).fetchone()[0]
         if there != real:
             wrong = True
-            yield Finding("counts", "damage", f"{name}: kept {there}, counted {real}", "entries may be missing")
+            yield Finding(
+                "counts",
+                "damage",
+                f"{name}: kept {there}, counted {real}: entries may be missing",
+                f"{command(path, 'list')} shows those that are pending",
+            )
     if not wrong:
         yield Finding("counts", "ok", "as kept")

@@ -23,11 +23,18 @@ MARKS = {"ok": "ok  ", "warning": "WARN", "damage": "FAIL"}
 
 
 def _print(path: str, findings: Sequence[Finding]) -> None:
+    """A finding a line, the worst first; damage that several checks met is said once."""
     output.echo(output.plain(path))
-    for finding in findings:
-        output.echo(output.plain(f"  {MARKS[finding.verdict]}  {finding.check}: {finding.text}"))
-        if finding.hint and finding.verdict != "ok":
-            output.echo(output.plain(f"        {finding.hint}"))
+    names: dict[Finding, str] = {}
+    for finding in sorted(findings, key=lambda finding: ("damage", "warning", "ok").index(finding.verdict)):
+        same = next((one for one in names if one[1:] == finding[1:] and finding.verdict == "damage"), None)
+        if same is None:
+            names[finding] = finding.check
+        elif finding.check not in names[same]:
+            names[same] += f", {finding.check}"
+    for finding, name in names.items():
+        hint = f"; {finding.hint}" if finding.hint and finding.verdict != "ok" else ""
+        output.echo(output.plain(f"  {MARKS[finding.verdict]}  {name}: {finding.text}{hint}"))
 
 
 @click.command(epilog=output.examples(EXAMPLES))
@@ -38,8 +45,9 @@ def _print(path: str, findings: Sequence[Finding]) -> None:
 def command(*, journals: tuple[str, ...], config: str | None, handler: str | None, quick: bool, as_json: bool) -> None:
     """Check all that can be checked about a journal.
 
-    Its pages, checksums, counts, ids, lease, place and permissions, and this machine's SQLite. Changes nothing, and is
-    safe beside a running service. Exit code 65 if there is damage; warnings are 0.
+    Its pages, checksums, counts, ids, lease, place and permissions, the room on its disk. Changes nothing, and is safe
+    beside a running service. Says what to type; TARGET there is where the entries go, as for flush --to. Exit code 65
+    if there is damage; warnings are 0.
     """
     from lastwords.cli import checks
     from lastwords.errors import JournalError

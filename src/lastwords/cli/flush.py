@@ -57,6 +57,11 @@ def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> N
     help="Seconds (or 5m, 1h) for all journals together. What is not delivered by then stays pending.",
 )
 @options.takeover
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Also set a journal aside that is too damaged to be looked at, and deliver what can be read of it.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong or remains.")
 @click.option("--verbose", "-v", is_flag=True, help="Say something about every journal.")
 @options.json_
@@ -68,6 +73,7 @@ def command(
     handler: str | None,
     timeout: float,
     takeover: bool,
+    salvage: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -89,6 +95,8 @@ def command(
         )
     source = sources.choose(to, config, handler, journals, otherwise=OTHERWISE)
     looked = sources.look(source, named=bool(journals))
+    if salvage:
+        looked = [(job, wanted or job.forgive_damage()) for job, wanted in looked]
     to_do = [job for job, wanted in looked if wanted and sources.equip(source, job)]
     interrupted = together.run(
         to_do,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lastwords.delivery.loop import Delivery, Outcome
-from lastwords.errors import JournalError
+from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import ownership
 from lastwords.runtime.bell import Bell
 
@@ -68,6 +68,13 @@ class Job:
     def as_owner(self) -> AbstractContextManager[None]:
         """Root is the journal's owner inside."""
         return ownership.as_owner(self.path, targets_too=self.way is not None and self.way.of_owner)
+
+    def forgive_damage(self) -> bool:
+        """Go on with a journal that the first look found damaged: who delivers sets it aside. False if it was not."""
+        if not isinstance(self.error, JournalDamaged):
+            return False
+        self.error = None
+        return True
 
     def stop(self) -> None:
         """End after the mark that is due. From another thread."""
