@@ -30,6 +30,7 @@ lastwords setup prometheus > /etc/prometheus/rules/lastwords.yml
 lastwords setup prometheus --dashboard > lastwords-dashboard.json
 lastwords setup logrotate /var/log/app.log
 lastwords setup completion bash >> ~/.bashrc
+lastwords setup man | man -l -
 """
 
 
@@ -40,7 +41,7 @@ def _examples(word: str) -> str:
 
 @click.group(epilog=output.examples(EXAMPLES))
 def command() -> None:
-    """Print units, cron lines, alert rules, shell completion. Prints only: nothing is installed."""
+    """Print units, cron lines, alert rules, shell completion, a man page. Prints only: nothing is installed."""
 
 
 def _program() -> list[str]:
@@ -141,3 +142,17 @@ def completion(*, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     output.echo(kind(cli, {}, "lastwords", "_LASTWORDS_COMPLETE").source())
+
+
+@command.command(epilog=_examples("man"))
+def man() -> None:
+    """Print the manual page lastwords(1): what --help says of all verbs.
+
+    To keep it: lastwords setup man > ~/.local/share/man/man1/lastwords.1
+    """
+    from lastwords import __version__
+
+    from .main import cli
+    from .man_page import page
+
+    output.echo(page(cli, __version__), nl=False)
