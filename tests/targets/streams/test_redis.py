@@ -62,7 +62,25 @@ def test_what_is_repeated_in_whatever_order_is_there_once(target, redis, key):
     target().deliver(entries(edge + 1, edge, edge - 1, 10**15))
     assert sorted(seqs(redis, key)) == [1, 2, 3, 4, 5, 5, 6, 7, 8, edge - 1, edge, edge + 1, 10**15]
     with redis.client() as client:
-        assert sum(client.strlen(name) for name in client.keys(f"{{{key}}}:*")) <= 5 * 8192
+        assert sum(client.strlen(name) for name in client.keys(f"{{{key}}}:*")) <= 5 * redis_streams.SEGMENT // 8
+
+
+def test_a_server_that_removes_keys_by_itself_is_named(target, redis, key, capsys):
+    """It may forget records and what it had of them; said once."""
+    with redis.client() as client:
+        client.config_set("maxmemory", "500mb")
+        try:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            one = target()
+            one.deliver(entries(1))
+            one.deliver(entries(2))
+            client.config_set("maxmemory-policy", "volatile-lru")
+            target().deliver(entries(3))
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    said = capsys.readouterr().err
+    assert said.count("maxmemory-policy=allkeys-lru") == 1 and said.count("maxmemory-policy=noeviction") == 1
 
 
 def test_two_at_once_write_each_record_once(target, redis, key):

@@ -24,6 +24,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TryAgain
+from ...runtime.stderr import say
 from ..urls.address import credential_source, file_name, number, permitted, seconds, size, words
 from ..wording import one_line
 from .stream_target import Item, StreamTarget
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ..urls.secret import Credentials
 
 PORT = 6379
-SEGMENT = 65_536
+SEGMENT = 4_096
 
 SCRIPT = """
 local added = 0
@@ -125,6 +126,7 @@ class RedisStreams(StreamTarget):
         self._client: Any = None
         self._script: Any = None
         self._pid = 0
+        self._looked = False
 
     def _open(self) -> None:
         """Nothing is connected before the script is sent."""
@@ -170,6 +172,23 @@ class RedisStreams(StreamTarget):
             raise self._meaning(error) from None
         if there < self._replicas:
             raise TryAgain(f"{self.label}: {there} of {self._replicas} replicas have the batch")
+        if not self._looked:
+            self._looked = True
+            self._look_for_evictions()
+
+    def _look_for_evictions(self) -> None:
+        import redis  # noqa: PLC0415
+
+        try:
+            memory = self._client.info("memory")
+        except (redis.exceptions.RedisError, OSError):
+            return  # not permitted, or gone just now; the batch is there, and that is what counts
+        policy = str(memory.get("maxmemory_policy", ""))
+        if memory.get("maxmemory") and policy.startswith("allkeys"):
+            say(
+                f"{self.label}: this server removes keys when its memory is full (maxmemory-policy={policy}): it may lose "
+                f"records that it took, or take one twice. Set maxmemory-policy=noeviction"
+            )
 
     def _meaning(self, error: Exception) -> Exception:
         """What to raise for ``error``, in one line without credentials."""
