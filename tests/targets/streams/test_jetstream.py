@@ -301,7 +301,6 @@ def secure(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_tls_with_a_password(secure):
     """Verified against cafile; a wrong authority and a wrong password are told without it."""
     user = f"me:{SECRET_IN_URL}@"
@@ -327,12 +326,12 @@ def test_tls_against_a_plain_port_sends_nothing(nats, stream, user):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_server_that_restarts_in_the_middle_of_a_batch(tmp_path):
     """Stopped while the batch is on its way, killed and started again: each record is there once."""
     server = Nats(tmp_path / "n").start()
-    one = resolve(server.url("LOGS", "create=R1&timeout=1"))
+    one = resolve(server.url("LOGS", "create=R1"))
     one.deliver(entries(1, 2))
+    one._connection._timeout = 1
     try:
         os.kill(server.process.pid, signal.SIGSTOP)
         began = time.monotonic()

@@ -191,7 +191,7 @@ def test_a_server_that_is_paused_killed_and_started_again_in_the_middle(tmp_path
     """Within the timeout; each record is there once afterwards."""
     server = Redis(tmp_path / "r", "--appendfsync", "always").start()
     try:
-        one = target("timeout=0.5", server)
+        one = target("timeout=1", server)
         one.deliver(entries(1, 2))
         os.kill(server.process.pid, signal.SIGSTOP)
         began = time.monotonic()

@@ -22,7 +22,7 @@ def log():
 threads = [threading.Thread(target=log) for _ in range(2)]
 for thread in threads:
     thread.start()
-for _ in range(6):
+for _ in range(4):
     time.sleep(0.05)
     logging.config.dictConfig(config)
 ended.set()
@@ -41,26 +41,34 @@ def web():
     server.server_close()
 
 
+def place(request, engine, web, name):
+    """The URL of a stream of that name."""
+    if engine == "otlp":
+        return f"otlp+http://localhost:{web.server_port}"
+    if engine == "kafka":
+        pytest.importorskip("confluent_kafka")
+    server = request.getfixturevalue(engine)
+    if engine == "kafka":
+        server.make(name)
+    return server.url(name, "create=R1" if engine == "nats" else "")
+
+
+ENGINES = pytest.mark.parametrize("engine", ["nats", "redis", "kafka", "otlp"])
+
+
 @pytest.mark.slow
-def test_a_reconfiguration_during_delivery_is_no_deadlock(children, web, tmp_path):
+@ENGINES
+def test_a_reconfiguration_during_delivery_is_no_deadlock(request, children, web, tmp_path, engine):
     """dictConfig holds logging's lock while the client logs (opentelemetry-python 3193, kafka-python 1931)."""
-    out, err, _ = children.run(RECONFIGURE, f"otlp+http://127.0.0.1:{web.server_port}", tmp_path / "j.db", timeout=40)
+    url = place(request, engine, web, "reconfigured")
+    out, err, _ = children.run(RECONFIGURE, url, tmp_path / "j.db", timeout=40)
     assert out == "done\n" and "Traceback" not in err
 
 
-@pytest.mark.parametrize("engine", ["nats", "redis", "kafka", "otlp"])
+@ENGINES
 def test_what_the_client_logs_is_not_delivered(request, web, tmp_path, engine):
     """No endless loop through the client's own log (opentelemetry-python 4688)."""
-    if engine == "otlp":
-        url = f"otlp+http://127.0.0.1:{web.server_port}"
-    else:
-        if engine == "kafka":
-            pytest.importorskip("confluent_kafka")
-        server = request.getfixturevalue(engine)
-        if engine == "kafka":
-            server.make("loop")
-        url = server.url("loop", "create=R1" if engine == "nats" else "")
-    handler = DurableHandler(url, tmp_path / "j.db")
+    handler = DurableHandler(place(request, engine, web, "loop"), tmp_path / "j.db")
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
@@ -85,19 +93,10 @@ for number in range(300):
 """
 
 
-@pytest.mark.parametrize("engine", ["nats", "redis", "kafka", "otlp"])
+@ENGINES
 def test_the_last_records_of_a_program_are_not_lost(request, children, web, tmp_path, engine):
     """It ends right after it logged, and an ending interpreter starts no threads (confluent-kafka-python 104)."""
-    if engine == "otlp":
-        url = f"otlp+http://localhost:{web.server_port}"
-    else:
-        if engine == "kafka":
-            pytest.importorskip("confluent_kafka")
-        server = request.getfixturevalue(engine)
-        if engine == "kafka":
-            server.make("last")
-        url = server.url("last", "create=R1" if engine == "nats" else "")
-    _, err, _ = children.run(LAST, url, tmp_path / "j.db")
+    _, err, _ = children.run(LAST, place(request, engine, web, "last"), tmp_path / "j.db")
     assert err == ""
     with Journal(tmp_path / "j.db") as journal:
         stats = journal.stats()

@@ -132,7 +132,7 @@ class Kafka(StreamTarget):
         self._consumer: Any = None
         self._epoch = ""  # of the producer, in transactions
         self._places: dict[str, _Place] = {}
-        self._scans: dict[str, tuple[int, list[int]]] = {}  # epoch: next offset, what was found before it
+        self._scans: dict[tuple[str, int], tuple[int, list[int]]] = {}  # of a partition: next offset, what was before
 
     def _left(self) -> float:
         return max(0.1, self._deadline - monotonic())
@@ -251,8 +251,12 @@ class Kafka(StreamTarget):
         if best is not None:
             return best
         oldest = min(item.entry.created for item in run)
-        place = _Place(self._partition(epoch), Covered())
-        return place if time.time() - oldest < YOUNG else self._scanned(epoch, place, oldest)
+        places = [_Place(number, Covered()) for number in self._candidates(epoch)]
+        if time.time() - oldest < YOUNG:
+            return places[0]
+        scanned = [self._scanned(epoch, place, oldest) for place in places]
+        self._scans.clear()
+        return max(scanned, key=lambda place: place.have.newest)  # the first one, if it is in none
 
     def _read(self, found: Any) -> Covered:
         try:
@@ -260,8 +264,10 @@ class Kafka(StreamTarget):
         except ValueError as error:
             raise Failed("", f"the offset of the group lastwords-{self._epoch} has {error}") from None
 
-    def _partition(self, epoch: str) -> int:
-        return zlib.crc32(epoch.encode()) % self._partitions
+    def _candidates(self, epoch: str) -> list[int]:
+        """The partition of an epoch, then those that it was when the topic had fewer of them."""
+        number = zlib.crc32(epoch.encode())
+        return list(dict.fromkeys(number % count for count in range(self._partitions, 0, -1)))
 
     def _scanned(self, epoch: str, place: _Place, oldest: float) -> _Place:
         """What of the epoch was written since ``oldest``. Goes on where it was when the time was up."""
@@ -269,7 +275,7 @@ class Kafka(StreamTarget):
 
         part = TopicPartition(self._topic, place.partition)
         low, end = self._consumer.get_watermark_offsets(part, self._left())
-        at, seqs = self._scans.get(epoch, (None, []))
+        at, seqs = self._scans.get((epoch, place.partition), (None, []))
         if at is None:
             since = TopicPartition(self._topic, place.partition, max(0, int((oldest - _SLACK) * 1000)))
             at = self._consumer.offsets_for_times([since], self._left())[0].offset
@@ -277,13 +283,13 @@ class Kafka(StreamTarget):
         self._consumer.assign([TopicPartition(self._topic, place.partition, at)])
         try:
             while at < end:
-                self._scans[epoch] = (at, seqs)
+                self._scans[epoch, place.partition] = (at, seqs)
                 if self._left() <= 0.1:
                     raise TryAgain(f"{self.label}: looks for what was written, {end - at:,} records to go", after=0.1)
                 at = self._look(self._consumer.consume(1_000, min(1.0, self._left())), epoch, at, end, seqs)
         finally:
             self._consumer.unassign()
-        self._scans.pop(epoch, None)
+        self._scans[epoch, place.partition] = (at, seqs)
         return place._replace(have=place.have.with_added(seqs, most_text=_MOST_STATE))
 
     def _look(self, messages: list[Any], epoch: str, at: int, end: int, seqs: list[int]) -> int:
@@ -309,7 +315,7 @@ class Kafka(StreamTarget):
             self._consumer = self._clients.consumer({"group.id": "lastwords"})
             self._partitions = self._count()
             self._producer = self._clients.producer(self._settings())
-        errors = self._produce(run, self._partition(run[0].epoch))
+        errors = self._produce(run, self._candidates(run[0].epoch)[0])
         self._confirm(errors, len(run))
 
     # --- both ------------------------------------------------------------------------------------------

@@ -186,8 +186,8 @@ class RedisStreams(StreamTarget):
         policy = str(memory.get("maxmemory_policy", ""))
         if memory.get("maxmemory") and policy.startswith("allkeys"):
             say(
-                f"{self.label}: this server removes keys when its memory is full (maxmemory-policy={policy}): it may lose "
-                f"records that it took, or take one twice. Set maxmemory-policy=noeviction"
+                f"{self.label}: this server removes keys when its memory is full (maxmemory-policy={policy}): it may "
+                "lose records that it took, or take one twice. Set maxmemory-policy=noeviction"
             )
 
     def _meaning(self, error: Exception) -> Exception:
