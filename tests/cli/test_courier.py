@@ -15,6 +15,8 @@ import pytest
 
 from cli.tools import log_to as fill
 from lastwords import DurableHandler, Journal
+from lastwords.cli.delivering.resident import Resident
+from lastwords.cli.delivering.sources import FromTo
 from lastwords.delivery.lease import Lease
 
 
@@ -287,3 +289,24 @@ def test_a_wrong_call_ends_at_once(tmp_path, courier, args, code, says):
     one = courier(*args)
     assert one.process.wait(30) == code
     assert says in one.said()
+
+
+def test_a_holder_that_is_in_the_way_is_said_once(tmp_path, poll):
+    """Another process has the lease, and its target has not come back for minutes: the courier says so, and who it is."""
+    path = fill(tmp_path / "j.db", 3)
+    lease = Lease(path)
+    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
+    with open(path + ".lock", "r+b") as file:
+        file.truncate()
+        file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
+    said = []
+    source = FromTo("logging:NullHandler", (path,))
+    resident = Resident(source, source, drain_timeout=0.1, say=said.append)
+    resident.look()
+    assert poll(lambda: said and not any(line.current for line in resident._lines.values()))
+    assert "has waited for its target" in said[0] and str(os.getpid()) in said[0]
+    for watched in resident._watched.values():
+        watched.not_before = 0.0
+    resident.stop()
+    lease.release()
+    assert len(said) == 1

@@ -72,6 +72,24 @@ def test_help_imports_nothing_heavy():
     assert out.splitlines()[-1] == "[]"
 
 
+def test_every_help_has_examples_and_fits_80_columns(monkeypatch):
+    """At 3 a.m. nobody reads more than the examples, over ssh."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for verb in ((), *(verb for verb, _ in commands())):
+        text = run(*verb, "--help").out
+        assert max(map(len, text.splitlines())) <= 80, text
+        assert "..." not in text.partition("Commands:")[2].partition("\n\n")[0], "a summary that is cut"
+        assert not verb or "  Examples:\n    lastwords " in text, text
+
+
+def test_a_slip_of_the_finger_is_told_the_name_that_is_there(journal):
+    """The journal that is named alike, or the folder that is missing."""
+    path = journal("orders.db")
+    assert f"(there is {path})" in run("status", "order.db").err
+    assert f"there is no folder {os.path.abspath('ordres')}" in run("status", "ordres/orders.db").err
+    assert "check the path" in run("status", "something_else_entirely").err
+
+
 def test_usage_errors_are_2():
     """An unknown verb, an unknown option and a missing JOURNAL are wrong usage."""
     assert run("nonsense").code == 2

@@ -10,6 +10,7 @@ import pytest
 
 from cli.tools import finish, log_to, run, run_json, spawn, sql, start
 from lastwords.delivery.lease import Lease
+from lastwords.journal.schema import FORMAT
 
 NEEDED = {
     "journal", "pending", "delivered", "dead", "dropped", "oldest_age_seconds", "last_error", "lease_pid", "bytes",
@@ -30,7 +31,7 @@ def test_json_has_every_field_with_its_true_value(journal, sink):
     assert state["journal"] == path
     assert state["last_error"] is None or "550" in state["last_error"]
     assert state["lease_pid"] is None
-    assert state["format"] == 1
+    assert state["format"] == FORMAT
     assert 0 <= state["oldest_age_seconds"] < 60
     assert state["bytes"] == os.path.getsize(path)
 

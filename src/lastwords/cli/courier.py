@@ -28,7 +28,7 @@ EVENT_LOOK_SECONDS = 30.0  # the same where they do
 FIND_SUFFIX = ".db"  # of journals in a folder
 
 EXAMPLES = """
-lastwords courier --to nats://localhost/LOGS?subject=logs.app /var/lib/myapps
+lastwords courier --to nats://localhost/LOGS?subject=logs.app /var/lib/apps
 lastwords courier --to https://logs.example.com/ingest '/var/lib/*/log.db'
 lastwords courier --config /etc/app/logging.toml --metrics 127.0.0.1:9464
 """
@@ -192,7 +192,7 @@ def _serve_metrics(address: str, resident: Resident) -> str:
 # --- the verb -------------------------------------------------------------------------------------------------
 
 
-@click.command(epilog=output.examples(EXAMPLES))
+@click.command(epilog=output.examples(EXAMPLES), short_help="Stay, and deliver from many journals as they are written.")
 @click.argument("journals", nargs=-1, metavar="[JOURNAL|PATTERN|FOLDER]...")
 @options.to
 @options.config

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -81,10 +82,11 @@ def _print(letters: Sequence[dict[str, Any]], *, traceback: bool, several: bool)
         head = f"{where}{letter['seq']!s:>8}  {output.moment(letter['_created'])}  {letter['levelname']!s:<8}"
         output.echo(output.plain(f"{head}  {letter['logger']}  {letter['message']}"))
         first, buried = letter["_times"]
-        tries = f"after {output.many(letter['attempts'], 'attempt')}" + (
-            f" since {output.moment(first)}" if first else ""
-        )
-        output.echo(output.plain(f"          buried {output.moment(buried)} {tries}: {letter['error']}"))
+        tries = f"after {output.many(letter['attempts'], 'attempt')}"
+        if first and letter["attempts"] > 1:
+            tries += f" since {output.moment(first)[:19]}"
+        output.echo(output.plain(f"          {letter['error']}"))
+        output.echo(output.plain(f"          buried {output.moment(buried)[:19]} {tries}"))
         if traceback and letter["traceback"]:
             for line in str(letter["traceback"]).rstrip("\n").split("\n"):
                 output.echo("          " + output.plain(line, keep="\t"))
@@ -107,9 +109,9 @@ def list_(
     traceback: bool,
     as_json: bool,
 ) -> None:
-    """Show dead letters: what they said, why they were buried, after how many attempts.
+    """Show dead letters, with the reason.
 
-    --grep also looks at the reason.
+    What they said, why they were buried, after how many attempts. --grep also looks at the reason.
     """
     from lastwords.errors import JournalError
     from lastwords.journal import readonly
@@ -131,6 +133,9 @@ def list_(
         output.echo(output.as_json(shown))
     else:
         _print(letters, traceback=traceback, several=len(paths) > 1)
+        if letters:
+            path = shlex.quote(letters[0]["journal"])
+            output.advise(f"when the cause is gone: `lastwords dead retry --all {path}`")
     output.leave(output.worst(codes))
 
 
@@ -214,9 +219,9 @@ def retry(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Requeue dead letters: pending again, at the end of the line, with their ids.
+    """Requeue dead letters: they are pending again.
 
-    The service, or `lastwords flush`, delivers them. With --config, no JOURNAL is named.
+    They go to the end of the line and keep their ids. The service, or `lastwords flush`, delivers them. With --config, no JOURNAL is named.
     """
     chosen = _choose(journal, letters, config, handler, everything=everything)
     count = _change(chosen, lambda opened, ids: opened.retry_dead(ids))

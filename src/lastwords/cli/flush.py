@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from .delivering.job import Job
 
 EXAMPLES = """
-lastwords flush --to 'smtp://localhost/?to=ops@example.com' '/var/lib/app/*.db'
+lastwords flush --to 'smtp://localhost/?to=ops@my.org' '/var/lib/app/*.db'
 lastwords flush --config /etc/app/logging.toml
 lastwords flush --config myapp.settings:LOGGING --timeout 5m
 lastwords flush --takeover --to myapp.logs:deliver /var/lib/app/mail.db
 
-# crontab: every five minutes; a mail from cron means that something is stuck
+# crontab, every five minutes; a mail from cron says that something is stuck
 */5 * * * * lastwords flush --quiet --config /etc/app/logging.toml
 """
 OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE (or $LASTWORDS_TO); to look, `lastwords list JOURNAL`"

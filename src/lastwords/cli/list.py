@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ lastwords list --level error --since 2h --traceback /var/lib/app/mail.db
 lastwords list --grep 'connection refused' /var/lib/app/mail.db
 lastwords list --seq 100-200 --json /var/lib/app/mail.db | jq .message
 lastwords list --config /etc/app/logging.toml --handler mail
-lastwords list -f --format '%(asctime)s %(levelname)s %(message)s' /var/lib/app/mail.db
+lastwords list -f --format '%(asctime)s %(message)s' /var/lib/app/mail.db
 """
 LOOK_SECONDS = 0.2  # a settled entry may be pruned a second after it came
 
@@ -124,6 +125,16 @@ def _last(want: Filter, newest: int) -> int:
     return newest if last is None else min(last, newest)
 
 
+def _advise(journal: Line, want: Filter) -> None:
+    """Nothing was to be shown: an empty screen says less than why."""
+    if want.given:
+        output.advise("no entry is chosen by these filters")
+        return
+    stats, path = journal.stats(), shlex.quote(journal.path)
+    dead = f", {output.many(stats.dead, 'dead letter')}: `lastwords dead list {path}`" if stats.dead else ""
+    output.advise(f"nothing is pending; {stats.delivered:,} delivered{dead}")
+
+
 @click.command(epilog=output.examples(EXAMPLES))
 @options.journal
 @options.of_config
@@ -179,6 +190,8 @@ def command(
     path = options.only(journal, config, handler)
     with explained(path), readonly.look(path) as opened:
         count, last, damaged = show(opened, want, limit, print_)
+        if not count and not following:
+            _advise(opened, want)
         left = None if limit is None else limit - count
         if following and left != 0:
             follow(opened, want, last, left, print_)

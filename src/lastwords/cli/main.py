@@ -113,7 +113,7 @@ def _code_of(error: Exception) -> int | None:
         """Exit codes:
 
   0   done, or another live process delivers
-  75  entries remain
+  75  entries remain, or the disk is full
   65  this run buried an entry or met damage
   66  no such journal (a pattern that matches nothing is 0)
   74  what was to be printed cannot be written

@@ -139,8 +139,8 @@ def named(*marks: Callable[[F], F]) -> Callable[[F], F]:
 
 # --- journals ---------------------------------------------------------------------------------------------
 
-journals = click.argument("journals", nargs=-1, metavar="JOURNAL...")
-journal = click.argument("journal", required=False, metavar="JOURNAL")
+journals = click.argument("journals", nargs=-1, metavar="[JOURNAL]...")
+journal = click.argument("journal", required=False, metavar="[JOURNAL]")
 
 
 class Named(NamedTuple):

@@ -92,6 +92,12 @@ def agreed(what: str, *, yes: bool) -> None:
         leave(130)
 
 
+def advise(text: str) -> None:
+    """A word on stderr for who sits at a terminal, after what was asked for; programs do not get it."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        complain(text)
+
+
 def silence(name: str = "stdout") -> None:
     """Nobody reads this stream any more: let the interpreter's last flush go nowhere."""
     stream = getattr(sys, name)

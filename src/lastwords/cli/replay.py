@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords replay --dry-run --config /etc/app/logging.toml
-lastwords replay --yes --to 'smtp://localhost/?to=ops@example.com' /var/backups/mail.db
+lastwords replay --yes --to 'smtp://localhost/?to=ops@my.org' mail.db
 lastwords replay --to myapp.logs:deliver --limit 10 /var/lib/app/mail.db
-lastwords replay --to file:/tmp/today.log --delivered --since 24h /var/lib/app/mail.db
+lastwords replay --to file:/tmp/today.log --delivered --since 24h mail.db
 lastwords replay --to stdout: --level error /var/lib/app/mail.db
 """
 OTHERWISE = "say where to deliver: --to TARGET or --config SOURCE; to see what is in it, `lastwords list JOURNAL`"

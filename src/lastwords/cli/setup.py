@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 lastwords setup systemd --config /etc/app/logging.toml
-lastwords setup systemd --courier --to nats://localhost/LOGS?subject=logs.app /var/lib/apps
+lastwords setup systemd --courier --to https://logs.my.org/in /var/lib/apps
 lastwords setup cron --config /etc/app/logging.toml
 lastwords setup prometheus > /etc/prometheus/rules/lastwords.yml
 lastwords setup prometheus --dashboard > lastwords-dashboard.json

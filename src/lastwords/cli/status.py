@@ -21,7 +21,7 @@ lastwords status /var/lib/app/mail.db
 lastwords status --config /etc/app/logging.toml
 lastwords status --json '/var/lib/*/*.db' | jq '.[].pending'
 lastwords status --check --crit-age 30m '/var/lib/app/*.db'
-lastwords status --format prometheus --output /var/lib/node_exporter/lastwords.prom '/var/lib/app/*.db'
+lastwords status --format prometheus --output app.prom '/var/lib/app/*.db'
 """
 
 METRICS = (
@@ -331,8 +331,7 @@ def command(
     """Show how many entries are pending, delivered, dead and dropped.
 
     JOURNAL is a path or a quoted pattern. Only looks: nothing is written to a journal, and a running service is not
-    held up. Exit code 65 also while a damaged predecessor, which its
-    service set aside, lies beside a journal.
+    held up. Exit code 65 also while a damaged predecessor, which its service set aside, lies beside a journal.
     """
     paths = options.named_by(journals, config, handler)
     states = [read(path) for path in paths]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HEAD = ("JOURNAL", "PENDING", "OLDEST", "DELIVERED", "DEAD", "DROPPED", "SIZE", "HOLDER")
 RIGHT = "PENDING OLDEST DELIVERED DEAD DROPPED SIZE"
 LEAST_NAME = 12  # columns
+SLOW_SECONDS = 5.0  # of one call
 
 
 def colour(text: str, name: str | None) -> str:
@@ -103,13 +104,18 @@ def _holder(state: dict[str, Any]) -> str:
     pid, doing = state["lease_pid"], state["lease_state"]
     if pid is None:
         return "nobody delivers now"
+    since = state["lease_since"]
+    waits = time.time() - since if since is not None else 0.0
     if doing == "stopped":
-        return f"pid {pid} has the lease and is stopped: `kill -CONT {pid}`, or flush --takeover"
+        return f"pid {pid} has the lease and is stopped: `kill -CONT {pid}`, or `flush --takeover`"
     if doing == "hung":
-        return f"pid {pid} has waited for its target since {_ago(state['lease_since'])}: flush --takeover goes past it"
+        at = output.moment(since)[:19]
+        return f"pid {pid} has waited for its target since {at}, {output.age(waits)}: `flush --takeover` goes past it"
     if doing == "waiting":
         return f"pid {pid} waits before its next attempt"
-    return f"pid {pid} delivers"
+    return f"pid {pid} delivers" + (
+        f"; its target has not answered for {output.age(waits)}" if waits > SLOW_SECONDS else ""
+    )
 
 
 def _next(state: dict[str, Any]) -> str | None:

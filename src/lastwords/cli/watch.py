@@ -180,7 +180,7 @@ def _quits(seconds: float) -> bool:
     return False
 
 
-@click.command(epilog=output.examples(EXAMPLES))
+@click.command(epilog=output.examples(EXAMPLES), short_help="Watch journals live on the terminal.")
 @options.journals
 @options.of_config
 @click.option(

@@ -13,11 +13,12 @@ EXAMPLES = """
 lastwords web '/var/lib/app/*.db'
 lastwords web --config /etc/app/logging.toml --port 8080 --open
 
-# from elsewhere, through ssh:  ssh -L 8765:127.0.0.1:8765 server lastwords web '/var/lib/app/*.db'
+# from elsewhere:
+ssh -L 8765:127.0.0.1:8765 server lastwords web /var/lib/app/mail.db
 """
 
 
-@click.command(epilog=output.examples(EXAMPLES))
+@click.command(epilog=output.examples(EXAMPLES), short_help="Show journals in a browser, on this machine.")
 @options.journals
 @options.of_config
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: any free one.")

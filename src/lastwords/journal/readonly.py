@@ -142,7 +142,7 @@ def check_file(path: str) -> os.stat_result:
             raise JournalDenied(
                 path, f"the folder {folder} cannot be read by this user", "run as its owner or as root"
             ) from error
-        raise files.missing(path) from error
+        raise _missing(path) from error
     except OSError as error:
         raise JournalDenied(path, f"cannot be reached: {error.strerror}", "check the folders above it") from error
     if stat.S_ISLNK(status.st_mode):
@@ -155,6 +155,23 @@ def check_file(path: str) -> os.stat_result:
     if status.st_size == 0:
         raise JournalMissing(path, "is empty: no journal has been made in it", "a service makes it when it first logs")
     return status
+
+
+def _missing(path: str) -> JournalMissing:
+    """Most often it is a slip of the finger."""
+    import difflib  # noqa: PLC0415 - a slip is rare
+
+    folder, name = os.path.split(path)
+    try:
+        names = [other for other in os.listdir(folder) if not other.endswith(SIDE_FILES)]
+    except FileNotFoundError:
+        return JournalMissing(path, "no such journal", f"there is no folder {folder}")
+    except OSError:  # a folder that may be entered but not read
+        return files.missing(path)
+    like = difflib.get_close_matches(name, [other for other in names if set_aside.DAMAGED not in other], 1)
+    if not like:
+        return files.missing(path)
+    return JournalMissing(path, "no such journal", f"there is {os.path.join(folder, like[0])}")
 
 
 def look(path: str) -> Line:

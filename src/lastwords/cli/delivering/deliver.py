@@ -103,6 +103,7 @@ def _stop_at(limit: int, delivery: Delivery) -> None:
 
 
 def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outcome:
+    job.in_the_way = ""
     for _ in range(LEASE_TRIES):
         outcome = delivery.drain(take_over=take_over, once=once)
         if outcome is not Outcome.BUSY:
@@ -119,10 +120,10 @@ def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outc
 def _in_the_way(holder: lease_.Holder) -> str:
     """What a holder is that will not deliver by itself."""
     if holder.stopped:
-        return f"is stopped: `kill -CONT {holder.pid}` lets it go on, --takeover delivers without it"
+        return f"is stopped: `kill -CONT {holder.pid}` lets it go on, `flush --takeover` delivers without it"
     if holder.hung and holder.since is not None:
         ago = output.age(time.time() - holder.since)
-        return f"has waited for its target for {ago}: --takeover delivers without it"
+        return f"has waited for its target for {ago}: `flush --takeover` delivers without it"
     return ""
 
 
