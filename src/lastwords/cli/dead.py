@@ -221,7 +221,8 @@ def retry(
 ) -> None:
     """Requeue dead letters: they are pending again.
 
-    They go to the end of the line and keep their ids. The service, or `lastwords flush`, delivers them. With --config, no JOURNAL is named.
+    They go to the end of the line and keep their ids. The service, or `lastwords flush`, delivers them. With --config,
+    no JOURNAL is named.
     """
     chosen = _choose(journal, letters, config, handler, everything=everything)
     count = _change(chosen, lambda opened, ids: opened.retry_dead(ids))

@@ -88,7 +88,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     return options.named(options.to, options.config, user, journals)(function)
 
 
-@command.command(epilog=_examples("systemd"))
+@command.command(epilog=_examples("systemd"), short_help="Print systemd units: a timer, or --courier.")
 @_options
 @click.option("--courier", is_flag=True, help="A service that stays and delivers at once, instead of a timer.")
 def systemd(*, to: str | None, config: str | None, user: str | None, journals: tuple[str, ...], courier: bool) -> None:
@@ -113,7 +113,7 @@ def cron(*, to: str | None, config: str | None, user: str | None, journals: tupl
     output.echo(setup_texts.fill(setup_texts.CRON, command=line, user=user or _user()), nl=False)
 
 
-@command.command(epilog=_examples("prometheus"))
+@command.command(epilog=_examples("prometheus"), short_help="Print alert rules, or a Grafana dashboard.")
 @click.option("--dashboard", is_flag=True, help="Print a Grafana dashboard (JSON, to be imported) instead.")
 def prometheus(*, dashboard: bool) -> None:
     """Print alert rules for what `status --format prometheus` and `courier --metrics` tell."""
@@ -123,7 +123,7 @@ def prometheus(*, dashboard: bool) -> None:
         output.echo(setup_texts.ALERTS, nl=False)
 
 
-@command.command(epilog=_examples("logrotate"))
+@command.command(epilog=_examples("logrotate"), short_help="Print a logrotate entry for the FILEs.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def logrotate(*, files: tuple[str, ...]) -> None:
     """Print a logrotate entry for the FILEs that file: targets and FileHandlers write."""
@@ -144,7 +144,7 @@ def completion(*, shell: str) -> None:
     output.echo(kind(cli, {}, "lastwords", "_LASTWORDS_COMPLETE").source())
 
 
-@command.command(epilog=_examples("man"))
+@command.command(epilog=_examples("man"), short_help="Print the manual page lastwords(1).")
 def man() -> None:
     """Print the manual page lastwords(1): what --help says of all verbs.
 
