@@ -1,5 +1,6 @@
 """Descriptors closed by somebody: nothing of ours goes to a number that is not ours, and records are committed."""
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -8,6 +9,8 @@ import subprocess
 import pytest
 
 from lastwords import Journal
+from lastwords.journal.sqlite_files import SqliteFiles
+from lastwords.journal.store import Store
 from lastwords.runtime import descriptor as descriptor_module
 from lastwords.runtime.descriptor import Descriptor
 
@@ -167,3 +170,23 @@ def test_a_descriptor_knows_whether_it_is_ours(tmp_path, monkeypatch, marks):
     ours = Descriptor(other)
     ours.close()
     assert ours.is_free()
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_a_file_opened_for_reading_while_sqlite_opens_its_own_is_not_taken_for_it(tmp_path, flags):
+    """The keeper syncs the -wal through a descriptor of its own, and closes it. Control: one opened for writing is."""
+    path = str(tmp_path / "j.db")
+    store = Store(path)
+    with store.lock, store.writing() as conn:
+        conn.execute("PRAGMA user_version").fetchone()
+        opened = os.open(path + "-wal", flags)
+        ours = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 900)  # SQLite's are lower, and the last one found counts
+        os.close(opened)
+        try:
+            found = SqliteFiles(path)
+            found.find(set())
+            assert (found._all["-wal"].number == ours) is (flags == os.O_RDWR)
+            found.forget()
+        finally:
+            os.close(ours)
+    store.close()

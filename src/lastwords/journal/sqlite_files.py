@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are found by what is open after a connection was
-opened and was not before. If somebody closes them SQLite does not notice: it goes on writing to the numbers, whatever
-they stand for by then, and its locks are gone.
+SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are found by what is open for writing after a
+connection was opened and was not before (the keeper may open the ``-wal`` meanwhile, for reading). If somebody closes
+them SQLite does not notice: it goes on writing to the numbers, whatever they stand for by then, and its locks are gone.
 
 * They are opened at high numbers (``FLOOR``), because whoever closes everything and then opens files gets low ones.
 * A number that stands for nothing is put back: the same file is opened at it again, and what was locked is locked.
@@ -119,11 +119,12 @@ class SqliteFiles:
         for number in _numbers() - before:
             try:
                 status = os.fstat(number)
+                writes = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
             except OSError as error:  # closed meanwhile: no matter whose it was
                 pass_on(error)
                 continue
             suffix = names.get((status.st_dev, status.st_ino))
-            if suffix is not None:
+            if suffix is not None and writes:
                 found[suffix] = Descriptor(number)
         left = next((one for file, one in _left_behind.items() if names.get(file) == MAIN), None)
         if left is not None and left.is_ours():
