@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -49,7 +50,8 @@ def page(cli: click.Group, version: str) -> str:
     for names, meaning in ENVIRONMENT:
         lines += _item(names, meaning)
     lines += [".SH SEE ALSO", _escaped("`lastwords guide` shows the manual, which comes with the package.")]
-    return "\n".join(lines) + "\n"
+    kept = [line for before, line in pairwise(["", *lines]) if line != ".PP" or not before.startswith((".SH", ".SS"))]
+    return "\n".join(kept) + "\n"
 
 
 def _command(command: click.Command | None, name: str, parent: click.Context) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,9 @@ class Pages:
         name = tilde_decode(request.url_vars["name"])
         if name not in self._journals:
             raise NotFound(f"no journal {name}")
-        shown: dict[str, Any] = {"card": card(name, self._journals[name]), "query": request.args.get("q") or ""}
+        path = self._journals[name]
+        shown: dict[str, Any] = {"card": card(name, path), "query": request.args.get("q") or ""}
+        shown["shell_path"] = shlex.quote(path)
         if not shown["card"]["error"]:
             serve_tables(datasette, name, self._journals[name])  # it may have been made, or mended, meanwhile
             shown |= await self._contents(datasette.get_database(name), shown["query"])
@@ -146,7 +149,7 @@ def _letter(row: Any) -> dict[str, Any]:
         "error": error,
         "traceback": traceback,
         "exc_text": exc_text,
-        "attempts": attempts,
+        "attempts": output.many(attempts, "attempt") if isinstance(attempts, int) else str(attempts),
         "buried_at": when(buried_at),
     }
 
