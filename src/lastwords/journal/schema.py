@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged, JournalForeign
 from ..runtime.fork import importing
+from . import new_schema
 from .first_look import APPLICATION_ID, refuse_foreign
 from .sqlite_codes import text_of
 
@@ -52,19 +53,21 @@ def prepare(
 
 
 def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_new: bool) -> None:
-    with importing():
-        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed once in a journal's life
-
-        from lastwords.migrations.migrations import migration  # noqa: PLC0415
-
+    if not is_new:
+        _steps()  # imported before it begins
     try:
         # All in one transaction: a kill leaves what was there, an empty file, or one that SQLite rolls back. Of a new
         # file not IMMEDIATE: that writes the first page, and auto_vacuum is set before it or never.
         conn.execute("BEGIN" if is_new else "BEGIN IMMEDIATE")
         if is_new:
             conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        if conn.execute("PRAGMA user_version").fetchone()[0] < FORMAT:  # nobody was faster
-            migration.apply(Database(conn, execute_plugins=False))
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version < FORMAT:  # nobody was faster
+            if version == 0:
+                for statement in new_schema.STATEMENTS:
+                    conn.execute(statement)
+            else:
+                _steps()(conn)
             conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
             conn.execute(f"PRAGMA user_version={FORMAT}")
             if is_new:
@@ -73,6 +76,18 @@ def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_ne
     finally:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
+
+
+def _steps() -> Callable[[sqlite3.Connection], None]:
+    with importing():
+        from sqlite_utils import Database  # noqa: PLC0415 - 58 ms, needed for an older journal only
+
+        from lastwords.migrations.migrations import migration  # noqa: PLC0415
+
+    def apply(conn: sqlite3.Connection) -> None:
+        migration.apply(Database(conn, execute_plugins=False))
+
+    return apply
 
 
 def refuse_triggers(conn: sqlite3.Connection, path: str) -> None:
