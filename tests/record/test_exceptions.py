@@ -211,8 +211,11 @@ def test_group_of_more_than_the_limit():
 def test_frames_say_file_line_and_function():
     """What sentry and structlog read from the frames themselves."""
     live, entry = entry_of(caught(chained))
-    frames = [(frame.f_code.co_name, line) for frame, line in traceback.walk_tb(entry.record.exc_info[2])]
-    assert frames == [(frame.f_code.co_name, line) for frame, line in traceback.walk_tb(live.exc_info[2])]
+    replayed, was = (
+        [(frame.f_code.co_name, frame.f_code.co_firstlineno, line) for frame, line in traceback.walk_tb(tb)]
+        for tb in (entry.record.exc_info[2], live.exc_info[2])
+    )
+    assert replayed == was
     frame = entry.record.exc_info[2].tb_frame
     assert frame.f_code.co_filename == __file__
     assert frame.f_lineno == entry.record.exc_info[2].tb_lineno

@@ -49,7 +49,8 @@ _Column = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COLUMN)]
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """One line of a traceback: file, line number, function, source; module, further lines, columns (-1: unknown)."""
+    """One line of a traceback: file, line, function, source; module, further lines, columns (-1: unknown), and how far
+    up its function begins."""
 
     file: str
     line: _Line
@@ -59,6 +60,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     more: Annotated[int, msgspec.Meta(ge=0, le=MAX_LINENO)] = 0
     column: _Column = -1
     end_column: _Column = -1
+    down: _Line = 0
 
 
 # ---- writing -----------------------------------------------------------------------------------------
@@ -91,9 +93,8 @@ def _frame(tb: types.TracebackType, writer: Writer) -> Frame:
     source = writer.text("".join(lines).rstrip(), MAX_SOURCE)
     module = space.get("__name__")
     file, name = (writer.text(each, MAX_LINE) for each in (code.co_filename, code.co_name))
-    return Frame(
-        file, line, name, source, writer.text(module, MAX_LINE) if type(module) is str else "", more, column, end_column
-    )
+    where = writer.text(module, MAX_LINE) if type(module) is str else ""
+    return Frame(file, line, name, source, where, more, column, end_column, max(line - code.co_firstlineno, 0))
 
 
 def _span(code: types.CodeType, at: int, line: int) -> tuple[int, int, int]:
@@ -166,7 +167,7 @@ def _rebuilt(frame: Frame, source: _Source | None) -> types.FrameType:
         co_filename=shown,
         co_name=frame.name,
         co_qualname=frame.name,
-        co_firstlineno=frame.line,
+        co_firstlineno=max(frame.line - frame.down, 0),
         co_linetable=_line_table(frame, len(_CODE.co_code) // 2),
     )
     space: dict[str, Any] = {"__name__": frame.module or "<journal>", "__builtins__": {}, "g": _caller}
@@ -183,16 +184,18 @@ def _caller() -> types.FrameType:
 def _line_table(frame: Frame, units: int) -> bytes:
     """The same position for each instruction (CPython's Objects/locations.md: long form 14, without columns 13)."""
     table = bytearray()
+    down = min(frame.down, frame.line)
     while units > 0:
         length = min(8, units)
         units -= length
         if frame.column < 0 or frame.end_column < 0:
-            table += bytes((0x80 | (13 << 3) | (length - 1), 0))
-            continue
-        table.append(0x80 | (14 << 3) | (length - 1))
-        table.append(0)  # the line: as before
-        for number in (frame.more, frame.column + 1, frame.end_column + 1):
-            table += _varint(number)
+            table.append(0x80 | (13 << 3) | (length - 1))
+            table += _varint(down << 1)  # signed, from the line before
+        else:
+            table.append(0x80 | (14 << 3) | (length - 1))
+            for number in (down << 1, frame.more, frame.column + 1, frame.end_column + 1):
+                table += _varint(number)
+        down = 0
     return bytes(table)
 
 
