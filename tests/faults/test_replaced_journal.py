@@ -56,6 +56,24 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     assert messages(path) == [f"m{i}" for i in range(32)]
 
 
+def test_a_record_is_committed_while_neither_the_file_nor_its_lock_is_there(tmp_path):
+    """Into what the connection still has, not into memory, which dies with the process."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(None, path)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("before")
+    store, committer = handler._engine.store, handler._engine.committer
+    with store.lock:  # the keeper looks when the lock is gone and the file is not, and waits
+        os.unlink(path + ".commit")
+        store.commit_lock.close_if_replaced()
+        os.unlink(path)
+        log.error("after")
+        assert committer.trouble is None and committer.committed == 2
+    handler.close()
+    assert messages(path) == ["before", "after"]
+
+
 @pytest.mark.parametrize("end", ["close", "exit", "flush"])
 def test_it_is_noticed_at_the_latest_at_the_end(tmp_path, children, end):
     """Nobody logged since, and the keeper had nothing to do."""

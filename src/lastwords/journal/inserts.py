@@ -74,7 +74,7 @@ class Inserts:
         if conn is None or conn.in_transaction:
             return False
         try:
-            store.hold_commit_lock()
+            store.queue_up()
             store.set_synchronous(conn, full=full)
             conn.execute(INSERT_ONE, row)
         except (sqlite3.Error, JournalError, OSError) as error:
@@ -130,7 +130,7 @@ class Inserts:
             if conn is None:
                 store.commit_apart(INSERT_ONE, row)
             else:
-                store.hold_commit_lock()  # the outer frame lets go of it
+                store.queue_up()  # the outer frame lets go of it
                 store.set_synchronous(conn, full=True)
                 self._nested += 1
                 conn.execute(INSERT_ONE, row)
@@ -152,7 +152,7 @@ class Inserts:
     def _begin(self) -> sqlite3.Connection:
         try:
             conn = self._store.connection()
-            self._store.hold_commit_lock()
+            self._store.queue_up()
         except (sqlite3.Error, JournalError, OSError) as error:
             raise self._refused(error) from error
         return conn

@@ -313,6 +313,11 @@ class Store:
             self.snapshot.let_go()
         self.commit_lock.hold()
 
+    def queue_up(self) -> None:
+        """The same for a commit. One into a file removed with its lock goes on: what is there will be moved."""
+        with suppress(FileNotFoundError):
+            self.hold_commit_lock()
+
     def drop_commit_lock(self) -> None:
         """Let the next process commit (lock held)."""
         self.commit_lock.drop()
