@@ -314,8 +314,15 @@ class Keeper:
                 free()
 
     def _is_over(self) -> bool:
-        """Whether the files are larger than they may be."""
-        return os.stat(self._store.path).st_size + wal.file_size(self._store) > self._max_bytes
+        """Whether the files are larger than they may be; a WAL that is as short as it gets does not count."""
+        size = wal.file_size(self._store)
+        return self._main_bytes() + (size if size > min(WAL_KEPT_BYTES, self._max_bytes // 8) else 0) > self._max_bytes
+
+    def _main_bytes(self) -> int:
+        try:
+            return os.stat(self._store.path).st_size
+        except FileNotFoundError:  # removed: the next look moves what is in it
+            return 0
 
     def _make_room(self) -> None:
         """First what costs nothing, then what was delivered, then what waits, until it is no more than ``max_bytes``.
@@ -331,7 +338,7 @@ class Keeper:
         excess = self._excess()
         if excess > 0:
             tidy.shed(store, most, excess, self._keep_up)
-        while os.stat(store.path).st_size > most and tidy.vacuum_slice(store, 0):
+        while self._main_bytes() > most and tidy.vacuum_slice(store, 0):
             self._keep_up()
         if wal.file_size(store) > most // 8 and not wal.checkpoint(store, shrink=True):
             self._refuse_if_stuck()
