@@ -97,7 +97,6 @@ class DurableHandler(logging.Handler):
         path = files.absolute(journal)
         self._ignored = knobs.names("ignore_loggers", ignore_loggers)
         self._prepare = knobs.function("prepare", prepare)
-        self._prepares = prepare is not None or type(self).prepare is not DurableHandler.prepare
         self._prepare_failed = False
         first = knobs.seconds("retry_min", retry_min, least=0.001)
         longest = knobs.seconds("retry_max", retry_max, least=0.001)
@@ -121,6 +120,9 @@ class DurableHandler(logging.Handler):
         threshold = knobs.level("level", level)
         self._target = targets.resolve(target)
         self._front = None if self._target is None else self._target.front
+        self._in_the_call = None if self._target is None else self._target.in_the_call
+        overridden = type(self).prepare is not DurableHandler.prepare
+        self._prepares = prepare is not None or overridden or self._in_the_call is not None
         self._engine = Engine(path, self._target, **settings)  # type: ignore[arg-type]
         # Last: it enters logging's shutdown list, where half a handler would raise at exit.
         super().__init__(threshold)
@@ -205,6 +207,8 @@ class DurableHandler(logging.Handler):
             made = self.prepare(record)
             if not isinstance(made, logging.LogRecord):
                 raise TypeError(f"it returned a {type(made).__name__}, not a LogRecord")  # noqa: TRY301 - said as any other
+            if self._in_the_call is not None:
+                made = self._in_the_call(made)
         except BaseException as error:
             pass_on(error)
             if not self._prepare_failed:

@@ -138,6 +138,69 @@ def test_python_itself_reads_the_same_carets():
         assert "^^^" in traceback.format_exc()
 
 
+def what_sentry_groups_by(record):
+    utils = pytest.importorskip("sentry_sdk.utils", reason="in the dev extra")
+    event, _ = utils.event_from_exception(record.exc_info)
+    utils.handle_in_app(event, in_app_exclude=["pytest"], in_app_include=[], project_root="/nowhere")
+    names = ("filename", "abs_path", "function", "module", "lineno", "in_app", "context_line")
+    return [
+        (each["type"], each["value"], [[frame.get(name) for name in names] for frame in each["stacktrace"]["frames"]])
+        for each in event["exception"]["values"]
+    ]
+
+
+def what_loguru_prints(record):
+    loguru = pytest.importorskip("loguru", reason="in the dev extra")
+    out = io.StringIO()
+    number = loguru.logger.add(out, format="{message} {exception}", backtrace=False, diagnose=False)
+    try:
+        loguru.logger.opt(exception=record.exc_info).error(record.getMessage())
+    finally:
+        loguru.logger.remove(number)
+    return out.getvalue()
+
+
+def what_rich_prints(record):
+    pytest.importorskip("rich", reason="in the dev extra")
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    out = io.StringIO()
+    RichHandler(console=Console(file=out, width=200), rich_tracebacks=True, tracebacks_width=200).emit(record)
+    return out.getvalue()
+
+
+def what_a_profiler_asks_for(record):
+    codes = [(frame.f_code, frame.f_globals["__name__"], line) for frame, line in traceback.walk_tb(record.exc_info[2])]
+    return [(code.co_filename, code.co_name, code.co_firstlineno, module, line) for code, module, line in codes]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(what_sentry_groups_by, marks=pytest.mark.slow),  # importing it takes a second
+        what_loguru_prints,
+        what_rich_prints,
+        what_a_profiler_asks_for,
+    ],
+)
+def test_who_reads_the_frames_reads_the_same(tmp_path, read):
+    """Also once the process that has the sources is gone: the lines are those that were journaled."""
+    got = []
+    handler = DurableHandler(lambda entries: got.extend(read(entry.record) for entry in entries), tmp_path / "j.db")
+    records = []
+    log = logging.Logger("shop")
+    log.addFilter(lambda record: records.append(record) or True)
+    log.addHandler(handler)
+    try:
+        broken()
+    except ValueError:
+        log.exception("it %s", "broke")
+    assert handler.drain(20)
+    handler.close()
+    assert got == [read(records[0])]
+
+
 class Colour(enum.Enum):
     RED = "red"
 

@@ -181,6 +181,41 @@ def test_opentelemetry_warns_and_gets_the_attributes(through):
     provider.shutdown()
 
 
+@pytest.mark.parametrize("through_a_mapping", [False, True])
+def test_opentelemetry_finds_the_span_of_the_logging_call(through, through_a_mapping):
+    """Not that of the thread that delivers; a record of no span has none."""
+    pytest.importorskip("opentelemetry.sdk", reason=REASON)
+    from opentelemetry import trace
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler, export
+    from opentelemetry.sdk.trace import TracerProvider
+
+    memory = (getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter)()
+    provider = LoggerProvider()
+    provider.add_log_record_processor(export.SimpleLogRecordProcessor(memory))
+    spans, others = [], []
+
+    def use(logger):
+        logger.addFilter(lambda record: others.append(record) or True)
+        logger.error("outside")
+        with TracerProvider().get_tracer("shop").start_as_current_span("order") as span:
+            spans.append(span.get_span_context())
+            logger.error("inside")
+
+    make = (
+        {"()": lambda: LoggingHandler(logger_provider=provider)}
+        if through_a_mapping
+        else LoggingHandler(logger_provider=provider)
+    )
+    with pytest.warns(RuntimeWarning, match="OpenTelemetry"):
+        through(make, use)
+    outside, inside = (each.log_record for each in memory.get_finished_logs())
+    assert (outside.body, outside.trace_id, outside.span_id) == ("outside", 0, 0)
+    assert (inside.trace_id, inside.span_id) == (spans[0].trace_id, spans[0].span_id)
+    assert inside.trace_flags == trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    assert not any(hasattr(record, "otelTraceID") for record in others)  # other handlers get them as they were
+    provider.shutdown()
+
+
 class CloudWatch:
     """A stand-in for the boto3 client, which has no server here."""
 

@@ -49,8 +49,10 @@ _Column = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COLUMN)]
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """One line of a traceback: file, line, function, source; module, further lines, columns (-1: unknown), and how far
-    up its function begins."""
+    """One line of a traceback: file, line, function, source; module, further lines, columns (-1: unknown).
+
+    ``down``: how many lines below the beginning of its function it is.
+    """
 
     file: str
     line: _Line

@@ -42,7 +42,8 @@ class Target(ABC):
     credentials; the journal remembers it. ``warnings``: reasons why this target cannot acknowledge, said at
     construction. ``batch_size`` and ``linger`` (seconds): what suits it where the user says nothing. ``narrows``: after
     a timeout fewer entries are offered at once; False where that would not make the target faster, only busier.
-    ``front``: a handler whose level and filters apply in the caller, before the journal.
+    ``front``: a handler whose level and filters apply in the caller, before the journal. ``in_the_call``: called there
+    with each record, returns it, or a copy that knows what only exists in the logging call (a span).
     """
 
     record_at_a_time: bool = False
@@ -52,6 +53,7 @@ class Target(ABC):
     linger: float = 0.0
     narrows: bool = True
     front: logging.Handler | None = None
+    in_the_call: Callable[[logging.LogRecord], logging.LogRecord] | None = None
 
     @property
     def formatter(self) -> logging.Formatter | None:

@@ -127,6 +127,26 @@ def test_a_record_is_what_opentelemetry_reads(server):
     }
 
 
+def test_the_span_of_the_logging_call_goes_along(server, tmp_path):
+    """By itself: where it is delivered there is another one, or none."""
+    pytest.importorskip("opentelemetry.sdk", reason="in the dev extra")
+    from opentelemetry.sdk.trace import TracerProvider
+
+    handler = DurableHandler(url(server), tmp_path / "j.db")
+    log = logging.Logger("shop")
+    log.addHandler(handler)
+    log.error("outside")
+    with TracerProvider().get_tracer("shop").start_as_current_span("order") as span:
+        log.error("inside")
+        context = span.get_span_context()
+    assert handler.drain(20)
+    handler.close()
+    outside, inside = records(server)
+    assert (outside.trace_id, outside.span_id, outside.flags) == (b"", b"", 0)
+    assert int.from_bytes(inside.trace_id) == context.trace_id and int.from_bytes(inside.span_id) == context.span_id
+    assert inside.flags == 1
+
+
 @pytest.mark.parametrize(
     ("level", "number"), [(0, 0), (-5, 0), (1, 1), (5, 1), (10, 5), (15, 8), (20, 9), (25, 12), (30, 13), (40, 17)]
 )

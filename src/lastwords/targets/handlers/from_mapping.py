@@ -72,7 +72,7 @@ class SpecTarget(Target):
         self.front = inner.front
         self.label, self.warnings = inner.label, inner.warnings
         self.record_at_a_time, self.batch_size = inner.record_at_a_time, inner.batch_size
-        self.narrows = inner.narrows
+        self.narrows, self.in_the_call = inner.narrows, inner.in_the_call
 
     def _build(self) -> HandlerTarget:
         try:

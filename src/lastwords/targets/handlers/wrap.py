@@ -256,6 +256,8 @@ _ADAPTERS = {
     "logging.handlers.BufferingHandler": "memory:BufferingTarget",
     "watchtower.CloudWatchLogHandler": "watchtower:WatchtowerTarget",
     "rich.logging.RichHandler": "rich:RichTarget",
+    "opentelemetry.sdk._logs._internal.LoggingHandler": "opentelemetry:OpenTelemetryTarget",
+    "opentelemetry.instrumentation.logging.handler.LoggingHandler": "opentelemetry:OpenTelemetryTarget",
     "django.utils.log.AdminEmailHandler": "django:AdminEmailTarget",
     "graypy.handler.GELFHTTPHandler": "gelf:GelfHTTPTarget",
     "pygelf.handlers.GelfHttpHandler": "gelf:GelfHTTPTarget",

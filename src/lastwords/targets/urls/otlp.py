@@ -22,6 +22,7 @@ import msgspec
 from ..._version import __version__
 from ...errors import Rejected
 from ...runtime.stderr import say
+from ..span import with_span
 from ..wording import app_name, host_name, one_line
 from .address import choice, file_name, flag, is_loopback, number
 from .http import HTTP, Answer, Chunk, build
@@ -78,6 +79,7 @@ class OTLP(HTTP):
     path = "/v1/logs"
     most_of_an_answer = 65_536
     batch_size = 512
+    in_the_call = staticmethod(with_span)
 
     def __init__(
         self,

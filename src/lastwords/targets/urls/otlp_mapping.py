@@ -10,7 +10,7 @@ exception                                     ``exception.type``, ``exception.me
 stack_info                                    ``code.stacktrace``
 thread, process, task                         ``thread.id``, ``thread.name``, ``process.pid``, ``python.task.name``
 otelTraceID, otelSpanID, otelTraceSampled     trace id, span id and flags, as OpenTelemetry's logging instrumentation
-                                              writes them in the logging call: at delivery the span is gone
+                                              or ``span`` wrote them in the logging call: later the span is gone
 all other extras                              attributes of their names
 ============================================  =====================================================================
 
