@@ -23,7 +23,13 @@ def measures(monkeypatch):
 @pytest.fixture
 def bench(tmp_path):
     return types.SimpleNamespace(
-        quick=True, rounds=2, rng=random.Random(7), folder=str(tmp_path), python=sys.executable, say=lambda text: None
+        quick=True,
+        rounds=2,
+        rng=random.Random(7),
+        folder=str(tmp_path),
+        python=sys.executable,
+        say=lambda text: None,
+        each_round=lambda count, what: range(count),
     )
 
 
