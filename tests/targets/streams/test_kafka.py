@@ -82,6 +82,21 @@ def test_a_process_that_was_asleep_is_shut_out(target, kafka, topic):
 
 
 @pytest.mark.slow
+def test_many_journals_in_turn(target, kafka, topic):
+    """As a courier has them: the sessions of some stay, and one that another process has taken over is noticed."""
+    one, epochs = target(), [f"journal{number}" for number in range(10)]
+    for seq in (1, 2):
+        for epoch in epochs:
+            one.deliver(entries(seq, epoch=epoch))
+    assert len(one._kept) <= kafka_module._MOST_SESSIONS
+    target().deliver(entries(2, 3, epoch=epochs[-2]))  # it has a session here
+    for epoch in epochs:
+        sooner_or_later(one, entries(2, 3, epoch=epoch))
+    found = [id for _, id, _ in kafka.read(topic)]
+    assert sorted(found) == sorted(f"{epoch}-{seq}" for epoch in epochs for seq in (1, 2, 3))
+
+
+@pytest.mark.slow
 def test_a_session_alone_delivers_twice_what_is_repeated(target, kafka, topic):
     """The negative control, and what once=session says of itself."""
     first = target("once=session")

@@ -13,7 +13,7 @@ from lastwords import Rejected, TryAgain
 from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
 from lastwords.targets.streams import redis_streams
-from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port
+from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port, until
 from targets.streams.engines import EPOCH, Redis, entries
 
 pytest.importorskip("redis", reason="in the dev extra")
@@ -155,6 +155,27 @@ def test_replicas_that_are_not_there(target, redis, key):
         target("replicas=1&timeout=1").deliver(entries(1, 2))
     target().deliver(entries(1, 2))
     assert seqs(redis, key) == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_replica_that_lags_is_waited_for_after_a_new_connection_too(tmp_path, target, redis, key):
+    """Redis asks its replicas for what this connection wrote: when all is there already, that would be nothing."""
+    with redis.client() as client:
+        client.config_set("repl-diskless-sync-delay", "0")
+    replica = Redis(tmp_path / "r", "--replicaof", "127.0.0.1", str(redis.port)).start()
+    try:
+        with redis.client() as client:
+            until(lambda: client.info("replication").get("slave0", {}).get("state") == "online")
+        target("replicas=1&timeout=20").deliver(entries(1))
+        os.kill(replica.process.pid, signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(TryAgain, match="0 of 1 replicas"):
+                target("replicas=1&timeout=1").deliver(entries(1, 2))
+        os.kill(replica.process.pid, signal.SIGCONT)
+        target("replicas=1&timeout=20").deliver(entries(1, 2))
+        assert seqs(replica, key) == [1, 2]
+    finally:
+        replica.kill()
 
 
 def test_an_entry_that_is_too_large_is_named(target, redis, key, monkeypatch):

@@ -31,6 +31,7 @@ from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
 from .kafka_client import Clients, Failed, failed
+from .kafka_scan import ID, Scan
 from .stream_target import Item, StreamTarget
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ if TYPE_CHECKING:
     from ..urls.address import Address
 
 PORT = 9092
-ID = "lastwords-id"
 YOUNG = 3_600.0  # seconds; no broker forgets a committed offset that soon
-_SLACK = 600.0  # seconds by which clocks may differ
+_MOST_SESSIONS = 8  # epochs whose producers stay: a courier serves many journals in turn, and beginning takes long
 _MOST_STATE = 3_900  # characters; the broker takes 4,096 bytes
 _LARGEST = 999_000  # bytes of one record, as brokers and clients have it where nobody says otherwise
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -131,8 +131,10 @@ class Kafka(StreamTarget):
         self._producer: Any = None
         self._consumer: Any = None
         self._epoch = ""  # of the producer, in transactions
+        self._group: Any = None  # of the epoch, as transactions want it
+        self._kept: dict[str, tuple[Any, Any]] = {}  # producer and group of the epochs before, the latest one last
         self._places: dict[str, _Place] = {}
-        self._scans: dict[tuple[str, int], tuple[int, list[int]]] = {}  # of a partition: next offset, what was before
+        self._scan = Scan(topic, label)
 
     def _left(self) -> float:
         return max(0.1, self._deadline - monotonic())
@@ -177,6 +179,8 @@ class Kafka(StreamTarget):
         place = self._places.get(epoch)
         if place is None:
             place = self._places[epoch] = self._asked(epoch, run)
+            self._consumer.close()
+            self._consumer = None
         new = list({item.seq: item for item in run if item.seq not in place.have}.values())
         if not new:
             return
@@ -185,14 +189,18 @@ class Kafka(StreamTarget):
         errors = self._produce(new, place.partition)
         self._confirm(errors, len(new))  # why a record is refused is told here, not by the commit
         state = TopicPartition(self._topic, place.partition, after.newest + 1, metadata=str(after))
-        group = self._consumer.consumer_group_metadata()
-        self._producer.send_offsets_to_transaction([state], group, self._left())
+        self._producer.send_offsets_to_transaction([state], self._group, self._left())
         self._producer.commit_transaction(self._left())
         self._places[epoch] = place._replace(have=after)
 
     def _begin(self, epoch: str) -> None:
-        """A session of our own, and the end of every earlier one."""
-        self._abandon()
+        """A session of our own, and the end of every earlier one; or that which we have."""
+        if self._producer is not None:
+            self._keep()
+        kept = self._kept.pop(epoch, None)
+        if kept is not None:
+            self._epoch, (self._producer, self._group) = epoch, kept
+            return
         group = f"lastwords-{epoch}"
         self._consumer = self._clients.consumer({"group.id": group})
         self._partitions = self._count()
@@ -201,7 +209,16 @@ class Kafka(StreamTarget):
             self._settings() | {"transactional.id": group, "transaction.timeout.ms": max(most, 10_000)}
         )
         self._producer.init_transactions(self._left())
+        self._group = self._consumer.consumer_group_metadata()
         self._epoch = epoch
+
+    def _keep(self) -> None:
+        self._kept[self._epoch] = (self._producer, self._group)
+        self._producer, self._epoch = None, ""
+        if len(self._kept) > _MOST_SESSIONS:
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest)
+            self._places.pop(oldest, None)
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -254,8 +271,12 @@ class Kafka(StreamTarget):
         places = [_Place(number, Covered()) for number in self._candidates(epoch)]
         if time.time() - oldest < YOUNG:
             return places[0]
-        scanned = [self._scanned(epoch, place, oldest) for place in places]
-        self._scans.clear()
+        seqs = [self._scan.seqs(self._consumer, epoch, place.partition, oldest, self._left) for place in places]
+        self._scan.forget()
+        scanned = [
+            place._replace(have=Covered().with_added(found, most_text=_MOST_STATE))
+            for place, found in zip(places, seqs, strict=True)
+        ]
         return max(scanned, key=lambda place: place.have.newest)  # the first one, if it is in none
 
     def _read(self, found: Any) -> Covered:
@@ -268,45 +289,6 @@ class Kafka(StreamTarget):
         """The partition of an epoch, then those that it was when the topic had fewer of them."""
         number = zlib.crc32(epoch.encode())
         return list(dict.fromkeys(number % count for count in range(self._partitions, 0, -1)))
-
-    def _scanned(self, epoch: str, place: _Place, oldest: float) -> _Place:
-        """What of the epoch was written since ``oldest``. Goes on where it was when the time was up."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
-
-        part = TopicPartition(self._topic, place.partition)
-        low, end = self._consumer.get_watermark_offsets(part, self._left())
-        at, seqs = self._scans.get((epoch, place.partition), (None, []))
-        if at is None:
-            since = TopicPartition(self._topic, place.partition, max(0, int((oldest - _SLACK) * 1000)))
-            at = self._consumer.offsets_for_times([since], self._left())[0].offset
-            at = end if at < 0 else max(at, low)
-        self._consumer.assign([TopicPartition(self._topic, place.partition, at)])
-        try:
-            while at < end:
-                self._scans[epoch, place.partition] = (at, seqs)
-                if self._left() <= 0.1:
-                    raise TryAgain(f"{self.label}: looks for what was written, {end - at:,} records to go", after=0.1)
-                at = self._look(self._consumer.consume(1_000, min(1.0, self._left())), epoch, at, end, seqs)
-        finally:
-            self._consumer.unassign()
-        self._scans[epoch, place.partition] = (at, seqs)
-        return place._replace(have=place.have.with_added(seqs, most_text=_MOST_STATE))
-
-    def _look(self, messages: list[Any], epoch: str, at: int, end: int, seqs: list[int]) -> int:
-        """Note the seqs of ``epoch``; the next offset."""
-        from confluent_kafka import KafkaError  # noqa: PLC0415
-
-        for message in messages:
-            if message.error() is not None:
-                if message.error().code() == KafkaError._PARTITION_EOF:
-                    return end  # markers of transactions are counted, and are no messages
-                raise failed(message.error())
-            at = message.offset() + 1
-            for name, value in message.headers() or ():
-                of, _, seq = (value or b"").decode("utf-8", "replace").rpartition("-")
-                if name == ID and of == epoch and seq.isdigit():
-                    seqs.append(int(seq))
-        return at
 
     # --- a session -------------------------------------------------------------------------------------
 
@@ -367,8 +349,8 @@ class Kafka(StreamTarget):
                     client.poll(0)
 
     def _abandon(self) -> None:
-        """Nothing stays in the client; what it was about is in doubt."""
-        self._places.clear()
+        """Nothing of this epoch stays in the client; what it was about is in doubt."""
+        self._places.pop(self._epoch, None)
         self._epoch = ""
         producer, self._producer = self._producer, None
         consumer, self._consumer = self._consumer, None
@@ -384,9 +366,12 @@ class Kafka(StreamTarget):
 
     def close(self) -> None:
         self._abandon()
+        self._kept.clear()
+        self._places.clear()
 
     def after_fork_in_child(self) -> None:
-        _inherited.append((self._producer, self._consumer))
+        _inherited.append((self._producer, self._consumer, self._kept))
         self._producer = self._consumer = None
+        self._kept = {}
         self._epoch = ""
         self._places.clear()
