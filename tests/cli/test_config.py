@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 
@@ -126,8 +127,6 @@ def test_a_python_dict_or_the_function_that_returns_it(tmp_path, sink, module, k
     log_to(tmp_path / "a.db", 3)
     assert run("flush", "--config", f"{name}:{'LOGGING' if kind == 'dict' else 'make'}").code == 0
     assert len(sink.lines()) == 3
-    import sys
-
     assert repr(sys.modules[name].LOGGING) == sys.modules[name].BEFORE
 
 
@@ -194,8 +193,6 @@ def test_the_knobs_of_the_handler_count(tmp_path, sink, module):
     )
     log_to(tmp_path / "a.db", 10)
     assert run("flush", "--config", f"{name}:LOGGING").code == 0
-    import sys
-
     assert [len(call) for call in sys.modules[sink.name].CALLS] == [3, 3, 3, 1]
     assert len(run("list", "--delivered", "a.db").out.splitlines()) == 10
 
@@ -412,3 +409,46 @@ def test_letters_of_a_configured_journal_are_named_without_the_journal(tmp_path,
     path = log_to(tmp_path / "a.db", 10)
     run("flush", "--to", f"{sink.name}:refuse_5", path)
     assert run("dead", "retry", "--config", "app.json", "5").out == "requeued 1\n"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "target = 'file:out.txt?format=json'",
+        "target = {class = 'logging.FileHandler', filename = 'out.txt'}",
+        "target = 'cfg://handlers.file'\n[handlers.file]\nclass = 'logging.FileHandler'\nfilename = 'out.txt'",
+        "",
+    ],
+    ids=["url", "mapping", "reference", "ini"],
+)
+def test_a_target_with_a_relative_path_makes_no_other_file(tmp_path, monkeypatch, target):
+    """The service delivers into its own folder; from another one that is said, with the folder, and nothing is delivered."""
+    app, elsewhere = tmp_path / "app", tmp_path / "elsewhere"
+    app.mkdir()
+    elsewhere.mkdir()
+    file = app / ("app.toml" if target else "app.ini")
+    file.write_text(
+        f"version = 1\n[handlers.d]\nclass = 'lastwords.DurableHandler'\njournal = '{app}/a.db'\n{target}\n"
+    )
+    if not target:
+        args = f"(FileHandler('out.txt'), '{app}/a.db')"
+        file.write_text(f"[handlers]\nkeys = d\n[handler_d]\nclass = lastwords.DurableHandler\nargs = {args}\n")
+    path = log_to(app / "a.db", 2)
+    monkeypatch.chdir(app)
+    assert run("flush", "--config", file).code == 0, "which leaves in the journal where it delivers"
+    log_to(path, 3)
+    monkeypatch.chdir(elsewhere)
+    result = run("flush", "--config", file)
+    assert result.code == 78 and f"cd {app}" in result.err, result
+    assert os.listdir(elsewhere) == [] and counts(path)[0] == 3
+    monkeypatch.chdir(app)
+    assert run("flush", "--config", file).code == 0
+    assert len((app / "out.txt").read_text().splitlines()) == 5
+
+
+def test_yaml_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    """PyYAML is an extra."""
+    (tmp_path / "app.yaml").write_text("version: 1")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    result = run("flush", "--config", "app.yaml")
+    assert result.code == 78 and "lastwords[yaml]" in result.err

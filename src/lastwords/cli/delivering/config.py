@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging.config
 import os
+import re
 import shlex
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,22 @@ class Configuration:
         journal = self.journals[name]
         return journal is None or _is_same(journal, path)
 
+    def refuse_elsewhere(self, name: str, destination: str | None) -> None:
+        """Raise Misconfigured if the target's own path is relative, and meant from another folder than this one.
+
+        The service left in the journal where it delivers. Here the same words would make another file, in silence.
+        """
+        for text in _strings(self._config["handlers"], dict.get(self._config["handlers"], name)):
+            path = text.removeprefix("file:").partition("?")[0]
+            if not path or not destination or os.path.isabs(os.path.expanduser(path)):
+                continue
+            there = re.search(rf"(?:^|[ :])(/.*)/{re.escape(os.path.normpath(path))}$", destination.partition("?")[0])
+            if there and os.path.isdir(there[1]) and not _is_same(there[1], os.curdir):
+                raise output.Misconfigured(
+                    f"--config {self.source}: handler {name!r}: {path} is relative, and its service means the one in"
+                    f" {there[1]}; start there: cd {shlex.quote(there[1])} && ..."
+                )
+
     def named(self, handler: str) -> str:
         """``handler``, if it is one of the DurableHandlers."""
         if handler not in self.journals:
@@ -208,6 +225,22 @@ class Configuration:
         parts = self._config.get(kind, {})
         if isinstance(name, str) and isinstance(parts.get(name), dict):
             parts[name] = maker(parts[name])
+
+
+def _strings(handlers: dict[str, Any], part: Any) -> Iterator[str]:
+    """All strings in a handler's part of the configuration, and in that of the handler that it refers to."""
+    if isinstance(part, str):
+        if part.startswith(_CFG_HANDLER):
+            yield from _strings({}, dict.get(handlers, part.removeprefix(_CFG_HANDLER)))
+        yield part
+    elif isinstance(part, dict):
+        for value in dict.values(part):
+            yield from _strings(handlers, value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _strings(handlers, value)
+    elif isinstance(part, config_files.Late):
+        yield from part.strings
 
 
 def _is_same(one: str, other: str) -> bool:

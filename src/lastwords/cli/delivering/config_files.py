@@ -123,11 +123,22 @@ def _arguments(parser: configparser.ConfigParser, section: str, maker: Callable[
     for name, value in signature.bind_partial(*args.elts, **named).arguments.items():
         bound |= value if isinstance(value, dict) else {name: value}
     return {
-        name: {"()": lambda value=value: _value(value)}
-        if name == "target" and isinstance(value, ast.Call)
-        else _value(value)
+        name: {"()": Late(value)} if name == "target" and isinstance(value, ast.Call) else _value(value)
         for name, value in bound.items()
     }
+
+
+class Late:
+    """A call of an .ini that is made when its result is wanted. ``strings``: those in it."""
+
+    def __init__(self, call: ast.Call) -> None:
+        self._call = call
+        parts = (part.value for part in ast.walk(call) if isinstance(part, ast.Constant))
+        self.strings = [value for value in parts if isinstance(value, str)]
+
+    def __call__(self) -> Any:
+        """Make it."""
+        return _value(self._call)
 
 
 def _value(expression: ast.expr) -> Any:

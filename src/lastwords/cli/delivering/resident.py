@@ -220,6 +220,7 @@ class Resident:
     def _try(self, line: Line, watched: Watched, job: Job) -> None:
         before = signature(watched.path)  # what comes from here on changes it
         looked, to_do = inspect(watched.path)
+        job.destination = looked.destination
         if looked.error is not None:
             self._failed(watched, str(looked.error), looked.pending)
             return

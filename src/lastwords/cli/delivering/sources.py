@@ -85,6 +85,8 @@ class FromConfig:
 
     def _build(self, name: str, job: Job | None) -> tuple[str, Way]:
         path = self._configuration.journals[name] if job is None else job.path
+        if job is not None:
+            self._configuration.refuse_elsewhere(name, job.destination)
         with nullcontext() if path is None else ownership.as_owner(path, targets_too=True):
             handler, warned = self._configuration.build(name, None if job is None else job.path)
         engine, target = inside(handler)
