@@ -111,6 +111,26 @@ def test_it_reads_a_page():
     assert done.stdout == (FOLDER / "start.md").read_text()
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_a_page_fits_a_terminal_and_says_the_same(path):
+    """No word is lost, no line is wider than 80 columns but code, headings, and words that are; code is untouched."""
+    text = path.read_text()
+    shown = guide.filled(text, 80)
+    prose = re.sub(r"^```.*?^```$", "", shown, flags=re.DOTALL | re.MULTILINE)
+    wide = [line for line in prose.splitlines() if len(line) > 80 and not line.startswith(("#", "    ", "<!--", "!["))]
+    assert [line for line in wide if " " in line.strip().removeprefix("- ")] == []
+    assert BLOCK.findall(shown) == BLOCK.findall(text)
+    words = [re.sub(r"[\s|-]+", "", re.sub(r"^[ |:-]+$", "", whole, flags=re.MULTILINE)) for whole in (text, shown)]
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_a_page_begins_with_a_sentence_that_says_what_it_is_for(path):
+    """Below its title, before any heading, table, list or code."""
+    title, blank, sentence = path.read_text().splitlines()[:3]
+    assert title.startswith("# ") and blank == "" and re.match(r"[A-Z`*]", sentence), sentence
+
+
 def test_a_page_that_is_not_there_is_a_usage_error_that_helps():
     """With what is near."""
     done = subprocess.run(
