@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
 from cli.tools import log_to, run, sql
 from lastwords.cli import watch
+from lastwords.delivery.lease import Lease
 
 pytest.importorskip("rich")
 
@@ -53,6 +55,22 @@ def test_once_is_for_pipes_and_tickets(tmp_path):
     order = [line.split()[0] for line in lines[2:5]]
     assert order == ["broken.db", "many.db", "few.db"]
     assert "no\\x1b[31m way" in result.out
+
+
+def test_damage_and_who_is_in_the_way_are_shown(tmp_path):
+    """What `status` says of a journal, watch says, too: its numbers alone would look sound."""
+    path = log_to(tmp_path / "hung.db", 2)
+    lease = Lease(path)
+    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
+    with open(path + ".lock", "r+b") as file:
+        file.truncate()
+        file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
+    aside = log_to(tmp_path / "damaged.db", 2) + ".damaged-20260101T000000Z"
+    os.close(os.open(aside, os.O_CREAT, 0o600))
+    result = run("watch", "--once", path, tmp_path / "damaged.db")
+    lease.release()
+    assert "hung.db: pid" in result.out and "has waited for its target" in result.out
+    assert "damaged.db: was damaged: see damaged.db.damaged-20260101T000000Z" in result.out
 
 
 @pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")

@@ -252,7 +252,7 @@ def drop(
     Asks before; without a terminal it wants --yes. With --config, no JOURNAL is named.
     """
     chosen = _choose(journal, letters, config, handler, everything=everything)
-    if chosen.ids or everything:
+    if chosen.ids:
         output.agreed(f"{chosen.path}: deletes {output.many(len(chosen.ids), 'dead letter')} for good", yes=yes)
     count = _change(chosen, lambda opened, ids: opened.drop_dead(ids))
     output.echo(output.as_json({"deleted": count}) if as_json else f"deleted {count:,}")

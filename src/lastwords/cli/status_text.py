@@ -29,12 +29,13 @@ def gravity(state: dict[str, Any]) -> str | None:
     """The colour of a journal: red for what is lost or broken, yellow for what is stuck."""
     if state["error"] or state["set_aside"] or state["dropped"]:
         return "red"
-    if state["dead"] or (state["pending"] and state["last_error"]) or _holder_trouble(state):
+    if state["dead"] or (state["pending"] and state["last_error"]) or holder_trouble(state):
         return "yellow"
     return None
 
 
-def _holder_trouble(state: dict[str, Any]) -> bool:
+def holder_trouble(state: dict[str, Any]) -> bool:
+    """True if who has the lease will not deliver by itself."""
     return state["lease_state"] in ("stopped", "hung")
 
 
@@ -88,8 +89,8 @@ def notes(state: dict[str, Any]) -> list[str]:
         )
     if state["pending"] and state["last_error"]:
         said.append(f"{state['journal']}: last error, {_ago(state['last_error_at'])}: {state['last_error']}")
-    if _holder_trouble(state):
-        said.append(f"{state['journal']}: {_holder(state)}")
+    if holder_trouble(state):
+        said.append(f"{state['journal']}: {holder(state)}")
     return [output.plain(line) for line in said]
 
 
@@ -100,7 +101,8 @@ def _ago(at: float | None) -> str:
     return "at an unknown time" if at is None else f"{output.age(max(0.0, time.time() - at))} ago"
 
 
-def _holder(state: dict[str, Any]) -> str:
+def holder(state: dict[str, Any]) -> str:
+    """Who has the lease, and what it does."""
     pid, doing = state["lease_pid"], state["lease_state"]
     if pid is None:
         return "nobody delivers now"
@@ -135,7 +137,7 @@ def card(state: dict[str, Any]) -> str:
         ("pending", pending, "yellow" if state["pending"] and state["last_error"] else None),
         ("delivered", f"{state['delivered']:,}" + (f", the last {_ago(last)}" if last else ""), None),
         ("destination", state["destination"] or "none: its process only commits", None),
-        ("holder", _holder(state), "yellow" if _holder_trouble(state) else None),
+        ("holder", holder(state), "yellow" if holder_trouble(state) else None),
         ("next attempt", _next(state), None),
         ("attempts", f"{state['head_attempts']:,} at the head of the line" if state["head_attempts"] else None, None),
     ]

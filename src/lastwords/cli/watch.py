@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.clock import monotonic
-from . import options, output
+from . import options, output, status_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +88,7 @@ def _names(paths: list[str]) -> dict[str, str]:
 
 
 def _style(seen: Seen) -> str:
-    if seen.state["error"]:
-        return "red"
-    if seen.state["pending"] and seen.state["last_error"]:
-        return "yellow"
-    return "" if seen.state["pending"] else "dim"
+    return status_text.gravity(seen.state) or ("" if seen.state["pending"] else "dim")
 
 
 def _table(rows: list[Seen], names: dict[str, str], width: int) -> RenderableType:
@@ -118,14 +114,19 @@ def _table(rows: list[Seen], names: dict[str, str], width: int) -> RenderableTyp
 
 
 def _trouble(seen: list[Seen], names: dict[str, str], most: int) -> list[str]:
-    """Why entries wait, one line each, the newest first."""
+    """Damage, who is in the way, and why entries wait, the newest first: one line each."""
+    lines = []
+    for one in seen:
+        if not one.state["error"] and one.state["set_aside"]:
+            lines.append(f"{names[one.path]}: was damaged: see {os.path.basename(one.state['set_aside'][0])}")
+        if not one.state["error"] and status_text.holder_trouble(one.state):
+            lines.append(f"{names[one.path]}: {status_text.holder(one.state)}")
     failing = [s for s in seen if not s.state["error"] and s.state["pending"] and s.state["last_error"]]
     failing.sort(key=lambda s: -(s.state["last_error_at"] or 0.0))
-    lines = []
     for one in failing[:most]:
         ago = output.age(max(0.0, time.time() - (one.state["last_error_at"] or 0.0)))
-        lines.append(output.plain(f"{names[one.path]}: {ago} ago: {one.state['last_error']}"))
-    return lines
+        lines.append(f"{names[one.path]}: {ago} ago: {one.state['last_error']}")
+    return [output.plain(line) for line in lines[:most]]
 
 
 def screen(seen: list[Seen], *, width: int, height: int) -> RenderableType:
