@@ -67,20 +67,21 @@ class Runner:
         return {"per_second": each * threads / (time.perf_counter() - began)}
 
     def for_seconds(self, seconds):
-        """As many calls as fit; how many, and the worst."""
+        """As many calls as fit; how many, the worst, and how many took over 2 ms."""
         log, clock = self.contender.log, time.perf_counter
-        worst, count, end = 0.0, 0, clock() + seconds
+        worst, slow, count, end = 0.0, 0, 0, clock() + seconds
         now = clock()
         while now < end:
             log(self.logged + count)
             before, now = now, clock()
             worst = max(worst, now - before)
+            slow += now - before > 0.002
             count += 1
         self.logged += count
-        return {"calls": count, "worst_ms": worst * 1000}
+        return {"calls": count, "worst_ms": worst * 1000, "slow": slow}
 
     def spin(self, seconds, switch=0.005):
-        """Beside a thread that only computes; the mean time of a call, in us."""
+        """Beside a thread that only computes; the mean time of a call, in us, and the share of those over 2 ms."""
         stop = threading.Event()
 
         def compute():
@@ -99,7 +100,8 @@ class Runner:
             stop.set()
             thread.join()
             sys.setswitchinterval(before)
-        return {"mean_us": seconds / max(1, done["calls"]) * 1e6}
+        calls = max(1, done["calls"])
+        return {"mean_us": seconds / calls * 1e6, "slow_share": done["slow"] / calls}
 
     def sustained(self, n):
         """``n`` calls as fast as they go, until the last one is where it is to go; and what was lost or came twice."""
