@@ -40,7 +40,7 @@ class Mailbox:
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-controller = Controller(Mailbox(), hostname="127.0.0.1", port=port)
+controller = Controller(Mailbox(), hostname="127.0.0.1", port=port, ready_timeout=60)
 controller.start()
 os.environ.update(DJANGO_SETTINGS_MODULE="settings", EMAIL_HOST="127.0.0.1", EMAIL_PORT=str(port))
 import django

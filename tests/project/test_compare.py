@@ -19,6 +19,7 @@ def compare(monkeypatch):
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     loader.exec_module(module)
     monkeypatch.setattr(module, "RECORDS", 10)
+    monkeypatch.setattr(module, "PATIENCE", 60)
     return module
 
 

@@ -54,7 +54,7 @@ def test_the_code_of_a_page_runs(tmp_path, path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert more or "Traceback" not in done.stderr, done.stderr[-3000:]  # a service shows those that it logs
