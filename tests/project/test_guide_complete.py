@@ -8,6 +8,7 @@ import inspect
 import logging
 import pathlib
 import re
+import tomllib
 
 import click
 import pytest
@@ -56,6 +57,13 @@ def test_every_error_is_on_the_page_of_the_api_with_its_exit_code():
     for cls in errors.JournalError.__subclasses__():
         (row,) = [line for line in PAGES["api"].splitlines() if f"`{cls.__name__}`" in line]
         assert row.endswith(f"| {cls.exit_code} |"), row
+
+
+@pytest.mark.repository
+def test_every_extra_is_on_the_first_page():
+    """By its name, but for what only developers need."""
+    project = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert missing(set(project["optional-dependencies"]) - {"dev"}, "start") == []
 
 
 def commands(command, path="lastwords", parent=None):
