@@ -30,7 +30,7 @@ from ...errors import TryAgain
 from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
-from .kafka_client import Clients, Failed, failed
+from .kafka_client import FENCED, Clients, Failed, failed, reason_of
 from .kafka_scan import ID, Scan
 from .stream_target import Item, StreamTarget
 
@@ -159,11 +159,9 @@ class Kafka(StreamTarget):
             else:
                 self._send_in_session(run)
         except (KafkaException, Failed, SystemError) as error:
-            # A fatal error that comes while a callback of ours runs is Python's SystemError, with it as the cause.
-            reason = error if isinstance(error, Failed) else failed(error.__cause__ or error)
             self._listen()
             self._abandon()
-            raise self._clients.meaning(reason) from None
+            raise self._clients.meaning(reason_of(error)) from None
         except BaseException:
             self._abandon()
             raise
@@ -171,6 +169,20 @@ class Kafka(StreamTarget):
     # --- transactions ----------------------------------------------------------------------------------
 
     def _send_once(self, run: list[Item]) -> None:
+        """In the session that there is, or, if another process had one of this epoch since, in a new one."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        known = run[0].epoch == self._epoch or run[0].epoch in self._kept
+        try:
+            self._transact(run)
+        except (KafkaException, Failed, SystemError) as error:
+            if not known or reason_of(error).name not in FENCED:
+                raise
+            self._listen()
+            self._abandon()  # and the state is asked for again
+            self._transact(run)
+
+    def _transact(self, run: list[Item]) -> None:
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         epoch = run[0].epoch

@@ -31,9 +31,8 @@ _REFUSED = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RE
 _NOT_THERE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_EXCEPTION"})
 _SILENT = frozenset({"_TIMED_OUT", "_MSG_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT"})
 _NO_CONNECTION = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "NETWORK_EXCEPTION"})
-_FENCED = frozenset(
-    {"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_STATE"}
-)
+FENCED = frozenset({"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH"})
+_UNDONE = FENCED | {"_PURGE_QUEUE", "_PURGE_INFLIGHT", "_STATE"}
 
 
 class Failed(Exception):  # noqa: N818 - what happened, not yet what it means
@@ -110,7 +109,12 @@ class Clients:
             return TimeoutError(words)
         if name in _NO_CONNECTION:
             return ConnectionError(words)
-        return TryAgain(words) if name in _FENCED or error.again else RuntimeError(words)
+        return TryAgain(words) if name in _UNDONE or error.again else RuntimeError(words)
+
+
+def reason_of(error: BaseException) -> Failed:
+    """Of what a call raised. A fatal error that comes while a callback of ours runs is Python's SystemError, of it."""
+    return error if isinstance(error, Failed) else failed(error.__cause__ or error)
 
 
 def failed(error: Any) -> Failed:
