@@ -27,18 +27,30 @@ changes nothing (:class:`Fenced`).
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import JournalError
 from . import files, order
 from .letters import Letters
-from .rows import BURIED, Burial, Cursor, DeadLetter, Fenced, Stats, StoredRow, Undecodable, decode_row, entry_id
+from .rows import (
+    BURIED,
+    Burial,
+    Cursor,
+    DeadLetter,
+    Fenced,
+    Stats,
+    StoredRow,
+    Undecodable,
+    decode_row,
+    entry_id,
+    stored,
+)
 from .store import Store
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..record.codec import Entry
 
@@ -82,23 +94,9 @@ class Line(Letters):
 
     # --- reading ------------------------------------------------------------------------------------
 
-    def _rows(
-        self, conn: sqlite3.Connection, rows: Iterable[tuple[int, float, int, bytes, int, str | None]]
-    ) -> list[StoredRow]:
+    def _rows(self, conn: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> list[StoredRow]:
         """In the hold of the lock in which they were read: another process may begin an epoch at any time."""
-        epochs = self.store.read_epochs(conn)
-        start, uuid = epochs[-1]  # that of nearly all
-        return [
-            StoredRow(
-                seq,
-                created,
-                level,
-                payload,
-                checksum,
-                f"{uuid}-{seq}" if own is None and seq >= start else entry_id(epochs, seq, own),
-            )
-            for seq, created, level, payload, checksum, own in rows
-        ]
+        return stored(self.store.read_epochs(conn), rows)
 
     def cursor(self) -> Cursor:
         """The cursor row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
@@ -113,8 +114,32 @@ def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
     """The id of the entry at ``seq``: its own, if it was requeued or salvaged, else ``<uuid of its epoch>-<seq>``."""
     if isinstance(own, str) and own.isascii():  # else it is damaged
         return own
-    place = bisect_right(epochs, seq, key=lambda epoch: epoch[0])
-    return f"{epochs[max(0, place - 1)][1]}-{seq}"
+    return f"{epoch_of(epochs, seq)[1]}-{seq}"
+
+
+def epoch_of(epochs: Sequence[tuple[int, str]], seq: int) -> tuple[int, str, float]:
+    """The epoch of ``seq``: where it begins, its uuid, and where the next one begins. Before the first: that one."""
+    place = max(1, bisect_right(epochs, seq, key=lambda epoch: epoch[0]))
+    first, uuid = epochs[place - 1]
+    return first, uuid, epochs[place][0] if place < len(epochs) else math.inf
+
+
+def stored(
+    epochs: Sequence[tuple[int, str]], rows: Sequence[tuple[int, float, int, bytes, int, str | None]]
+) -> list[StoredRow]:
+    """Rows of the table, with their ids. The epoch is looked for once, as nearly all are of the first one's."""
+    start, uuid, end = epoch_of(epochs, rows[0][0]) if rows else (0, "", 0)
+    return [
+        StoredRow(
+            seq,
+            created,
+            level,
+            payload,
+            checksum_,
+            f"{uuid}-{seq}" if own is None and start <= seq < end else entry_id(epochs, seq, own),
+        )
+        for seq, created, level, payload, checksum_, own in rows
+    ]
 
 
 def decode_row(row: StoredRow) -> Entry | Undecodable:
