@@ -1,6 +1,7 @@
 """``lastwords setup``: what it prints is accepted by those for whom it is."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -81,6 +82,25 @@ def test_the_cron_line_works_as_it_stands(tmp_path):
     subprocess.run(["sh", "-c", line.replace(r"\%", "%")], check=True, timeout=60)
     assert len(out.read_text().splitlines()) == 2
     assert re.search(r"^# \* \* \* \* \* \w+ /", result.out, re.MULTILINE), "the line for /etc/cron.d names the user"
+
+
+def test_a_module_is_found_where_cron_and_systemd_start(tmp_path, monkeypatch):
+    """A configuration may name modules and relative paths: both start in the folder where setup was called."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "fifty")
+    (tmp_path / "fifty.py").write_text(
+        "import os\nassert os.environ['DJANGO_SETTINGS_MODULE'] == 'fifty'\n"
+        "LOGGING = {'version': 1, 'handlers': {'a': {'class': 'lastwords.DurableHandler', 'journal': 'j.db',"
+        " 'target': 'file:out.txt'}}}\n"
+    )
+    log_to(tmp_path / "j.db", 2)
+    (line,) = re.findall(r"^\* \* \* \* \* (.*)$", run("setup", "cron", "--config", "fifty:LOGGING").out, re.MULTILINE)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO")}
+    subprocess.run(["sh", "-c", line.replace(r"\%", "%")], check=True, timeout=60, cwd="/", env=env)
+    assert len((tmp_path / "out.txt").read_text().splitlines()) == 2
+    unit = run("setup", "systemd", "--to", "fifty:deliver", tmp_path / "j.db").out
+    assert f"\nWorkingDirectory={tmp_path}\nEnvironment=DJANGO_SETTINGS_MODULE=fifty\nExecStart=" in unit
+    assert "WorkingDirectory" not in run("setup", "systemd", "--to", "file:/x", tmp_path / "j.db").out
 
 
 def test_a_credential_is_not_printed(tmp_path):

@@ -3,6 +3,7 @@
 Rules
 -----
 * What is printed works as it stands: absolute paths, the user, quoting for whoever reads it (systemd's ``%``, cron's).
+* A configuration may name modules and relative paths, and ``--to`` a module: then it starts where ``setup`` was called.
 * No credential is ever printed into a unit or a crontab, which others can read: a URL that has one is refused.
 """
 
@@ -82,6 +83,15 @@ def _delivery(to: str | None, config: str | None, journals: tuple[str, ...]) -> 
     return [*(("--to", to) if to is not None else ("--config", str(config))), *places]
 
 
+def _place(to: str | None, config: str | None) -> tuple[str | None, dict[str, str]]:
+    """The folder in which it must be started, None for any, and the variables that it needs there."""
+    from lastwords.targets.urls.from_url import is_url
+
+    folder = None if config is None and is_url(to or "") else os.getcwd()
+    django = os.environ.get("DJANGO_SETTINGS_MODULE")
+    return folder, {"DJANGO_SETTINGS_MODULE": django} if folder is not None and django else {}
+
+
 def _options(function: Callable[..., None]) -> Callable[..., None]:
     user = click.option("--user", metavar="NAME", help="Who it runs as: the user of the service. Default: you.")
     journals = click.argument("journals", nargs=-1, metavar="[JOURNAL]...")
@@ -100,7 +110,8 @@ def systemd(*, to: str | None, config: str | None, user: str | None, journals: t
     verb = ["courier"] if courier else ["flush", "--quiet", "--timeout", "50"]
     line = " ".join(setup_texts.systemd_word(word) for word in [*_program(), *verb, *arguments])
     units = setup_texts.COURIER_UNIT if courier else setup_texts.FLUSH_UNITS
-    output.echo(setup_texts.fill(units, command=line, user=user or _user()), nl=False)
+    place = setup_texts.systemd_place(*_place(to, config))
+    output.echo(setup_texts.fill(units, command=line, user=user or _user(), place=place), nl=False)
 
 
 @command.command(epilog=_examples("cron"))
@@ -109,7 +120,10 @@ def cron(*, to: str | None, config: str | None, user: str | None, journals: tupl
     """Print the line for a crontab, in both of its forms."""
     arguments = _delivery(to, config, journals)
     words = [*_program(), "flush", "--quiet", "--timeout", "50", *arguments]
-    line = shlex.join(words).replace("%", r"\%")  # crontab(5): a % is a line break
+    folder, variables = _place(to, config)
+    before = "" if folder is None else f"cd {shlex.quote(folder)} && "
+    before += "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
+    line = (before + shlex.join(words)).replace("%", r"\%")  # crontab(5): a % is a line break
     output.echo(setup_texts.fill(setup_texts.CRON, command=line, user=user or _user()), nl=False)
 
 

@@ -14,7 +14,7 @@ After=network.target
 [Service]
 Type=oneshot
 User=$user
-ExecStart=$command
+${place}ExecStart=$command
 # 75: entries remain, because a target is down. The next run tries again.
 SuccessExitStatus=75
 
@@ -41,7 +41,7 @@ After=network.target
 [Service]
 Type=notify
 User=$user
-ExecStart=$command
+${place}ExecStart=$command
 ExecReload=/bin/kill -HUP $$MAINPID
 Restart=always
 WatchdogSec=120
@@ -134,6 +134,12 @@ _PANELS = (
 def fill(text: str, **values: str) -> str:
     """The text with its values."""
     return Template(text).substitute(values)
+
+
+def systemd_place(folder: str | None, variables: dict[str, str]) -> str:
+    """Where a unit starts, and with which variables."""
+    lines = [] if folder is None else [f"WorkingDirectory={folder.replace('%', '%%')}\n"]
+    return "".join([*lines, *(f"Environment={systemd_word(f'{name}={value}')}\n" for name, value in variables.items())])
 
 
 def systemd_word(word: str) -> str:

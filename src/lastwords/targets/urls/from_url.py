@@ -45,6 +45,11 @@ _SCHEMES = {
 }
 
 
+def is_url(text: str) -> bool:
+    """True for what begins with a scheme that we have; anything else may be ``module:object``."""
+    return text.partition(":")[0].lower() in _SCHEMES
+
+
 def from_url(url: str) -> Target:
     """The target that ``url`` names. Raises ValueError, and ModuleNotFoundError if an extra is not installed.
 
