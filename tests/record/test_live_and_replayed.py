@@ -2,11 +2,15 @@
 
 import dataclasses
 import enum
+import fractions
 import http
 import importlib.util
 import io
+import ipaddress
 import json
 import logging
+import pathlib
+import re
 import signal
 import sys
 import traceback
@@ -251,6 +255,17 @@ def test_an_exception_among_the_arguments_keeps_its_traceback(pair):
         log.error("x %s %r", error, error)
     live, replayed = outputs()
     assert replayed == live and "in broken" in live
+
+
+@pytest.mark.parametrize(
+    "value", [pathlib.PurePosixPath("/x"), ipaddress.ip_address("::1"), fractions.Fraction(1, 3), re.compile("a+"), ...]
+)
+def test_extras_are_shown_both_ways(pair, value):
+    """By their str and by their repr, as structlog and many a console format show them."""
+    log, outputs = pair(lambda: logging.Formatter("%(v)s %(v)r"))
+    log.info("x", extra={"v": value})
+    live, replayed = outputs()
+    assert replayed == live
 
 
 @pytest.mark.parametrize("name", VALUES)

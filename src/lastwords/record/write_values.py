@@ -275,16 +275,17 @@ class Writer:
         return text, rendered
 
     def _obj(self, value: Any, depth: int = 0) -> Any:
-        """Anything else. In extras its text; in args a stand-in, for receivers that format anew."""
+        """Anything else. In extras its text, shown both ways; in args a stand-in, for receivers that format anew."""
         if issubclass(type(value), BaseException):
             text, rendered = self.shown(value)
             return {TAG: "raised", "v": Writer.graph(value, self), "repr": self._str(rendered, 0)}
         names = data_fields(value)
         if names is not None and not self._spent(depth):
             return self._data(value, names, depth)
-        if not self.stubs:
-            return self._str(guarded(str, value), 0)
         text, rendered = self.shown(value)
+        if not self.stubs:
+            shown = {"str": self._str(text, 0), "repr": self._str(rendered, 0)}
+            return {TAG: "sub", "type": type_name(value), "base": "str", "v": shown["str"], **shown}
         out: dict[str, Any] = {TAG: "obj", "type": type_name(value), "str": self._str(text, 0)}
         if rendered != text:
             out["repr"] = self._str(rendered, 0)
