@@ -138,6 +138,14 @@ class DurableHandler(logging.Handler):
 
     def _introduce(self) -> None:
         """Say what the user should know of this target and this journal."""
+        names = files.count_names(self._engine.store.path)
+        if names > 1:
+            warnings.warn(
+                f"journal {self._engine.store.path} has {names} names (hard links): who opens it by another one makes a"
+                " -wal of that name, and damages it; remove the others",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         if self._target is None:
             return
         for warning in self._target.warnings:

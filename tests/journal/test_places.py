@@ -257,3 +257,13 @@ def test_a_lock_file_outlives_its_journal(tmp_path):
     Store(path).close()
     os.unlink(path)
     os.close(files.open_side_file(path, ".commit"))
+
+
+def test_a_file_of_several_names_is_warned_of(tmp_path):
+    """As one that is a mount point: the -wal belongs to one name only, and the other one's readers and writers damage it."""
+    assert works(tmp_path / "j.db")
+    os.link(tmp_path / "j.db", tmp_path / "backup.db")
+    with pytest.warns(RuntimeWarning, match=r"j\.db has 2 names \(hard links\)"):
+        DurableHandler(None, tmp_path / "j.db").close()
+    os.unlink(tmp_path / "backup.db")
+    assert works(tmp_path / "j.db")

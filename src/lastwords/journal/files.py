@@ -89,6 +89,13 @@ def identify(path: str) -> Identity | None:
     return Identity(boot_id(), status.st_dev, status.st_ino)
 
 
+def count_names(path: str) -> int:
+    """How many hard links there are of the file at ``path``: its -wal has only one of their names."""
+    with suppress(FileNotFoundError):  # removed meanwhile, which is noticed elsewhere
+        return os.stat(path).st_nlink
+    return 0
+
+
 def uri(path: str, query: str) -> str:
     """``path`` as SQLite's URI (sqlite.org/uri.html). Never open a journal without ``mode=``: it would be made."""
     return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?" + query
