@@ -71,3 +71,50 @@ def test_without_loggings_lock_close_waits_until_the_target_is_closed(tmp_path):
     log.error("one")
     handler.close()
     assert slow.closed
+
+
+INI = """
+[loggers]
+keys=root,filed
+[handlers]
+keys=handler,url,mapping
+[formatters]
+keys=own
+[logger_root]
+handlers=
+[logger_filed]
+qualname=filed
+propagate=0
+handlers=handler,url,mapping
+[handler_handler]
+class=lastwords.DurableHandler
+args=(FileHandler('%(here)s/handler.log'), '%(here)s/handler.db')
+formatter=own
+[handler_url]
+class=lastwords.DurableHandler
+args=('file:%(here)s/url.log', '%(here)s/url.db')
+[handler_mapping]
+class=lastwords.DurableHandler
+args=({'class': 'logging.FileHandler', 'filename': '%(here)s/mapping.log'}, '%(here)s/mapping.db')
+kwargs={'level': 'INFO', 'drain_timeout': 2}
+formatter=own
+[formatter_own]
+format=OWN %(message)s
+"""
+
+
+def test_file_config_takes_every_kind_of_target_and_may_be_called_again(tmp_path):
+    """As alembic does, in the middle of a program."""
+    (tmp_path / "log.ini").write_text(INI)
+    log = logging.getLogger("filed")
+    try:
+        for text in ("one", "two"):
+            logging.config.fileConfig(tmp_path / "log.ini", {"here": str(tmp_path)}, disable_existing_loggers=False)
+            log.warning(text)
+            assert all(handler.drain(20) for handler in log.handlers)
+    finally:
+        for handler in log.handlers:
+            handler.close()
+        log.handlers.clear()
+    assert (tmp_path / "handler.log").read_text() == (tmp_path / "mapping.log").read_text() == "OWN one\nOWN two\n"
+    assert [line.split()[-1] for line in (tmp_path / "url.log").read_text().splitlines()] == ["one", "two"]
