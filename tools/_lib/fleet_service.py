@@ -1,4 +1,4 @@
-"""One service of tools/fleet: logs until it is killed or told to end, and notes each logging call that has returned.
+"""One service of tools/fleet: logs until it is killed or told to end, and notes each call whose record is journaled.
 
 fleet_service.py JOURNAL NOTES NAME RUN TARGET PAUSE     TARGET "-": it only commits, and a courier delivers
 """
@@ -42,7 +42,11 @@ def main():
     number = 0
     while not ended:
         text = "%s %s %d" % (name, run, number)
+        began = time.monotonic()
         log.info("%s", text, extra={"padding": "x" * 100})
+        if time.monotonic() - began > 0.3:  # who holds the lock may be asleep: then it waits in memory, and dies with us
+            while handler.stats().buffered:
+                time.sleep(0.1)
         os.write(noted, (text + "\n").encode())  # whoever reads this knows: the call has returned
         number += 1
         time.sleep(float(pause) if float(pause) or number % 400 else 0.4)  # 0: in bursts, which make full batches
