@@ -44,7 +44,9 @@ def main():
         text = "%s %s %d" % (name, run, number)
         began = time.monotonic()
         log.info("%s", text, extra={"padding": "x" * 100})
-        if time.monotonic() - began > 0.3:  # who holds the lock may be asleep: then it waits in memory, and dies with us
+        if (
+            time.monotonic() - began > 0.3
+        ):  # who holds the lock may be asleep: then it waits in memory, and dies with us
             while handler.stats().buffered:
                 time.sleep(0.1)
         os.write(noted, (text + "\n").encode())  # whoever reads this knows: the call has returned

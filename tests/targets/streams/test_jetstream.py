@@ -11,7 +11,7 @@ import pytest
 from lastwords import Rejected, TryAgain
 from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
-from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port
+from targets.servers import SECRET, SECRET_IN_URL, free_port
 from targets.streams.engines import EPOCH, Nats, entries, needs_nats
 
 pytestmark = needs_nats
@@ -247,6 +247,24 @@ def test_a_stream_that_is_full_is_later(nats, admin):
     assert admin.seqs(name) == [1, 2, 3, 4]
 
 
+def test_a_stream_that_is_purged_or_removed_under_its_target(target, admin, stream):
+    """What the stream has lost is not mistaken for what it has; that it is gone is said with how to make it."""
+    one = target()
+    one.deliver(entries(1, 2, 3))
+    admin.ask(f"STREAM.PURGE.{stream}")
+    one.deliver(entries(3, 4))
+    assert admin.seqs(stream) == [3, 4]
+    admin.ask(f"STREAM.DELETE.{stream}")
+    with pytest.raises(ConnectionError, match="the stream is gone"):
+        one.deliver(entries(5))
+    with pytest.raises(RuntimeError, match="there is no such stream. Make it"):
+        one.deliver(entries(5))
+    admin.make(stream)  # without atomic batches now
+    one.deliver(entries(5, 6))
+    target().deliver(entries(6, 7))
+    assert admin.seqs(stream) == [5, 6, 7]
+
+
 def test_no_permission_to_publish(tmp_path):
     """The server tells the connection, not the message: no timeout, and the words name the subject."""
     users = """authorization { users = [
@@ -281,45 +299,6 @@ def test_nobody_there_and_the_next_server_of_the_list(nats, admin, stream):
     one.deliver(entries(1))
     one.close()
     assert admin.seqs(stream) == [1]
-
-
-# --- TLS ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def secure(tmp_path):
-    """A server with TLS and a password, and the name of our authority's file."""
-    certificates = Certificates(tmp_path)
-    issued = certificates.authority.issue_cert("localhost", "127.0.0.1")
-    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    pem = tmp_path / "server.pem"
-    config = f'tls {{ cert_file: "{pem}", key_file: "{pem}" }}\nauthorization {{ user: me, password: "{SECRET}" }}'
-    server = Nats(tmp_path / "n", config).start()
-    server.cafile = certificates.cafile
-    yield server
-    server.kill()
-
-
-@pytest.mark.slow
-def test_tls_with_a_password(secure):
-    """Verified against cafile; a wrong authority and a wrong password are told without it."""
-    user = f"me:{SECRET_IN_URL}@"
-    good = resolve(secure.url("LOGS", f"create=R1&cafile={secure.cafile}", "nats+tls", user))
-    good.deliver(entries(1))
-    assert SECRET not in good.label + repr(good) + repr(vars(good._connection))
-    good.close()
-    url = secure.url("LOGS", "", "nats+tls", user)
-    failing(url, words=["CERTIFICATE_VERIFY_FAILED"], fault=Fault.OUTAGE)
-    failing(url.replace("nats+tls", "nats"), words=["CERTIFICATE_VERIFY_FAILED"], fault=Fault.OUTAGE)
-    wrong = secure.url("LOGS", f"cafile={secure.cafile}", "nats+tls", "me:wrong@")
-    failing(wrong, words=["authorization violation"])
-
-
-@pytest.mark.parametrize("user", ["", f"me:{SECRET_IN_URL}@"])
-def test_tls_against_a_plain_port_sends_nothing(nats, stream, user):
-    """Neither the password nor a record: whoever strips TLS from the server's first line gets nothing."""
-    words = ["does not offer TLS"]
-    failing(nats.url(stream, scheme="nats+tls", user=user), words=words, fault=Fault.OUTAGE)
 
 
 # --- outages --------------------------------------------------------------------------------------------------------

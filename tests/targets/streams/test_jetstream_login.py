@@ -1,10 +1,10 @@
-"""nats:// and whom the server lets in: .creds files, client certificates, clusters that are not whole."""
+"""nats:// and whom the server lets in: TLS, passwords, .creds files, client certificates; clusters that are not whole."""
 
 import pytest
 
 from lastwords.delivery.verdict import Fault
 from lastwords.targets import resolve
-from targets.servers import Certificates, free_port
+from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port
 from targets.streams.engines import Nats, entries, needs_nats
 from targets.streams.test_jetstream import failing
 
@@ -34,6 +34,42 @@ def test_a_creds_file(tmp_path):
         failing(server.url("LOGS", f"creds={empty}"), words=["empty.creds"])
     finally:
         server.kill()
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A server with TLS and a password, and the name of our authority's file."""
+    certificates = Certificates(tmp_path)
+    issued = certificates.authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    pem = tmp_path / "server.pem"
+    config = f'tls {{ cert_file: "{pem}", key_file: "{pem}" }}\nauthorization {{ user: me, password: "{SECRET}" }}'
+    server = Nats(tmp_path / "n", config).start()
+    server.cafile = certificates.cafile
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_tls_with_a_password(secure):
+    """Verified against cafile; a wrong authority and a wrong password are told without it."""
+    user = f"me:{SECRET_IN_URL}@"
+    good = resolve(secure.url("LOGS", f"create=R1&cafile={secure.cafile}", "nats+tls", user))
+    good.deliver(entries(1))
+    assert SECRET not in good.label + repr(good) + repr(vars(good._connection))
+    good.close()
+    url = secure.url("LOGS", "", "nats+tls", user)
+    failing(url, words=["CERTIFICATE_VERIFY_FAILED"], fault=Fault.OUTAGE)
+    failing(url.replace("nats+tls", "nats"), words=["CERTIFICATE_VERIFY_FAILED"], fault=Fault.OUTAGE)
+    wrong = secure.url("LOGS", f"cafile={secure.cafile}", "nats+tls", "me:wrong@")
+    failing(wrong, words=["authorization violation"])
+
+
+@pytest.mark.parametrize("user", ["", f"me:{SECRET_IN_URL}@"])
+def test_tls_against_a_plain_port_sends_nothing(nats, user):
+    """Neither the password nor a record: whoever strips TLS from the server's first line gets nothing."""
+    words = ["does not offer TLS"]
+    failing(nats.url(scheme="nats+tls", user=user), words=words, fault=Fault.OUTAGE)
 
 
 def test_a_client_certificate(tmp_path):

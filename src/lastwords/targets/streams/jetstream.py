@@ -35,7 +35,6 @@ from .jetstream_answers import (
     BATCH_TOO_LARGE,
     NO_MESSAGE,
     NO_STREAM,
-    NOT_ATOMIC,
     WRONG_LAST,
     code_of,
     complaint,
@@ -248,7 +247,7 @@ class JetStream(StreamTarget):
             else:
                 self._send_once(run)
         except BaseException:
-            self._known.clear()  # in doubt: ask
+            self._how = ""  # in doubt: ask, also what the stream is by now
             raise
 
     def _send_once(self, run: list[Item]) -> None:
@@ -273,8 +272,6 @@ class JetStream(StreamTarget):
             elif code == BATCH_TOO_LARGE and self._together > 1:
                 self._together //= 2
             else:
-                if code == NOT_ATOMIC:
-                    self._how = ""
                 raise (
                     TryAgain(f"{self.label}: somebody else keeps writing")
                     if code in WRONG_LAST

@@ -3,12 +3,13 @@
 ==========================================  =======================================================================
 an acknowledgement, ``duplicate`` or not    accepted
 10071, 10164 wrong last sequence            somebody wrote meanwhile, we ourselves perhaps: ask what is there
-10174 atomic batches are not allowed        learn anew what the stream can do
 10199 too many in one batch                 halve it
 10054 too large                             rejected
-503, 10077 the stream is full, other 5xx    later: no leader, no quorum, no room
+503, 10077 the stream is full, other 5xx    later: no leader, no quorum, no room, or the stream was just removed
 anything else                               a failure that buries nothing: the stream is not there, or not as it must be
 ==========================================  =======================================================================
+
+After each of them but the first two it is asked anew what the stream can do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from ..wording import one_line
 WRONG_LAST = frozenset({10071, 10164})
 NO_MESSAGE = 10037
 NO_STREAM = 10059
-NOT_ATOMIC = 10174
 BATCH_TOO_LARGE = 10199
 _TOO_LARGE = 10054
 _FULL = frozenset({10023, 10028, 10047, 10077, 10110, 10122})  # no room, or too much on its way
@@ -40,7 +40,7 @@ def complaint(answer: dict[str, Any], label: str) -> Exception:
     code, status = code_of(answer), int(error.get("code") or 0)
     words = f"{label}: {one_line(str(error.get('description', '')), 300)} (JetStream {code})"
     if code == 503:
-        return ConnectionError(f"{label}: no server answers: JetStream is off, or there is no leader")
+        return ConnectionError(f"{label}: no server answers: JetStream is off, the stream is gone, or has no leader")
     if code == _TOO_LARGE:
         return Rejected(words)
     if code in _FULL or code in _BROKEN_BATCH or status >= 500:
