@@ -30,7 +30,8 @@ def program(name):
         if package is None:
             return None
         path = os.path.join(os.path.dirname(package.origin), name)
-        os.chmod(path, 0o755)
+        if not os.access(path, os.X_OK):  # a wheel does not keep the mode
+            os.chmod(path, 0o755)
         return path
     beside = os.path.join(os.path.dirname(sys.executable), name)
     return beside if os.path.exists(beside) else shutil.which(name)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import pathlib
 import shutil
 import socket
@@ -40,7 +41,8 @@ def program(name):
 
 def executable(path):
     """As the package's own starter makes it: a wheel does not keep the mode."""
-    path.chmod(0o755)
+    if not os.access(path, os.X_OK):
+        path.chmod(0o755)
     return str(path)
 
 

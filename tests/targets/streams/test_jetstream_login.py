@@ -1,8 +1,11 @@
 """nats:// and whom the server lets in: TLS, passwords, .creds files, client certificates; clusters that are not whole."""
 
+import threading
+
 import pytest
 
 from lastwords.delivery.verdict import Fault
+from lastwords.runtime import native
 from lastwords.targets import resolve
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port
 from targets.streams.engines import Nats, entries, needs_nats
@@ -89,6 +92,14 @@ def test_a_client_certificate(tmp_path):
         failing(server.url("LOGS", known, "nats+tls"), words=["nats+tls://"], fault=Fault.OUTAGE)
     finally:
         server.kill()
+
+
+def test_a_name_server_that_is_silent(monkeypatch):
+    """It is an outage within the timeout, and no thread is waited for when the program ends."""
+    ended = threading.Event()
+    monkeypatch.setattr(native, "getaddrinfo", lambda *_, **__: ended.wait(60))
+    failing("nats://logs.example/LOGS?timeout=0.3", words=["nats://logs.example"], fault=Fault.OUTAGE)
+    ended.set()
 
 
 def test_a_cluster_without_a_majority_is_later(tmp_path):
