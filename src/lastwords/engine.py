@@ -15,6 +15,7 @@ from .delivery.courier import Courier
 from .journal import files, places
 from .journal.explain import TROUBLE
 from .journal.line import Line, Stats
+from .journal.sqlite_codes import is_damage
 from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
@@ -159,7 +160,11 @@ class Engine:
     def _begin(self) -> None:
         if is_passive():
             return
-        pending = self.journal.has_pending()
+        try:
+            pending = self.journal.has_pending()
+        except TROUBLE as error:  # damage that no look at the file has found: the keeper repairs it
+            pending, self.store.damaged = True, str(error) if is_damage(error) else None
+            self.keeper.nudge()
         if pending or THREADS_END_EARLY:
             arm(self)
             if self.courier is not None:

@@ -55,13 +55,15 @@ def open_and_log(path, message="after"):
     return handler
 
 
-def test_a_destroyed_header_is_set_aside_and_a_new_journal_begins(tmp_path, capfd):
-    """Nothing can be read; that is said once, and the file is kept."""
+def test_a_destroyed_first_page_costs_no_record(tmp_path, capfd):
+    """SQLite reads nothing, the pages are searched; settled entries do not come back. Said once, and the file is kept."""
     path = tmp_path / "j.db"
-    make(path)
+    ids = make(path)
     damage_pages(path, [0])
     handler = open_and_log(path)
-    assert contents(path) == {"after": contents(path)["after"]}
+    found = contents(path)
+    assert list(found) == [*(f"m{i}" for i in range(100, COUNT)), "after"]
+    assert all(ids[name] == id_ for name, id_ in found.items() if name != "after")
     (aside,) = [
         p
         for p in tmp_path.iterdir()

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 import time
 
 import pytest
 
 from lastwords import DurableHandler, JournalError
+from lastwords.journal import wal
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 
@@ -45,7 +47,7 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     GONE[how](path)
     log.log(number, "m30")
     said = []
-    assert poll(lambda: said.append(capfd.readouterr().err) or "31 pending records were copied" in "".join(said), 10), (
+    assert poll(lambda: said.append(capfd.readouterr().err) or " pending records were copied" in "".join(said), 10), (
         said
     )
     log.log(number, "m31")
@@ -187,22 +189,83 @@ def test_processes_that_share_a_journal_which_is_removed_again_and_again(childre
     assert len(seen) == len(set(seen))
 
 
-def test_a_main_file_cut_to_nothing_at_rest_costs_no_wal(tmp_path, capfd):
-    """What its -wal has may be all that is left: it is kept, and that is said."""
-    import os
+def killed(tmp_path, *, begun_anew=False):
+    """What a process leaves that was killed with sixty records in its journal: where it is, and their ids by names."""
+    handler = DurableHandler(None, tmp_path / "live.db", sync_interval=100)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(60):
+        log.error("m%d %s", i, "x" * 300)
+        if i == 39 and begun_anew:
+            assert wal.checkpoint(handler._engine.store, shrink=False)
+    ids = {entry.message.split()[0]: entry.id for entry in handler._engine.journal.entries()}
+    for suffix in ("", "-wal", "-shm", ".commit"):
+        shutil.copy(tmp_path / ("live.db" + suffix), tmp_path / ("j.db" + suffix))
+    handler.close()
+    return str(tmp_path / "j.db"), ids
 
+
+def cut_to_a_part(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+LOST = {
+    "cut": lambda path: os.truncate(path, 0),
+    "cut to a part of a page": lambda path: os.truncate(path, 300),
+    "cut to a part": cut_to_a_part,
+    "removed": os.unlink,
+    "-shm, too": lambda path: [os.truncate(path, 0), os.unlink(path + "-shm")],
+    ".commit, too": lambda path: [os.truncate(path, 0), os.unlink(path + ".commit")],
+}
+
+
+@pytest.mark.parametrize("begun_anew", [False, True])
+@pytest.mark.parametrize("how", LOST)
+def test_what_the_wal_of_a_lost_main_file_has_is_delivered(tmp_path, capfd, how, begun_anew):
+    """Once, with its ids. If it was begun anew, over frames that the main file had, those left count, too; their ids may
+    be lost with the page that has them."""
+    path, ids = killed(tmp_path, begun_anew=begun_anew)
+    LOST[how](path)
+    got = []
+    handler = DurableHandler(got.extend, path)
+    assert handler.drain(20)
+    handler.close()
+    found = [entry.message.split()[0] for entry in got]
+    assert len(found) == len(set(found))
+    if begun_anew:
+        assert set(list(ids)[40:]) < set(found), "and some of those before"
+    else:
+        assert found == list(ids)
+        assert [entry.id for entry in got] == list(ids.values())
+    assert "set aside" in capfd.readouterr().err
+    assert list(tmp_path.glob("j.db.damaged-*-wal"))
+
+
+@pytest.mark.parametrize("how", ["cut", "cut to a part of a page"])
+def test_flush_delivers_what_the_wal_of_a_lost_main_file_has(children, tmp_path, how):
+    """Its service may be gone for good; `doctor` and `status` say what it is."""
+    from click.testing import CliRunner
+
+    from lastwords.cli.main import cli
+
+    path, out = killed(tmp_path)[0], tmp_path / "out"
+    LOST[how](path)
+    assert "damaged" in CliRunner().invoke(cli, ["doctor", path]).output or how == "cut"
+    done = CliRunner().invoke(cli, ["flush", "--to", f"file:{out}", path])
+    assert done.exit_code == 65, done.output
+    assert [line.split()[-2] for line in out.read_text().splitlines()] == [f"m{i}" for i in range(60)]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 10, b"\0" * 5_000, b"\x37\x7f\x06\x82" + b"\0" * 9_000])
+def test_a_wal_that_is_none_beside_an_empty_file_is_no_reason_not_to_start(tmp_path, content):
+    """The journal is made anew."""
     path = tmp_path / "j.db"
-    pid = os.fork()
-    if pid == 0:  # killed, so that the -wal stays
-        log = logging.Logger("x")
-        log.addHandler(DurableHandler(None, path))
-        log.error("the last words")
-        os._exit(0)
-    os.waitpid(pid, 0)
-    assert (tmp_path / "j.db-wal").stat().st_size > 0
-    os.truncate(path, 0)
+    path.touch(0o600)
+    (tmp_path / "j.db-wal").write_bytes(content)
+    os.chmod(tmp_path / "j.db-wal", 0o600)
     handler = DurableHandler(None, path)
-    (kept,) = tmp_path.glob("j.db.damaged-*-wal")
-    assert b"the last words" in kept.read_bytes()
-    assert f"kept as {kept}" in capfd.readouterr().err
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+    assert handler.stats().pending == 1
     handler.close()

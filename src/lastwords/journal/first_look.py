@@ -18,6 +18,7 @@ from ..runtime.clock import monotonic
 from ..runtime.native import sleep
 from . import files
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
+from .pages import wal_has_the_rest
 from .sqlite_codes import primary_code
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def look_at(path: str) -> None:
         try:
             _look_once(path)
         except (JournalForeign, sqlite3.DatabaseError) as error:
-            if primary_code(error) == sqlite3.SQLITE_CORRUPT and os.path.exists(path + "-wal"):
+            if primary_code(error) == sqlite3.SQLITE_CORRUPT and wal_has_the_rest(path):
                 return  # a crash during a checkpoint: the header is ahead of the file, the WAL mends it
             if _is_settled(path):
                 raise

@@ -33,6 +33,7 @@ from lastwords.journal import files, schema, set_aside
 from lastwords.journal.explain import explain
 from lastwords.journal.first_look import look_at
 from lastwords.journal.line import Line
+from lastwords.journal.pages import has_frames
 from lastwords.journal.sqlite_codes import text_of
 from lastwords.journal.store import Store
 from lastwords.runtime import identity
@@ -152,6 +153,8 @@ def check_file(path: str) -> os.stat_result:
     files.check_acting(path, status.st_uid)
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise JournalDenied(path, "cannot be read by this user", "run as its owner or as root")
+    if status.st_size == 0 and has_frames(path):
+        raise JournalDamaged(path, "was cut to nothing, and left its -wal", "`lastwords flush` delivers what that has")
     if status.st_size == 0:
         raise JournalMissing(path, "is empty: no journal has been made in it", "a service makes it when it first logs")
     return status

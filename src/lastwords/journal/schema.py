@@ -1,11 +1,15 @@
 """A connection's first statements: what every connection of ours is told, and the schema, which is made or checked.
 
-All of the schema is made in one transaction, before the switch to WAL, so that ``application_id`` is always in the main
-file. What a file says about itself is input: one that has triggers, or is of a newer format, is refused.
+The tables are made in one transaction, before the switch to WAL, so that ``application_id`` is always in the main file.
+The views come after it: then the pages that say which tables there are are in the ``-wal``, too, and plain SQLite can
+read that if the main file is lost before the first checkpoint.
+
+What a file says about itself is input: one that has triggers, or is of a newer format, is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,6 +54,29 @@ def prepare(
         _migrate(conn, begin_epoch, is_new=not version)
     if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         conn.execute("PRAGMA journal_mode=wal")
+    if not _has_views(conn):
+        hold_commit_lock()
+        _make_views(conn)
+
+
+def _has_views(conn: sqlite3.Connection) -> bool:
+    return conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' LIMIT 1").fetchone() is not None
+
+
+def _make_views(conn: sqlite3.Connection) -> None:
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+        if not _has_views(conn):  # nobody was faster
+            for statement in filter(_is_view, new_schema.STATEMENTS):
+                conn.execute(statement)
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def _is_view(statement: str) -> bool:
+    return statement.startswith("CREATE VIEW")
 
 
 def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_new: bool) -> None:
@@ -64,7 +91,7 @@ def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_ne
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         if version < FORMAT:  # nobody was faster
             if version == 0:
-                for statement in new_schema.STATEMENTS:
+                for statement in itertools.filterfalse(_is_view, new_schema.STATEMENTS):
                     conn.execute(statement)
             else:
                 _steps()(conn)

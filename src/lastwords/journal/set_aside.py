@@ -26,7 +26,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..runtime.fork import unshared_fds
-from ..runtime.stderr import say
 from . import files
 
 if TYPE_CHECKING:
@@ -98,16 +97,6 @@ def new_name(path: str) -> str:
     while os.path.lexists(aside) or os.path.lexists(aside + MARKER):
         aside, number = f"{prefix(path)}{stamp}.{number}", number + 1
     return aside
-
-
-def keep_wal(path: str) -> None:
-    """The main file was cut to nothing, and its -wal may have what was committed last: that is not thrown away."""
-    wal = path + "-wal"
-    if not os.path.lexists(path) or not os.path.isfile(wal) or os.path.getsize(wal) == 0:
-        return
-    kept = new_name(path) + "-wal"
-    os.rename(wal, kept)
-    say(f"journal {path}: was cut to nothing; what its -wal still has is kept as {kept}, and is not delivered")
 
 
 def finish(path: str) -> None:

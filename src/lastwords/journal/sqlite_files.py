@@ -246,6 +246,27 @@ class SqliteFiles:
                 )
 
 
+def are_in_use(path: str) -> bool:
+    """Whether a process has the ``-wal`` and ``-shm`` beside ``path`` open; also if that cannot be told."""
+    try:
+        status = os.stat(path + SHM)
+    except OSError:
+        return False
+    if any(one.file == (status.st_dev, status.st_ino) and one.is_ours() for one in _shm.values()):
+        return True  # this one: another descriptor, closed, would take its locks along
+    fd = files.open_if_sound(path + SHM, files.owner_of(path), files.WRITE)
+    if fd is None:
+        return True
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKED[SHM][1], _LOCKED[SHM][0])
+    except OSError as error:
+        pass_on(error)
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def abandon(*things: object) -> None:
     """Never close them."""
     _abandoned.extend(things)

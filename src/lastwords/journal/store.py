@@ -37,9 +37,10 @@ from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
 from .first_look import look_at, never_hanging
+from .pages import has_frames
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy
-from .sqlite_files import OPENING, SqliteFiles, abandon, at_high_numbers
+from .sqlite_files import OPENING, SqliteFiles, abandon, are_in_use, at_high_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -370,9 +371,10 @@ class Store:
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         unseen_fork.refuse_if_it_hangs(self.path, self.lock_timeout)
         if self._is_void():
+            files.check_beside(self.path)
+            self._refuse_to_lose(create=create)
             if not create:
                 raise files.missing(self.path)
-            files.check_beside(self.path)
             self._create()
         identity = files.identify(self.path)
         files.check_beside(self.path)
@@ -413,6 +415,18 @@ class Store:
         status = files.check_file(self.path)
         return status is None or (status.st_size == 0 and files.has_side_files(self.path))
 
+    def _refuse_to_lose(self, *, create: bool) -> None:
+        """What a -wal still has whose file was cut to nothing, or removed at rest, is set aside like a damaged one."""
+        removed = files.check_file(self.path) is None
+        if (removed and not create) or are_in_use(self.path):
+            return  # who has it open moves what it sees
+        if has_frames(self.path):
+            if removed:
+                files.create_file(self.path, self.mode)
+            raise JournalDamaged(
+                self.path, "was removed or cut to nothing, and left its -wal", "see `lastwords doctor`"
+            )
+
     def _create(self) -> None:
         """Make the file, without the -wal and -shm of one that was removed: who has that open still reads them."""
         if files.has_side_files(self.path):
@@ -420,7 +434,6 @@ class Store:
                 self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
             if self._is_void():
                 set_aside.finish(self.path)
-                set_aside.keep_wal(self.path)
                 files.remove_side_files(self.path)
         files.create_file(self.path, self.mode)
 

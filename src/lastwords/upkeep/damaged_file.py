@@ -24,30 +24,38 @@ import os
 import re
 import sqlite3
 import time
+from bisect import bisect_right
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import JournalBusy, JournalDenied, JournalError, JournalMissing
 from ..journal import files, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
+from ..journal.raw_rows import RawRows
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
 from ..runtime.stderr import say
-from .transfer import Transfer
+from .transfer import AIM_SECONDS, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..errors import JournalDamaged
 
+SMALLEST = 512  # bytes that a page has at least
 LOCK_SECONDS = 1.0  # to wait for the commit lock
 
 
 def was_a_journal(path: str) -> bool:
     """True if there is reason to believe that the file at ``path`` was made by us."""
     return os.path.exists(path + COMMIT_SUFFIX)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a damaged file may be set aside: it was a journal, or it is empty, which is nobody's data."""
+    return was_a_journal(path) or os.path.getsize(path) == 0
 
 
 # --- setting aside ------------------------------------------------------------------------------------
@@ -62,7 +70,7 @@ def finish_setting_aside(path: str) -> None:
 
 def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
     """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
-    if not was_a_journal(path):
+    if not is_ours(path):
         raise error
     set_aside_file(path, files.identify(path), error.problem)
     return Store(path, mode=mode)
@@ -125,6 +133,10 @@ class Salvage(Transfer):
     counts_gaps = True
 
     def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
+        self._raw: RawRows | None = None  # while they are looked for
+        self._is_raw = False  # they are what is moved
+        self._is_rest = False  # and SQLite could read others before
+        self._gaps: list[tuple[int, int]] | None = []  # what could not be read; None if only a part of that is known
         self._name = name
         self._claim = claim
         marker = set_aside.read(name) or set_aside.Marker(0, "")
@@ -134,6 +146,52 @@ class Salvage(Transfer):
         if meta.get("damaged_file") == name:
             self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
         self._before = self.moved, self.unreadable
+
+    @property
+    def left(self) -> int:
+        """See :meth:`Transfer.left`."""
+        return 1 if self._raw is not None else super().left
+
+    def step(self, store: Store) -> bool:
+        """First what SQLite reads. If that is not all, what can be found in the pages, whatever leads to them."""
+        if self._raw is not None:
+            if not self._raw.find(AIM_SECONDS):
+                self._turn_to(self._raw, store.connection())
+            return True
+        if super().step(store):
+            return True
+        if self._is_raw or self.was_whole(store.connection()):
+            return False
+        self._is_rest = self.newest > 0
+        if self.is_known or self.is_broken:
+            self._gaps = None
+        self._raw = RawRows(self._name, self.wants if self._gaps else None)
+        return True
+
+    def _turn_to(self, raw: RawRows, into: sqlite3.Connection) -> None:
+        """Move what was found in the pages, as far as it is not there yet."""
+        self.source.close()
+        moved, unreadable = self.moved, self.unreadable
+        self.prefix = "moved raw "
+        super().__init__(raw.conn, self._name, into, self._epochs)
+        self.moved, self.unreadable = moved, unreadable
+        self._raw, self._is_raw = None, True
+
+    def wants(self, seq: int) -> bool:
+        """See :meth:`Transfer.wants`."""
+        if not self._is_rest or self._gaps is None:
+            return True
+        place = bisect_right(self._gaps, (seq, 2**63)) - 1
+        return place >= 0 and seq <= self._gaps[place][1]
+
+    def missing(self, at: int, upto: int, seqs: list[int], moved: int) -> int:
+        """See :meth:`Transfer.missing`. What SQLite could not read, and is found after all, is missing no more."""
+        if self._is_rest:
+            return -min(moved, self.unreadable)
+        if not self._is_raw and self._gaps is not None and len(seqs) < upto - at:
+            ends = zip([at, *seqs], [*seqs, upto + 1], strict=True)
+            self._gaps += [(low + 1, high - 1) for low, high in ends if high - low > 1]
+        return super().missing(at, upto, seqs, moved)
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`."""
@@ -194,6 +252,8 @@ def _open_aside(name: str) -> sqlite3.Connection:
     if not files.is_sound_at(name, owner):
         raise JournalDenied(name, f"does not belong to the journal's owner (uid {owner})", "see who made it")
     files.check_beside(name, owner)
+    if os.path.getsize(name) < SMALLEST:  # SQLite removes a -wal beside such a file, also if it may only read
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     # Only to read: closing it then neither checkpoints nor removes the -wal, to which another process may still write.
     conn = sqlite3.connect(files.uri(name, "mode=ro"), uri=True, isolation_level=None, check_same_thread=False)
     conn.text_factory = text_of

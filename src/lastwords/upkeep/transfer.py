@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
@@ -42,6 +43,12 @@ SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
 _ROW = "seq, created, level, payload, checksum, id"
 _NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
+_BASICS = (
+    "SELECT settled FROM cursor",
+    "SELECT first_seq, uuid FROM epochs",
+    "SELECT max(seq) FROM entries",
+    "SELECT max(length(payload)) FROM dead_letters",
+)
 _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
@@ -54,6 +61,10 @@ def read_all(conn: sqlite3.Connection, query: str, *values: object) -> list[tupl
         return conn.execute(query, values).fetchall()
     except (sqlite3.DatabaseError, UnicodeDecodeError):
         return []
+
+
+def _reads(conn: sqlite3.Connection, query: str) -> bool:
+    return bool(read_all(conn, query))
 
 
 def read_number(conn: sqlite3.Connection, query: str) -> int:
@@ -140,6 +151,7 @@ class Transfer:
     """
 
     is_over = True  # after `done`: False if there may be more later
+    prefix = "moved "  # of the key under which it is written down how far it is
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
     def __init__(
@@ -149,7 +161,8 @@ class Transfer:
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq") or list(epochs)
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
         self._uuid = self._epochs[-1][1] if self._epochs else name
-        self._key = f"moved {self._uuid}"
+        self._key = self.prefix + self._uuid
+        self.is_broken = not all(map(partial(_reads, source), _BASICS))
         settled = read_number(source, "SELECT settled FROM cursor")
         self.newest = max(read_number(source, "SELECT max(seq) FROM entries") or _last(source, settled), settled)
         self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
@@ -223,13 +236,13 @@ class Transfer:
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         failed: list[int] = []
-        rows, seen = [], 0
+        rows, seqs = [], []
         strict = self.counts_gaps
         found = ranges(self.source, at + 1, upto, failed.append, strict=strict)
         for seq, created, level, payload, checksum, own in found:
-            seen += 1
+            seqs.append(seq)
             id_ = _id(self._epochs, seq, own)
-            if seq not in self._ahead and id_ not in self._there:
+            if seq not in self._ahead and id_ not in self._there and self.wants(seq):
                 place = seq if settled < seq <= room else None
                 rows.append((place, *_columns(created, level, payload, checksum), id_))
         placed = [row for row in rows if row[0] is not None]
@@ -237,11 +250,15 @@ class Transfer:
         conn.executemany(_INSERT, [row for row in rows if row[0] is None])
         conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
-        missing = upto - at - seen if strict else sum(failed)
+        missing = self.missing(at, upto, seqs, len(rows)) if strict else sum(failed)
+        if missing > 0:
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"lost {self._uuid}", str(missing)))
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
         conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
         if upto == self.newest and not dead_left:
             self._carry_notes(conn)
+            if not self.is_broken and not self._is_noted(conn, "lost"):
+                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, '1')", (f"whole {self._uuid}",))
         self.note(conn, self.moved + len(rows), self.unreadable + missing)
 
     def _keep_room(self, conn: sqlite3.Connection) -> None:
@@ -294,7 +311,22 @@ class Transfer:
         self.moved += moved
         self.unreadable += unreadable
 
+    def was_whole(self, conn: sqlite3.Connection) -> bool:
+        """Whether all of this file was read, by whichever process, in whichever way."""
+        return self._is_noted(conn, "whole")
+
+    def _is_noted(self, conn: sqlite3.Connection, what: str) -> bool:
+        return conn.execute("SELECT 1 FROM meta WHERE key = ?", (f"{what} {self._uuid}",)).fetchone() is not None
+
     # --- for the two kinds ----------------------------------------------------------------------------
+
+    def wants(self, _seq: int) -> bool:
+        """Whether an entry is to be moved."""
+        return True
+
+    def missing(self, at: int, upto: int, seqs: list[int], _moved: int) -> int:
+        """How many from behind ``at`` to ``upto`` are not there, of which ``seqs`` were read."""
+        return upto - at - len(seqs)
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """Write down what people may want to know, in the transaction of the slice."""

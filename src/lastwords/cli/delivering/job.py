@@ -14,6 +14,7 @@ from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import ownership
 from lastwords.runtime.bell import Bell
+from lastwords.upkeep import damaged_file
 
 from ...journal import readonly
 from ...journal.explain import explained
@@ -140,7 +141,7 @@ def inspect(path: str) -> tuple[Job, bool]:
             keep = kept(journal)
     except JournalError as error:
         job.error = error
-        return job, False
+        return job, isinstance(error, JournalDamaged) and damaged_file.is_ours(path)  # what can be read of it
     if not job.pending:
         job.outcome = Outcome.DONE
     return job, bool(job.pending) or (prunable is not None and prunable < time.time() - keep)

@@ -221,7 +221,7 @@ class Resident:
         before = signature(watched.path)  # what comes from here on changes it
         looked, to_do = inspect(watched.path)
         job.destination = looked.destination
-        if looked.error is not None:
+        if looked.error is not None and not to_do:
             self._failed(watched, str(looked.error), looked.pending)
             return
         if not to_do:

@@ -1,0 +1,171 @@
+"""The pages of a journal that SQLite cannot read: of the main file, and of the ``-wal``, which may be all there is.
+
+Theory of operation
+-------------------
+A ``-wal`` is a header and frames, each a page with a header of its own (https://sqlite.org/fileformat2.html#walformat).
+A frame counts if its checksum follows from that of the frame before: so a torn one is left out, and so are those behind
+it up to the next two that fit together. Those with the salts of the header are the newest; of their last transaction,
+which may have been under way, only what was committed counts. Behind them lie what older ones left, whose pages were
+moved to the main file: they are taken where that has none, because it was cut or overwritten with zeros.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import files
+from .wal_check import FRAME_HEADER, HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAGIC = 0x377F0682  # the last bit: the byte order of the checksums
+_SIZE = 4096  # of a page, if nothing says it: ours
+_MASK = 0xFFFFFFFF
+
+
+class _Frame(NamedTuple):
+    at: int
+    header: bytes
+    seed: bytes  # the checksum of what comes before
+
+    def read(self, fd: int, size: int, order: str) -> bytes:
+        """Its page, empty if it does not count."""
+        page = _read(fd, size, self.at + FRAME_HEADER)
+        whole = len(page) == size and checksum(self.header[:8] + page, self.seed, order) == self.header[16:]
+        return page if whole else b""
+
+
+def has_frames(path: str) -> bool:
+    """Whether there is a ``-wal`` beside ``path`` with a frame that counts."""
+    fd = files.open_if_sound(path + "-wal", files.owner_of(path))
+    if fd is None:
+        return False
+    try:
+        size, order, head = _read_header(fd)
+        return any(frame.read(fd, size, order) for frame in _frames(fd, size, head))
+    finally:
+        os.close(fd)
+
+
+def wal_has_the_rest(path: str) -> bool:
+    """Whether all pages are in the ``-wal`` by which the main file is shorter than it says: a checkpoint was cut short.
+
+    Else it is the file that was. The file itself is not opened here, see ``files``: SQLite may have it open.
+    """
+    found = Pages(path, main=False)
+    try:
+        for _ in found.look():
+            pass
+        there, ends = os.path.getsize(path) // found.size, found.newest(1)[28:32]
+        return bool(ends) and all(map(found.newest, range(there + 1, int.from_bytes(ends, "big") + 1)))
+    finally:
+        found.close()
+
+
+def _read(fd: int, length: int, at: int) -> bytes:
+    """What is there; nothing if the medium does not give it."""
+    try:
+        return os.pread(fd, length, at)
+    except OSError:
+        return b""
+
+
+def _read_header(fd: int) -> tuple[int, str, bytes]:
+    """The size of a page, the byte order and the salts; salts of no frame if it is no header."""
+    header = _read(fd, HEADER, 0)
+    magic, size = int.from_bytes(header[:4], "big"), int.from_bytes(header[8:12], "big")
+    if len(header) < HEADER or magic | 1 != _MAGIC | 1 or size & (size - 1) or not 512 <= size <= 65536:
+        return _SIZE, "<" if sys.byteorder == "little" else ">", b""
+    return size, ">" if magic & 1 else "<", header[16:32]
+
+
+def checksum(raw: bytes, seed: bytes, order: str) -> bytes:
+    """That of ``raw``, which follows what has the checksum ``seed``."""
+    one, two = struct.unpack(">2I", seed)
+    words = iter(struct.unpack(f"{order}{len(raw) // 4}I", raw))
+    for word in words:
+        one = one + word + two & _MASK
+        two = two + next(words) + one & _MASK
+    return struct.pack(">2I", one, two)
+
+
+def _frames(fd: int, size: int, head: bytes) -> Iterator[_Frame]:
+    """Those that follow another one, or the header, with the same salts: whether they count is asked later."""
+    before = head
+    for at in range(HEADER, os.fstat(fd).st_size - FRAME_HEADER - size + 1, FRAME_HEADER + size):
+        header = _read(fd, FRAME_HEADER, at)
+        if header[8:16] == before[:8] and any(header[:4]):
+            yield _Frame(at, header, before[8:])
+        before = header[8:]
+
+
+class Pages:
+    """Those of the journal at ``path``. Read with :meth:`look` to the end first."""
+
+    def __init__(self, path: str, *, main: bool = True) -> None:
+        owner = files.owner_of(path)
+        self._main = files.open_if_sound(path, owner) if main else None
+        self._wal = files.open_if_sound(path + "-wal", owner)
+        self.size, self._order, self._head = _SIZE, "<", b""
+        if self._wal is not None:
+            self.size, self._order, self._head = _read_header(self._wal)
+        if self._main is not None:
+            header = _read(self._main, 18, 0)
+            if header[:16] == b"SQLite format 3\0" and not self._head:
+                self.size = {1: 65536}.get(found := int.from_bytes(header[16:], "big"), found) or _SIZE
+        self._main_pages = 0 if self._main is None else os.fstat(self._main).st_size // self.size
+        self._newest: dict[int, list[_Frame]] = {}  # of each page
+        self._older: dict[int, list[_Frame]] = {}
+        self.count = self._main_pages
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        for fd in (self._main, self._wal):
+            if fd is not None:
+                os.close(fd)
+        self._main = self._wal = None
+
+    def look(self) -> Iterator[None]:
+        """Go through the ``-wal``, a frame a time."""
+        if self._wal is None:
+            return
+        begun: list[_Frame] = []
+        older: list[_Frame] = []
+        for frame in _frames(self._wal, self.size, self._head):
+            if frame.header[8:16] == self._head[:8]:
+                begun.append(frame)
+                if any(frame.header[4:8]):  # the last one of a transaction
+                    _add(begun, self._newest)
+                    begun.clear()
+            else:
+                older.append(frame)
+            yield
+        older.sort(key=lambda frame: frame.header[8:12])  # the first salt counts how often it was begun anew
+        _add(older, self._older if self._head else self._newest)
+        self.count = max([self._main_pages, *self._newest, *self._older])
+
+    def newest(self, number: int) -> bytes:
+        """The page, if the last transactions wrote it, else empty."""
+        return self._of_wal(self._newest, number)
+
+    def read(self, number: int) -> bytes:
+        """The page, empty if there is none."""
+        page = self.newest(number)
+        if not page and 1 <= number <= self._main_pages and self._main is not None:
+            page = _read(self._main, self.size, (number - 1) * self.size)
+        return page if any(page) else self._of_wal(self._older, number)
+
+    def _of_wal(self, frames: dict[int, list[_Frame]], number: int) -> bytes:
+        for frame in reversed(frames.get(number, ())):
+            if self._wal is not None and (page := frame.read(self._wal, self.size, self._order)):
+                return page
+        return b""
+
+
+def _add(frames: list[_Frame], pages: dict[int, list[_Frame]]) -> None:
+    for frame in frames:
+        pages.setdefault(int.from_bytes(frame.header[:4], "big"), []).append(frame)

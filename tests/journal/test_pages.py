@@ -1,0 +1,109 @@
+"""Pages and rows out of the files themselves: only what was committed, and unharmed, counts."""
+
+import logging
+import sqlite3
+
+import pytest
+
+from lastwords.journal import pages, raw_rows, wal
+from lastwords.journal.store import Store
+from lastwords.record import codec
+
+
+def commit(store, first, last, text=""):
+    rows = [
+        codec.encode(logging.LogRecord("x", 20, "/x.py", 1, f"m{i} {text}", (), None, "f")) for i in range(first, last)
+    ]
+    with store.lock, store.transaction() as conn:
+        conn.executemany("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", rows)
+
+
+def all_pages(path):
+    found = pages.Pages(path)
+    for _ in found.look():
+        pass
+    read = [found.read(number) for number in range(1, found.count + 1)]
+    found.close()
+    return read
+
+
+def raw(path, query):
+    found = raw_rows.RawRows(path)
+    while found.find(10.0):
+        pass
+    found.close()
+    rows = found.conn.execute(query).fetchall()
+    found.conn.close()
+    return rows
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a journal with some rows in the main file, and more in the -wal, which nobody checkpoints."""
+    path = str(tmp_path / "j.db")
+    store = Store(path)
+    commit(store, 0, 50)
+    assert wal.checkpoint(store, shrink=True)
+    commit(store, 50, 100, "x" * 5_000)
+    for suffix in ("", "-wal"):
+        (tmp_path / ("copy" + suffix)).write_bytes((tmp_path / ("j.db" + suffix)).read_bytes())
+    store.close()
+    return str(tmp_path / "copy")
+
+
+def test_the_pages_are_those_that_sqlite_sees(tmp_path, path):
+    """The whole file after its own checkpoint is the reference."""
+    found = all_pages(path)
+    sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = (tmp_path / "copy").read_bytes()
+    assert b"".join(found) == whole
+
+
+def test_the_rows_are_those_that_sqlite_reads(path):
+    """Also where the payload needs overflow pages."""
+    found = raw(path, "SELECT seq, created, level, CAST(payload AS TEXT), checksum FROM entries")
+    conn = sqlite3.connect(path)
+    assert found == conn.execute("SELECT seq, created, level, payload, checksum FROM entries").fetchall()
+    assert raw(path, "SELECT * FROM epochs") == conn.execute("SELECT first_seq, uuid FROM epochs").fetchall()
+    conn.close()
+
+
+class Anything:
+    """Equals everything."""
+
+    def __init__(self, *_):
+        pass
+
+    def __eq__(self, _):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_torn_frame_does_not_count(tmp_path, path, monkeypatch, verified):
+    """Its page is that of before. Control: without the checksum it is what the torn one says."""
+    if not verified:
+        monkeypatch.setattr(pages, "checksum", Anything)
+    whole = all_pages(path)
+    file = tmp_path / "copy-wal"
+    data = bytearray(file.read_bytes())
+    last = max(at for at in range(32, len(data), 4120) if data[at : at + 4] == (1).to_bytes(4, "big"))
+    data[last + 24 + 4_000] ^= 1
+    file.write_bytes(data)
+    flipped = bytearray(whole[0])
+    flipped[4_000] ^= 1
+    assert (all_pages(path)[0] == flipped) is not verified
+
+
+def test_what_was_not_committed_does_not_count(tmp_path, path):
+    """The last transaction was under way when its process was killed."""
+    before = all_pages(path)
+    file = tmp_path / "copy-wal"
+    data = file.read_bytes()
+    order = "<" if data[3] == 0x82 else ">"
+    page = b"y" * 4_096
+    header = (1).to_bytes(4, "big") + bytes(4)  # no size: not the last one of it
+    seed = data[-4_120:][16:24]
+    file.write_bytes(data + header + data[16:24] + pages.checksum(header + page, seed, order) + page)
+    assert all_pages(path) == before
