@@ -40,10 +40,7 @@ def open_engines() -> set[Engine]:
 
 
 def _engine_at(path: str) -> Engine | None:
-    """The open engine of the journal at ``path``: by the path, as its file may be gone, or by the file.
-
-    Which file an engine has is asked and not remembered: it was replaced, perhaps, and the handler went along.
-    """
+    """The open engine of the journal at ``path``: by the path, or by the file that it has now, which may be another."""
     identity, place = files.identify(path), places.resolved(path)
     for engine in open_engines():
         same = identity is not None and engine.store.identity == identity

@@ -11,8 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lastwords.journal import store as store_
-from lastwords.journal import tidy, wal
+from lastwords.journal import epochs, tidy, wal
 from lastwords.journal.line import Burial, Fenced, Line
 from lastwords.journal.store import Store
 from lastwords.record import codec
@@ -253,7 +252,7 @@ def test_an_epoch_begins_whenever_a_file_is_opened_for_the_first_time(tmp_path, 
 
 def test_epochs_without_entries_are_forgotten(tmp_path, monkeypatch):
     """A service that is started a thousand times does not carry a thousand of them."""
-    monkeypatch.setattr(store_, "EPOCHS_KEPT", 3)
+    monkeypatch.setattr(epochs, "KEPT", 3)
     path = str(tmp_path / "j.db")
     ids = []
     for _ in range(8):

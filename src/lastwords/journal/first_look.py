@@ -1,7 +1,8 @@
 """A look at a file before it is opened: refuse a foreign or damaged one before anything is written.
 
-Not even a -shm is to appear beside it. The look takes no lock, so it may see a journal that another process is just
-making: torn, without its application_id. What it says counts only once the file has been left alone for a moment.
+Not even a -shm is to appear beside it: SQLite's ``immutable`` mode, and never ``open()``, see ``files``. The look takes
+no lock, so it may see a journal that another process is just making: torn, without its application_id. What it says
+counts only once the file has been left alone for a moment.
 """
 
 from __future__ import annotations

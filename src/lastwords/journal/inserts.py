@@ -50,6 +50,23 @@ def insertion(rows: list[Row]) -> tuple[str, Sequence[object]]:
     return text, [value for row in rows for value in row]
 
 
+def _commit_apart(store: Store, statement: str, row: Row) -> None:
+    """Commit FULL while there is no connection and none may stay open: amid a fork, or an opening (lock held)."""
+    lock = store.commit_lock
+    was_open, was_held = lock.is_open, lock.held
+    conn = store.side_connection(store.lock_timeout / 2)
+    try:
+        lock.hold()
+        conn.execute("PRAGMA synchronous=FULL")
+        conn.execute(statement, row)
+    finally:
+        conn.close()
+        if not was_held:
+            lock.drop()
+        if not was_open:
+            lock.close()
+
+
 class Inserts:
     """Those of one store. Fork-safe through the store."""
 
@@ -128,7 +145,7 @@ class Inserts:
             return False
         try:
             if conn is None:
-                store.commit_apart(INSERT_ONE, row)
+                _commit_apart(store, INSERT_ONE, row)
             else:
                 store.queue_up()  # the outer frame lets go of it
                 store.set_synchronous(conn, full=True)

@@ -22,7 +22,7 @@ import fcntl
 import os
 import resource
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalError
 from ..runtime.descriptor import MARK, Descriptor
@@ -32,6 +32,7 @@ from . import files
 from .wal_check import WalCheck
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
 FLOOR = 128  # the first number for SQLite's: more than a program opens after it has closed everything
@@ -244,6 +245,15 @@ class SqliteFiles:
                     "this program has closed its descriptors, and uses their numbers for files of its own",
                     "restart it; whoever closes descriptors should do so before the handler is made",
                 )
+
+
+class Swapped(NamedTuple):
+    """What belongs to a file that is no longer the journal."""
+
+    conn: sqlite3.Connection
+    epochs: list[tuple[int, str]]
+    identity: files.Identity | None
+    sqlite_files: SqliteFiles
 
 
 def are_in_use(path: str) -> bool:

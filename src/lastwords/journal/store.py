@@ -6,25 +6,20 @@ Rules
   handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
 * Every write also holds the commit lock, see ``commit_lock``, or the snapshot of a process that writes alone.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
-* Opening never changes a file that is not ours: it is looked at through SQLite's ``immutable`` mode first, never with
-  ``open()`` (that would drop SQLite's POSIX locks).
+* Opening never changes a file that is not ours: it is looked at before, see ``first_look``.
 
 Opening
 -------
-create 0600 -> look (application_id, version) -> connect -> pragmas -> WAL -> migrate inside BEGIN IMMEDIATE ->
-begin an epoch, unless this store has had the file open before. Races of processes that open at once end in
-SQLITE_BUSY, which ``journal_mode=wal`` reports without waiting; the whole opening is retried. The schema is committed
-before the switch to WAL, so that ``application_id`` is always in the main file.
+create 0600, see ``void`` -> look (``first_look``) -> connect -> ``schema`` -> begin an epoch, unless this store has had
+the file open before. Races of processes that open at once end in SQLITE_BUSY, which ``journal_mode=wal`` reports
+without waiting; the whole opening is retried.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
-import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged, JournalError
 from ..runtime import identity
@@ -32,31 +27,18 @@ from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import files, places, schema, set_aside, unseen_fork
-from .commit_lock import SUFFIX as COMMIT_SUFFIX
+from . import epochs, files, places, schema, unseen_fork, void
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
 from .first_look import look_at, never_hanging
-from .pages import has_frames
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy
-from .sqlite_files import OPENING, SqliteFiles, abandon, are_in_use, at_high_numbers
+from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LOCK_TIMEOUT = 2.0  # seconds that a caller waits for another process, once
-EPOCHS_KEPT = 200  # of which no entry is there any more
-_NEWEST_EPOCH = "SELECT first_seq, uuid", "FROM epochs ORDER BY first_seq DESC LIMIT 1"
-
-
-class Swapped(NamedTuple):
-    """What belongs to a file that is no longer the journal."""
-
-    conn: sqlite3.Connection
-    epochs: list[tuple[int, str]]
-    identity: files.Identity | None
-    sqlite_files: SqliteFiles
 
 
 class Store:
@@ -209,22 +191,6 @@ class Store:
             raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
         return conn
 
-    def commit_apart(self, statement: str, row: tuple[float, int, str, int]) -> None:
-        """Commit FULL while there is no connection and none may stay open: during a fork, or an opening (lock held)."""
-        lock = self.commit_lock
-        was_open, was_held = lock.is_open, lock.held
-        conn = self.side_connection(self.lock_timeout / 2)
-        try:
-            lock.hold()
-            conn.execute("PRAGMA synchronous=FULL")
-            conn.execute(statement, row)
-        finally:
-            conn.close()
-            if not was_held:
-                lock.drop()
-            if not was_open:
-                lock.close()
-
     @property
     def is_open(self) -> bool:
         """True while there is a connection; a look without the lock."""
@@ -323,10 +289,6 @@ class Store:
         """Let the next process commit (lock held)."""
         self.commit_lock.drop()
 
-    def mark_checkpointing(self, *, running: bool) -> None:
-        """Tell waiting processes that a checkpoint holds the commit lock (lock and commit lock held)."""
-        self.commit_lock.mark_checkpointing(running=running)
-
     def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
         """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
         if self._full is not full:
@@ -370,12 +332,12 @@ class Store:
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         unseen_fork.refuse_if_it_hangs(self.path, self.lock_timeout)
-        if self._is_void():
+        if void.is_void(self.path):
             files.check_beside(self.path)
-            self._refuse_to_lose(create=create)
+            void.refuse_to_lose(self.path, self.mode, create=create)
             if not create:
                 raise files.missing(self.path)
-            self._create()
+            void.make(self.path, self.mode, self.hold_commit_lock)
         identity = files.identify(self.path)
         files.check_beside(self.path)
         look_at(self.path)
@@ -399,7 +361,7 @@ class Store:
             # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
             self._full = None
             self.set_synchronous(conn, full=True)
-            schema.prepare(conn, self.path, self.hold_commit_lock, lambda: self._insert_epoch(conn, identity))
+            schema.prepare(conn, self.path, self.hold_commit_lock, lambda: epochs.begin(conn, identity))
             self.set_synchronous(conn, full=False)
             self.identity = self._same_file(identity)
             self._begin_epoch(conn, identity)
@@ -410,73 +372,25 @@ class Store:
             raise
         return conn
 
-    def _is_void(self) -> bool:
-        """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in."""
-        status = files.check_file(self.path)
-        return status is None or (status.st_size == 0 and files.has_side_files(self.path))
-
-    def _refuse_to_lose(self, *, create: bool) -> None:
-        """What a -wal still has whose file was cut to nothing, or removed at rest, is set aside like a damaged one."""
-        removed = files.check_file(self.path) is None
-        if (removed and not create) or are_in_use(self.path):
-            return  # who has it open moves what it sees
-        if has_frames(self.path):
-            if removed:
-                files.create_file(self.path, self.mode)
-            raise JournalDamaged(
-                self.path, "was removed or cut to nothing, and left its -wal", "see `lastwords doctor`"
-            )
-
-    def _create(self) -> None:
-        """Make the file, without the -wal and -shm of one that was removed: who has that open still reads them."""
-        if files.has_side_files(self.path):
-            if os.path.exists(self.path + COMMIT_SUFFIX):
-                self.hold_commit_lock()  # all who find them wait here: none removes those of a file just made
-            if self._is_void():
-                set_aside.finish(self.path)
-                files.remove_side_files(self.path)
-        files.create_file(self.path, self.mode)
-
     def _same_file(self, identity: files.Identity | None) -> files.Identity:
         if identity is None or files.identify(self.path) != identity:
             raise JournalError(self.path, "was replaced while it was opened", "try again")
         return identity
 
     def _begin_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        """Unless it is certain that the file is what this store has had open before, in which case ids go on.
-
-        Another boot may have rolled rows back, another file may be a copy, a backup may lie over this one, a -wal may
-        have been removed: whoever opens a file for the first time cannot know, and an epoch costs a row.
-        """
-        newest = conn.execute(f"{_NEWEST_EPOCH[0]}, boot, device, inode {_NEWEST_EPOCH[1]}").fetchone()
-        if newest is None or newest[2:] != tuple(identity) or newest[:2] not in self.epochs:
+        """Unless ids go on, see :func:`epochs.go_on`."""
+        if not epochs.go_on(conn, identity, self.epochs):
             self.hold_commit_lock()
             try:
                 conn.execute("BEGIN IMMEDIATE")
-                self._insert_epoch(conn, identity)
+                epochs.begin(conn, identity)
                 conn.execute("COMMIT")
             finally:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
-        self.epochs = []
-        self.read_epochs(conn)
+        self.epochs = epochs.read(conn, [])
 
     def read_epochs(self, conn: sqlite3.Connection) -> list[tuple[int, str]]:
         """The epochs; they are read again if another process has begun one since (lock held)."""
-        newest = conn.execute(" ".join(_NEWEST_EPOCH)).fetchone()
-        if not self.epochs or newest != self.epochs[-1]:
-            self.epochs = conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+        self.epochs = epochs.read(conn, self.epochs)
         return self.epochs
-
-    def _insert_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        # OR REPLACE: an epoch in which nothing was logged named no entry.
-        conn.execute(
-            "INSERT OR REPLACE INTO epochs (first_seq, uuid, boot, device, inode, begun_at)"
-            " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
-            (uuid.uuid4().hex, *identity, time.time()),
-        )
-        if conn.execute("SELECT count(*) FROM epochs").fetchone()[0] > EPOCHS_KEPT:
-            conn.execute(
-                "DELETE FROM epochs WHERE first_seq < (SELECT max(first_seq) FROM epochs"
-                " WHERE first_seq <= (SELECT min(seq) FROM entries))"
-            )

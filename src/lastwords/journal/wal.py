@@ -140,14 +140,14 @@ def checkpoint(store: Store, *, shrink: bool) -> bool:
         if not store.sqlite_files.are_whole():
             return False
         store.set_synchronous(conn, full=False)
-        store.mark_checkpointing(running=True)
+        store.commit_lock.mark_checkpointing(running=True)
         # It would wait for readers with the busy timeout, and every caller with it: next time, then.
         conn.execute("PRAGMA busy_timeout=10")
         try:
             return _checkpoint(conn, "TRUNCATE" if shrink else "RESTART")
         finally:
             conn.execute(f"PRAGMA busy_timeout={int(store.lock_timeout * 500)}")
-            store.mark_checkpointing(running=False)
+            store.commit_lock.mark_checkpointing(running=False)
 
 
 def _checkpoint(conn: sqlite3.Connection, mode: str) -> bool:

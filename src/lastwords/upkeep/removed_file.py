@@ -18,7 +18,8 @@ from .transfer import Transfer
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..journal.store import Store, Swapped
+    from ..journal.sqlite_files import Swapped
+    from ..journal.store import Store
 
 
 class Rescue(Transfer):

@@ -1,0 +1,47 @@
+"""A path without a journal: nothing, or a file that was cut to nothing; and what may have been left beside it.
+
+Who has a removed file open still sees it, with its ``-wal`` and ``-shm``: their names go, or the new file would be read
+with what is not its own. At rest they are all that is left of it, and are set aside like a damaged journal.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import JournalDamaged
+from . import files, set_aside
+from .commit_lock import SUFFIX as COMMIT_SUFFIX
+from .pages import has_frames
+from .sqlite_files import are_in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def is_void(path: str) -> bool:
+    """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in."""
+    status = files.check_file(path)
+    return status is None or (status.st_size == 0 and files.has_side_files(path))
+
+
+def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
+    """Raise JournalDamaged if there is a -wal that has something, and nobody who would move it."""
+    removed = files.check_file(path) is None
+    if (removed and not create) or are_in_use(path):
+        return
+    if has_frames(path):
+        if removed:
+            files.create_file(path, mode)
+        raise JournalDamaged(path, "was removed or cut to nothing, and left its -wal", "see `lastwords doctor`")
+
+
+def make(path: str, mode: int, hold_commit_lock: Callable[[], None]) -> None:
+    """Make the file, without the -wal and -shm of one that was removed."""
+    if files.has_side_files(path):
+        if os.path.exists(path + COMMIT_SUFFIX):
+            hold_commit_lock()  # all who find them wait here: none removes those of a file just made
+        if is_void(path):
+            set_aside.finish(path)
+            files.remove_side_files(path)
+    files.create_file(path, mode)
