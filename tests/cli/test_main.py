@@ -189,7 +189,9 @@ def test_a_bad_journal_is_one_line_the_right_code_and_not_touched(kind, verb, tm
     kind(path)
     before = snapshot(where) if kind is not folder else None
     result = run(*(word.replace("SINK", sink.name) for word in verb), path)
-    if kind in (damaged_pages, without_tables) and verb[0] == "flush":  # which delivers what can be read, as a service would
+    if (
+        kind in (damaged_pages, without_tables) and verb[0] == "flush"
+    ):  # which delivers what can be read, as a service would
         assert result.code == 65
         assert "set aside" in result.err
         assert sink.lines()

@@ -134,9 +134,8 @@ class Salvage(Transfer):
 
     def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
         self._raw: RawRows | None = None  # while they are looked for
-        self._is_raw = False  # they are what is moved
         self._is_rest = False  # and SQLite could read others before
-        self._gaps: list[tuple[int, int]] | None = []  # what could not be read; None if only a part of that is known
+        self._gaps: list[tuple[int, int]] = []  # what is looked for in them, if it is not all
         self._name = name
         self._claim = claim
         marker = set_aside.read(name) or set_aside.Marker(0, "")
@@ -160,11 +159,10 @@ class Salvage(Transfer):
             return True
         if super().step(store):
             return True
-        if self._is_raw or self.was_whole(store.connection()):
+        if self.is_raw or self.was_whole(store.connection()):
             return False
         self._is_rest = self.newest > 0
-        if self.is_known or self.is_broken:
-            self._gaps = None
+        self._gaps = [] if self.is_broken else self.lost(store.connection())
         self._raw = RawRows(self._name, self.wants if self._gaps else None)
         return True
 
@@ -175,23 +173,18 @@ class Salvage(Transfer):
         self.prefix = "moved raw "
         super().__init__(raw.conn, self._name, into, self._epochs)
         self.moved, self.unreadable = moved, unreadable
-        self._raw, self._is_raw = None, True
+        self._raw, self.is_raw = None, True
 
     def wants(self, seq: int) -> bool:
         """See :meth:`Transfer.wants`."""
-        if not self._is_rest or self._gaps is None:
+        if not self._gaps:
             return True
         place = bisect_right(self._gaps, (seq, 2**63)) - 1
         return place >= 0 and seq <= self._gaps[place][1]
 
-    def missing(self, at: int, upto: int, seqs: list[int], moved: int) -> int:
+    def missing(self, gaps: int, moved: int) -> int:
         """See :meth:`Transfer.missing`. What SQLite could not read, and is found after all, is missing no more."""
-        if self._is_rest:
-            return -min(moved, self.unreadable)
-        if not self._is_raw and self._gaps is not None and len(seqs) < upto - at:
-            ends = zip([at, *seqs], [*seqs, upto + 1], strict=True)
-            self._gaps += [(low + 1, high - 1) for low, high in ends if high - low > 1]
-        return super().missing(at, upto, seqs, moved)
+        return -min(moved, self.unreadable) if self._is_rest else gaps
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`."""

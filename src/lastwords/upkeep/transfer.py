@@ -42,6 +42,7 @@ LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
 _ROW = "seq, created, level, payload, checksum, id"
+_SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
 _BASICS = (
     "SELECT settled FROM cursor",
@@ -75,7 +76,12 @@ def read_number(conn: sqlite3.Connection, query: str) -> int:
 
 
 def ranges(
-    conn: sqlite3.Connection, first: int, last: int, on_error: Callable[[int], None] | None = None, *, strict: bool
+    conn: sqlite3.Connection,
+    first: int,
+    last: int,
+    on_error: Callable[[tuple[int, int]], None] | None = None,
+    *,
+    strict: bool,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out.
 
@@ -92,7 +98,7 @@ def ranges(
                 middle = (low + high) // 2
                 todo += [(middle + 1, high), (low, middle)]
             elif on_error is not None:
-                on_error(high - low + 1)
+                on_error((low, high))
             continue
         yield from (row for row in found if None not in row[:5])  # no row has that, but one that is damaged
 
@@ -138,6 +144,12 @@ def _id(epochs: list[tuple[int, str]], seq: int, own: object) -> str | None:
     return entry_id(epochs, seq, own) if epochs or (isinstance(own, str) and own.isascii()) else None
 
 
+def _between(seqs: list[int], at: int, upto: int) -> list[tuple[int, int]]:
+    """The spans from behind ``at`` to ``upto`` without these."""
+    ends = zip([at, *seqs], [*seqs, upto + 1], strict=True)
+    return [(low + 1, high - 1) for low, high in ends if high - low > 1]
+
+
 def _plain(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -151,6 +163,7 @@ class Transfer:
     """
 
     is_over = True  # after `done`: False if there may be more later
+    is_raw = False  # its rows were found in the pages, when those that SQLite reads had been moved
     prefix = "moved "  # of the key under which it is written down how far it is
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
@@ -235,10 +248,10 @@ class Transfer:
         settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
-        failed: list[int] = []
+        gaps: list[tuple[int, int]] = []
         rows, seqs = [], []
         strict = self.counts_gaps
-        found = ranges(self.source, at + 1, upto, failed.append, strict=strict)
+        found = ranges(self.source, at + 1, upto, gaps.append, strict=strict)
         for seq, created, level, payload, checksum, own in found:
             seqs.append(seq)
             id_ = _id(self._epochs, seq, own)
@@ -250,14 +263,15 @@ class Transfer:
         conn.executemany(_INSERT, [row for row in rows if row[0] is None])
         conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
-        missing = self.missing(at, upto, seqs, len(rows)) if strict else sum(failed)
-        if missing > 0:
-            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"lost {self._uuid}", str(missing)))
+        if strict:
+            gaps = _between(seqs, at, upto)
+        missing = self.missing(sum(high - low + 1 for low, high in gaps), len(rows))
+        self._note_lost(conn, gaps)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
         conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
         if upto == self.newest and not dead_left:
             self._carry_notes(conn)
-            if not self.is_broken and not self._is_noted(conn, "lost"):
+            if not self.is_broken and not self.lost(conn):
                 conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, '1')", (f"whole {self._uuid}",))
         self.note(conn, self.moved + len(rows), self.unreadable + missing)
 
@@ -313,10 +327,17 @@ class Transfer:
 
     def was_whole(self, conn: sqlite3.Connection) -> bool:
         """Whether all of this file was read, by whichever process, in whichever way."""
-        return self._is_noted(conn, "whole")
+        return conn.execute("SELECT 1 FROM meta WHERE key = ?", (f"whole {self._uuid}",)).fetchone() is not None
 
-    def _is_noted(self, conn: sqlite3.Connection, what: str) -> bool:
-        return conn.execute("SELECT 1 FROM meta WHERE key = ?", (f"{what} {self._uuid}",)).fetchone() is not None
+    def lost(self, conn: sqlite3.Connection) -> list[tuple[int, int]]:
+        """The spans of seqs that could not be read, by whichever process."""
+        row = conn.execute("SELECT value FROM meta WHERE key = ?", (f"lost {self._uuid}",)).fetchone()
+        return [(int(low), int(high)) for low, high in _SPAN.findall("" if row is None else str(row[0]))]
+
+    def _note_lost(self, conn: sqlite3.Connection, gaps: list[tuple[int, int]]) -> None:
+        if gaps and not self.is_raw:
+            both = " ".join(f"{low}-{high}" for low, high in sorted({*self.lost(conn), *gaps}))
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"lost {self._uuid}", both))
 
     # --- for the two kinds ----------------------------------------------------------------------------
 
@@ -324,9 +345,9 @@ class Transfer:
         """Whether an entry is to be moved."""
         return True
 
-    def missing(self, at: int, upto: int, seqs: list[int], _moved: int) -> int:
-        """How many from behind ``at`` to ``upto`` are not there, of which ``seqs`` were read."""
-        return upto - at - len(seqs)
+    def missing(self, gaps: int, _moved: int) -> int:
+        """How many more could not be read, of which ``gaps`` were not there."""
+        return gaps
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """Write down what people may want to know, in the transaction of the slice."""
