@@ -113,11 +113,11 @@ def test_a_stopped_holder_of_the_lease_is_named_with_the_way_out(journal, sink, 
     path = journal()
     process = start("flush", "--to", f"{sink.name}:hang", path)
     try:
-        assert poll(lambda: os.path.exists(f"{sink.file}.hangs"))
+        assert poll(lambda: os.path.exists(f"{sink.file}.hangs"), 60)
         _, bad, _ = findings(path)
         assert "lease" not in bad
         process.send_signal(signal.SIGSTOP)
-        assert poll(lambda: "lease" in findings(path)[1], 5)
+        assert poll(lambda: "lease" in findings(path)[1], 30)
         _, bad, _ = findings(path)
         assert str(process.pid) in bad["lease"]["text"]
         assert "--takeover" in bad["lease"]["hint"]
