@@ -42,10 +42,10 @@ _TABLES = f"""
 class RawRows:
     """Those of the journal at ``path``. The store's lock is held around every call: SQLite is used.
 
-    ``wants``: whether an entry is looked for, if nothing else is.
+    ``wants``: whether entries from one seq to another are looked for, if nothing else is.
     """
 
-    def __init__(self, path: str, wants: Callable[[int], bool] | None = None) -> None:
+    def __init__(self, path: str, wants: Callable[[int, int], bool] | None = None) -> None:
         self._wants = wants
         self._pages = Pages(path)
         self.conn = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -109,24 +109,39 @@ def _is_right(created: object, level: object, payload: object, expected: object)
 # --- the format ---------------------------------------------------------------------------------------------
 
 
-def cells(pages: Pages, number: int, wants: Callable[[int], bool] | None = None) -> Iterator[tuple[int, list[Any]]]:
+def cells(
+    pages: Pages, number: int, wants: Callable[[int, int], bool] | None = None
+) -> Iterator[tuple[int, list[Any]]]:
     """Rowid and record of each cell that can be read, if the page is the leaf of a table; ``wants``: which."""
     page = pages.read(number)
     start = 100 if number == 1 else 0
     if len(page) < pages.size or page[start] != _LEAF:
         return
     count = int.from_bytes(page[start + 3 : start + 5], "big")
+    if wants is not None and not _may_have(page, count, wants):
+        return
     for at in range(start + 8, min(start + 8 + 2 * count, pages.size - 1), 2):
         try:
             place = int.from_bytes(page[at : at + 2], "big")
             length, place = _varint(page, place)
             rowid, place = _varint(page, place)
-            if wants is not None and not wants(rowid):
+            if wants is not None and not wants(rowid, rowid):
                 continue
             record = _record(_payload(pages, page, place, length))
         except (IndexError, ValueError, struct.error):
             continue  # no cell, or a damaged one
         yield rowid - 2**64 if rowid >= 2**63 else rowid, record
+
+
+def _may_have(page: bytes, count: int, wants: Callable[[int, int], bool]) -> bool:
+    """Whether something is looked for between the first and the last rowid; also if these cannot be read."""
+    try:
+        low, high = (
+            _varint(page, _varint(page, int.from_bytes(page[at : at + 2], "big"))[1])[0] for at in (8, 6 + 2 * count)
+        )
+    except IndexError:
+        return True
+    return low > high or wants(low, high)
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -163,7 +163,7 @@ class Salvage(Transfer):
             return False
         self._is_rest = self.newest > 0
         self._gaps = [] if self.is_broken else self.lost(store.connection())
-        self._raw = RawRows(self._name, self.wants if self._gaps else None)
+        self._raw = RawRows(self._name, self._wants_of if self._gaps else None)
         return True
 
     def _turn_to(self, raw: RawRows, into: sqlite3.Connection) -> None:
@@ -177,10 +177,11 @@ class Salvage(Transfer):
 
     def wants(self, seq: int) -> bool:
         """See :meth:`Transfer.wants`."""
-        if not self._gaps:
-            return True
-        place = bisect_right(self._gaps, (seq, 2**63)) - 1
-        return place >= 0 and seq <= self._gaps[place][1]
+        return not self._gaps or self._wants_of(seq, seq)
+
+    def _wants_of(self, first: int, last: int) -> bool:
+        place = bisect_right(self._gaps, (last, 2**63)) - 1
+        return place >= 0 and first <= self._gaps[place][1]
 
     def missing(self, gaps: int, moved: int) -> int:
         """See :meth:`Transfer.missing`. What SQLite could not read, and is found after all, is missing no more."""
