@@ -21,6 +21,7 @@ def _migrations() -> list[tuple[str, str]]:
 
 
 hiddenimports = [*collect_submodules("lastwords", filter=_runs, on_error="ignore"), "sqlite_utils", "tenacity"]
+excludedimports = ["opentelemetry"]  # only beside its own handler, which brings it along
 datas = [
     *collect_data_files("lastwords"),
     *_migrations(),
