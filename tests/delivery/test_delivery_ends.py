@@ -12,9 +12,9 @@ def test_close_delivers_what_nobody_else_does(tmp_path, monkeypatch):
     took = []
     plain = Lease._try
 
-    def slowly(self, *, block):
+    def slowly(self):
         time.sleep(0.2)
-        took.append(plain(self, block=block))
+        took.append(plain(self))
         return took[-1]
 
     monkeypatch.setattr(Lease, "_try", slowly)

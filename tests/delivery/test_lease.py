@@ -1,9 +1,13 @@
 """The lease: one deliverer at a time, whatever happens to it."""
 
+import logging
 import os
 import signal
 import time
 
+import pytest
+
+from lastwords import DurableHandler
 from lastwords.delivery.lease import Lease, holder
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
@@ -118,3 +122,36 @@ def test_a_stopped_holder_is_taken_over_and_fenced_off(children, tmp_path, poll)
     assert {line.split(" ")[1] for line in lines} == {f"m{i}" for i in range(100)}
     assert len(lines) - 100 <= 5 + 5  # its batch in flight, before and after
     assert before < 100
+
+
+@pytest.mark.slow
+def test_a_waiter_delivers_after_a_takeover_from_a_holder_that_stays_stopped(children, tmp_path, poll):
+    """It waits for the lease of a stopped process; another one takes that over and ends: nobody is in the way any more."""
+    path = tmp_path / "j.db"
+    stopped = children.start(
+        """
+        import sys, time
+        from lastwords import DurableHandler
+        from lastwords.delivery.lease import Lease
+        DurableHandler(None, sys.argv[1]).close()
+        lease = Lease(sys.argv[1])
+        assert lease.acquire(until=0, give_up=lambda: True)
+        print("held", flush=True)
+        time.sleep(600)
+        """,
+        path,
+    )
+    assert stopped.stdout.readline() == b"held\n"
+    got = []
+    handler = DurableHandler(lambda entries: got.extend(entry.message for entry in entries), path)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+    assert poll(lambda: handler._engine.courier.delivery.waits_for_lease, 20)
+    stopped.send_signal(signal.SIGSTOP)
+    taker = Lease(str(path))
+    taker.take_over()
+    assert got == []
+    taker.release()
+    assert poll(lambda: got == ["one"], 20)
+    handler.close()

@@ -214,3 +214,33 @@ def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
     assert len(names) == len(set(names))
     assert COUNT - 20 < len(names) < COUNT
     assert all(ids[name] == entry.id for name, entry in zip(names, got, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "mended"), [(0.25, True), (0.4, True), (0.5, True), (0.75, True), (0.5, False)])
+def test_damage_that_only_a_mark_meets_is_salvaged_too(tmp_path, monkeypatch, capfd, at, mended):
+    """A record at a time: the entry is read, and what is malformed lies where its mark counts. Control: as it was."""
+    path = tmp_path / "j.db"
+    ids = make(path)
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(int(size * at))
+        file.write(random.Random(3).randbytes(6_000))
+    got = []
+
+    class Collects(logging.Handler):
+        def emit(self, record):
+            got.append(record.getMessage().split()[0])
+
+    if not mended:
+        from lastwords.delivery import marks
+
+        monkeypatch.setattr(marks, "is_damage", lambda error: False)
+    handler = DurableHandler(Collects(), path, sync_interval=0.05, retry_min=0.05, retry_max=0.1)
+    handler.drain(60 if mended else 1)
+    handler.close()
+    assert ("cannot be marked" not in capfd.readouterr().err) is mended
+    if mended:
+        assert len(got) - len(set(got)) <= 1  # what was accepted when the damage was met
+        assert len(set(got)) > (COUNT - 100) * 0.97
+        assert set(got) <= set(ids)

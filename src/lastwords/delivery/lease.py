@@ -9,8 +9,9 @@ after a kill -9, where lease rows stalled for 2 s). Rules:
   one and the journal's fence is raised, so that the old holder's marks change nothing when it wakes up.
 * A forked child closes the descriptor and never unlocks it: the lock belongs to the open file description, which both
   share.
-* A thread of ours may wait inside flock(2), which costs nothing, under gevent as well (it is not one of gevent's
-  greenlets). With a deadline the lock is tried with short, jittered sleeps.
+* Nobody waits inside flock(2): after a takeover the file that a waiter has open is not the lock any more, and if its
+  holder stays stopped nothing would ever wake the waiter. The lock is tried with short, jittered sleeps, which become
+  longer while another one delivers.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".lock"
 DELIVERING, WAITING = "delivering", "waiting"
+SLEEP_SECONDS = 0.05  # between two tries, at most: with a deadline, and at first
+PATIENT_SECONDS = 1.0  # without one, in the end
 NOTE_SECONDS = 1.0  # between two notes of the same
 NOTE_BYTES = 64  # of the lock file
 HUNG_SECONDS = 60.0  # of one call
@@ -61,26 +64,26 @@ class Lease:
     def acquire(self, *, until: float | None, give_up: Callable[[], bool]) -> bool:
         """Take the lease; False if it is another's at ``until`` (``time.monotonic()``) or ``give_up`` says so.
 
-        ``until=None`` waits in the kernel, without polling, for as long as it takes. Raises OSError.
+        ``until=None`` waits for as long as it takes, and looks less and less often. Raises OSError.
         """
         if self.held:
             return True
         self.release()
-        wait_in_kernel = until is None
-        while True:
-            if self._try(block=False) or (wait_in_kernel and not give_up() and self._try(block=True)):
-                return True
+        longest = SLEEP_SECONDS
+        while not self._try():
             if give_up() or (until is not None and monotonic() >= until):
                 return False
-            if not wait_in_kernel:
-                sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
+            sleep(random.uniform(longest / 10, longest))  # noqa: S311 - jitter
+            if until is None:
+                longest = min(longest * 1.2, PATIENT_SECONDS)
+        return True
 
-    def _try(self, *, block: bool) -> bool:
+    def _try(self) -> bool:
         with unshared_fds() as fds:
             fd = files.open_side_file(self._journal, SUFFIX)
             fds.add(fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close(fd)
             return False

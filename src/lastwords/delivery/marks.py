@@ -1,6 +1,7 @@
 """The marks of a delivery: what was accepted, refused or buried is written into the journal before anything else.
 
-If it cannot be (the disk is full), it is owed: nothing more is delivered, and only the mark is tried again.
+If it cannot be (the disk is full), it is owed: nothing more is delivered, and only the mark is tried again. A damaged
+file is no reason to wait: the damage goes to whoever drains, as it does when it is found while reading.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..journal.explain import TROUBLE
+from ..journal.sqlite_codes import is_damage
 from . import verdict
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Marks:
         try:
             did = mark()
         except TROUBLE as error:
+            if is_damage(error):
+                raise  # it is not tried again here, but salvaged; the mark is owed to what comes of that
             self._asked = None
             self.last_error = f"what is delivered cannot be marked, so nothing more is delivered: {error}"
             raise Stalled(self.last_error) from error
