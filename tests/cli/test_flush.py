@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ import time
 import pytest
 
 from cli.tools import counts, finish, log_to, run, run_json, spawn, sql, start
+from lastwords.delivery import lease
 
 
 def test_delivers_settles_and_then_is_silent(journal, sink):
@@ -378,3 +380,32 @@ def test_a_damaged_journal_whose_service_is_gone_is_salvaged(tmp_path, journal):
     assert 1900 < len((tmp_path / "out").read_text().splitlines()) < 2000
     assert run("status", path).code == 65
     assert run("flush", path, "--to", f"file:{tmp_path}/out").code == 0
+
+
+@pytest.mark.slow
+def test_a_person_is_told_that_a_live_service_keeps_what_waits(tmp_path, children, sink, poll):
+    """Its target is down, another one is up: silence would be taken for a mail that is out. Control: cron is not told."""
+    path = tmp_path / "live.db"
+    service = children.start(
+        """
+        import logging, sys, time
+        from lastwords import DurableHandler
+        def deliver(entries):
+            raise ConnectionRefusedError("down")
+        log = logging.getLogger("app"); log.setLevel(1)
+        log.addHandler(DurableHandler(deliver, sys.argv[1], retry_min=60.0))
+        log.info("mine"); time.sleep(120)
+        """,
+        path,
+    )
+    assert poll(lambda: path.exists() and (found := lease.look(str(path))) and found.state == "waiting", 30)
+    arguments = ("flush", "--to", f"{sink.name}:deliver", path)
+    assert (run(*arguments).code, run(*arguments).out) == (0, "")
+    ours, theirs = pty.openpty()
+    process = start(*arguments, stderr=theirs)
+    os.close(theirs)
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert "1 remains" in out
+    assert f"another process delivers (pid {service.pid}), and waits for its target: --takeover delivers" in out
+    assert sink.lines() == []

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -37,7 +38,8 @@ def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> N
             output.complain(job.error)
             continue
         stuck = job.exit_code != 0
-        if not as_json and (verbose or stuck or (job.done and not quiet)):
+        left = job.is_left and sys.stderr.isatty()  # a person asked, who is not to take silence for success
+        if not as_json and (verbose or stuck or ((job.done or left) and not quiet)):
             output.echo(summary(job))
         for note in job.notes if verbose else ():
             output.complain(f"{job.path}: {note}")

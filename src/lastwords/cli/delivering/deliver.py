@@ -103,7 +103,7 @@ def _stop_at(limit: int, delivery: Delivery) -> None:
 
 
 def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outcome:
-    job.in_the_way = ""
+    job.in_the_way, job.holder_waits = "", False
     for _ in range(LEASE_TRIES):
         outcome = delivery.drain(take_over=take_over, once=once)
         if outcome is not Outcome.BUSY:
@@ -111,6 +111,7 @@ def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outc
         holder = lease_.look(job.path)
         if holder is not None:
             job.lease_pid = holder.pid
+            job.holder_waits = holder.state == "waiting"
             job.in_the_way = _in_the_way(holder)
             break
         time.sleep(0.02)

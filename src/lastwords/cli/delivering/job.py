@@ -59,6 +59,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     last_error: str | None = None
     lease_pid: int | None = None
+    holder_waits: bool = False  # the holder of the lease, for its target
     in_the_way: str = ""  # the holder of the lease does not deliver: it is stopped, or its target hangs
     seconds: float = 0.0
     began: float | None = None  # monotonic, while somebody works on it
@@ -111,6 +112,11 @@ class Job:
         if self.outcome is Outcome.REMAIN or self.in_the_way:
             return 75
         return 0
+
+    @property
+    def is_left(self) -> bool:
+        """Entries are pending, and another process has the lease."""
+        return self.outcome is Outcome.BUSY and bool(self.remaining)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""

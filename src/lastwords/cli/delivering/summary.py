@@ -32,5 +32,6 @@ def summary(job: Job, *, copies: bool = False) -> str:
             f"; the process that delivers{pid} {job.in_the_way}"
             if job.in_the_way
             else f"; another process delivers{pid}"
+            + (", and waits for its target: --takeover delivers without it" if job.holder_waits else "")
         )
     return output.plain(text)
