@@ -269,3 +269,25 @@ def test_a_wal_that_is_none_beside_an_empty_file_is_no_reason_not_to_start(tmp_p
     log.error("one")
     assert handler.stats().pending == 1
     handler.close()
+
+
+def test_the_new_file_knows_where_its_entries_go(tmp_path):
+    """Its handler was not made anew: `status` said that the process only commits, and cron would have kept no entry."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(logging.FileHandler(tmp_path / "x.log"), path, keep_delivered=123.0)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+    assert handler.drain(20)
+    with Line.open(path) as journal:
+        known = journal.get_meta("destination")
+    assert str(tmp_path / "x.log") in known
+    GONE["all files"](path)
+    log.error("two")
+    assert handler.drain(20)
+    handler.flush()
+    log.error("three")
+    assert handler.drain(20)
+    with Line.open(path) as journal:
+        assert (journal.get_meta("destination"), journal.get_meta("keep_delivered")) == (known, "123")
+    handler.close()

@@ -50,6 +50,7 @@ _BASICS = (
     "SELECT max(seq) FROM entries",
     "SELECT max(length(payload)) FROM dead_letters",
 )
+_SETTINGS = "SELECT key, value FROM meta WHERE key IN ('destination', 'keep_delivered')"
 _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
@@ -242,6 +243,7 @@ class Transfer:
             self.is_known = conn.execute("SELECT 1 FROM meta WHERE key = ?", (self._key,)).fetchone() is not None
             if not self.is_known:
                 self._keep_room(conn)
+                self._carry_settings(conn)
         found = conn.execute(
             "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (f"room {self._uuid}",)
         ).fetchone()
@@ -303,6 +305,11 @@ class Transfer:
         for key, value in read_all(self.source, _NOTES):
             if _numbers(value) > here.get(key, (0, 0)):
                 conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
+
+    def _carry_settings(self, conn: sqlite3.Connection) -> None:
+        """What the handler noted when it was made; it is not made anew with the file."""
+        for key, value in read_all(self.source, _SETTINGS):
+            conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
 
     def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
         rows = read_all(
