@@ -172,9 +172,8 @@ class Transfer:
         self, source: sqlite3.Connection, name: str, into: sqlite3.Connection, epochs: Sequence[tuple[int, str]] = ()
     ) -> None:
         self.source = source
-        # Of a torn file some may be read, and others not: under those alone entries would get the ids of others.
-        read = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
-        self._epochs = sorted({**dict(read), **dict(epochs)}.items()) if epochs else read
+        # What the file says comes first: a process may know of fewer, and all that move it are to give the same ids.
+        self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq") or list(epochs)
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
         self._uuid = self._epochs[-1][1] if self._epochs else name
         self._key = self.prefix + self._uuid
