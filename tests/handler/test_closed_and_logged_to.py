@@ -95,7 +95,7 @@ def test_max_bytes_holds_again(tmp_path, log):
     handler.close()
 
 
-def test_the_journal_is_free_for_another_handler(tmp_path, log):
+def test_the_journal_is_free_for_another_handler(tmp_path, log, poll):
     """One that was closed and logged to by mistake steps aside, and what it is given is delivered by the other."""
     first, second = [], []
     old = DurableHandler(lambda entries: first.extend(e.message for e in entries), tmp_path / "j.db")
@@ -103,6 +103,7 @@ def test_the_journal_is_free_for_another_handler(tmp_path, log):
     old.close()
     log.error("one")
     assert old.drain(10)
+    assert poll(lambda: old._engine.courier.asleep)  # else it may still take what comes next
     new = DurableHandler(lambda entries: second.extend(e.message for e in entries), tmp_path / "j.db")
     log.error("two")
     assert new.drain(10)

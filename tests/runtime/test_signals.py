@@ -363,6 +363,10 @@ while time.monotonic() < end:
         once()
     except TimeIsUp:
         escaped += 1
+    except SystemError as error:  # CPython 3.11 may begin a nested handler with the exception of another one set
+        if not isinstance(error.__cause__, TimeIsUp):
+            raise
+        escaped += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
 stop = True
 for thread in threads:
