@@ -41,6 +41,7 @@ LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 SPAN = 512  # rows in one read
 LEAST = 1  # that are left out together
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # what a damaged file raises
 _ROW = "seq, created, level, payload, checksum, id"
 _SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
@@ -48,7 +49,6 @@ _BASICS = (
     "SELECT settled FROM cursor",
     "SELECT first_seq, uuid FROM epochs",
     "SELECT max(seq) FROM entries",
-    "SELECT max(length(payload)) FROM dead_letters",
 )
 _SETTINGS = "SELECT key, value FROM meta WHERE key IN ('destination', 'keep_delivered')"
 _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
@@ -61,7 +61,7 @@ def read_all(conn: sqlite3.Connection, query: str, *values: object) -> list[tupl
     """The rows of a query, none if the file is too damaged."""
     try:
         return conn.execute(query, values).fetchall()
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
+    except UNREADABLE:
         return []
 
 
@@ -311,12 +311,12 @@ class Transfer:
             conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
 
     def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
-        rows = read_all(
-            self.source,
-            f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608
-            at,
-            self._slice_rows,
-        )
+        query = f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
+        try:
+            rows = self.source.execute(query, (at, self._slice_rows)).fetchall()
+        except UNREADABLE:
+            self.is_broken = True
+            return at, False
         if not rows:
             return at, False
         payload = DEAD_COLUMNS.split(", ").index("payload") + 1
