@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 
+from cli.tools import hung_holder
 from cli.tools import log_to as fill
 from lastwords import DurableHandler, Journal
 from lastwords.cli.delivering.resident import Resident
@@ -294,11 +295,7 @@ def test_a_wrong_call_ends_at_once(tmp_path, courier, args, code, says):
 def test_a_holder_that_is_in_the_way_is_said_once(tmp_path, poll):
     """Another process has the lease, and its target has not come back for minutes: the courier says so, and who it is."""
     path = fill(tmp_path / "j.db", 3)
-    lease = Lease(path)
-    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
-    with open(path + ".lock", "r+b") as file:
-        file.truncate()
-        file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
+    lease = hung_holder(path)
     said = []
     source = FromTo("logging:NullHandler", (path,))
     resident = Resident(source, source, drain_timeout=0.1, say=said.append)

@@ -4,13 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from cli.tools import log_to, run, sql
+from cli.tools import hung_holder, log_to, run, sql
 from lastwords.cli import watch
-from lastwords.delivery.lease import Lease
 
 pytest.importorskip("rich")
 
@@ -60,11 +58,7 @@ def test_once_is_for_pipes_and_tickets(tmp_path):
 def test_damage_and_who_is_in_the_way_are_shown(tmp_path):
     """What `status` says of a journal, watch says, too: its numbers alone would look sound."""
     path = log_to(tmp_path / "hung.db", 2)
-    lease = Lease(path)
-    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
-    with open(path + ".lock", "r+b") as file:
-        file.truncate()
-        file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
+    lease = hung_holder(path)
     aside = log_to(tmp_path / "damaged.db", 2) + ".damaged-20260101T000000Z"
     os.close(os.open(aside, os.O_CREAT, 0o600))
     result = run("watch", "--once", path, tmp_path / "damaged.db")

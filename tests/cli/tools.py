@@ -6,11 +6,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 from click.testing import CliRunner
 
 from lastwords.cli.main import cli
+from lastwords.delivery.lease import Lease
 from lastwords.journal.store import Store
 from lastwords.record.codec import encode
 
@@ -50,6 +52,16 @@ def run_json(*args):
     """Run a verb that prints JSON; (code, what it printed)."""
     result = run(*args)
     return result.code, json.loads(result.out)
+
+
+def hung_holder(path):
+    """The lease of ``path``, held by this process as if its target had not come back for five minutes."""
+    lease = Lease(path)
+    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
+    with open(path + ".lock", "r+b") as file:
+        file.truncate()
+        file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
+    return lease
 
 
 def start(*args, **kwargs):
