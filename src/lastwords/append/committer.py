@@ -246,9 +246,8 @@ class Committer:
         self.committed += rows
         if full:
             self.dirty = False
-            if removed_file.is_replaced(
-                self._store
-            ):  # a stat, beside a sync: else nobody would look while all are synced
+            # A few stats, beside a sync: else nobody would look while all are synced.
+            if removed_file.is_replaced(self._store):
                 self._on_trouble()
             self._synced += rows
             if self._synced >= TELL_SYNCED:

@@ -51,7 +51,7 @@ def insertion(rows: list[Row]) -> tuple[str, Sequence[object]]:
 
 
 def _commit_apart(store: Store, statement: str, row: Row) -> None:
-    """Commit FULL while there is no connection and none may stay open: amid a fork, or an opening (lock held)."""
+    """Commit FULL while there is no connection and none may stay open: during a fork, or an opening (lock held)."""
     lock = store.commit_lock
     was_open, was_held = lock.is_open, lock.held
     conn = store.side_connection(store.lock_timeout / 2)

@@ -1,4 +1,4 @@
-"""Whether the ``-wal`` has all that the ``-shm`` says of it: somebody may cut it, or write over it, amid its use.
+"""Whether the ``-wal`` has all that the ``-shm`` says of it: somebody may cut it, or write over it, while it is used.
 
 Theory of operation
 -------------------
