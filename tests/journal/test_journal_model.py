@@ -54,7 +54,7 @@ class JournalMachine(RuleBasedStateMachine):
             sync_level=40,
             memory_limit=1000,
             on_dirty=lambda: None,
-            on_synced=lambda: None,
+            on_synced=lambda rows: None,
             on_trouble=lambda: None,
         )
         for _ in range(count):

@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.append import committer as commit_module
 from lastwords.journal import wal
 from lastwords.journal.store import Store
 from lastwords.record import codec
+from lastwords.upkeep import chores as chores_module
 from lastwords.upkeep import keeper
 
 
@@ -88,7 +88,7 @@ def test_under_load_the_wal_is_reused_and_afterwards_cut(tmp_path, monkeypatch, 
 def test_a_load_of_synced_records_does_not_fill_the_disk(tmp_path, monkeypatch, poll):
     """Their callers sync, so nothing is dirty; the keeper is told all the same, and the file is reused, not cut."""
     monkeypatch.setattr(keeper, "SYNCED_CHECKPOINT_BYTES", 400_000)
-    monkeypatch.setattr(commit_module, "TELL_SYNCED", 50)
+    monkeypatch.setattr(chores_module, "TELL_SYNCED", 50)
     handler = DurableHandler(None, tmp_path / "j.db", sync_level="NOTSET")
     log = logging.Logger("synced")
     log.addHandler(handler)

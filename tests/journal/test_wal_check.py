@@ -2,17 +2,18 @@
 
 import logging
 import os
+import subprocess
 
 import pytest
 
-from lastwords import Journal
+from lastwords import DurableHandler, Journal
 from lastwords.journal import wal
 from lastwords.journal.store import Store
 from lastwords.record import codec
 
 
-def commit(store, count=3):
-    row = codec.encode(logging.LogRecord("x", 20, "/x.py", 1, "m", (), None, "f"))
+def commit(store, count=3, message="m"):
+    row = codec.encode(logging.LogRecord("x", 20, "/x.py", 1, message, (), None, "f"))
     with store.lock:
         for _ in range(count):
             with store.writing() as conn:
@@ -54,6 +55,52 @@ def test_a_cut_is_found_before_a_checkpoint_writes_zeros_into_the_main_file(tmp_
     with store.lock, store.reading() as conn:
         assert conn.execute("SELECT count(*) FROM entries").fetchone()[0] == 9, "the connection still sees them"
     store.give_up()
+
+
+@pytest.mark.parametrize("lost", [1, 100, 4_000], ids=str)
+def test_a_cut_of_less_than_a_block_is_found_after_sqlite_has_written_on_behind_it(tmp_path, lost):
+    """It leaves neither a hole nor a frame without its header, only zeros: the checksum of that frame tells."""
+    path = str(tmp_path / "j.db")
+    store = Store(path)
+    commit(store)
+    assert store.sqlite_files.are_whole()
+    commit(store)
+    os.truncate(path + "-wal", os.path.getsize(path + "-wal") - lost)
+    commit(store)
+    assert not store.sqlite_files.are_whole()
+    store.give_up()
+
+
+def test_frames_that_end_in_zeros_as_they_should_are_no_cut(tmp_path):
+    """A large record's last page is seldom full."""
+    store = Store(str(tmp_path / "j.db"))
+    assert store.sqlite_files.are_whole()
+    commit(store, 2, "x" * 9_000)
+    raw = (tmp_path / "j.db-wal").read_bytes()
+    assert any(raw[at - 1] == 0 for at in range(len(raw), 32, -4_120)), "or this shows nothing"
+    assert store.sqlite_files.are_whole()
+    store.close()
+
+
+def test_a_small_cut_beneath_records_that_their_callers_sync_is_found_soon(tmp_path, poll, capsys):
+    """Nothing is left to sync, but the keeper looks within the interval all the same."""
+    path = str(tmp_path / "j.db")
+    (tmp_path / "as a kill leaves them").mkdir()
+    handler = DurableHandler(None, path, sync_level="NOTSET", sync_interval=0.1)
+    log = logging.Logger("synced")
+    log.addHandler(handler)
+    chores = handler._engine.keeper._chores
+    for i in range(10):
+        log.info("m%d", i)
+    assert poll(lambda: not chores.unseen), "the keeper has looked"
+    os.truncate(path + "-wal", os.path.getsize(path + "-wal") - 100)
+    log.info("m10")
+    said = []
+    assert poll(lambda: said.append(capsys.readouterr().err) or "11 pending records were copied" in "".join(said))
+    subprocess.run(["cp", path, path + "-wal", tmp_path / "as a kill leaves them"], check=True)
+    with Journal(tmp_path / "as a kill leaves them" / "j.db") as journal:
+        assert len(list(journal.entries())) == 11
+    handler.close()
 
 
 CUT = """

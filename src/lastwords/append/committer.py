@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ..journal.inserts import Row
     from ..journal.store import Store
 
-TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
 
@@ -54,9 +53,9 @@ class Committer:
     """Commits rows to ``store``. Thread-safe; safe in signal handlers and finalizers; fork-safe.
 
     ``sync_level``: level number from which a commit is synced. ``memory_limit``: bytes of the memory buffer.
-    ``on_dirty``: called after a commit that was not synced, when none had been pending. ``on_synced``: called after
-    every ``TELL_SYNCED`` records that were. ``on_trouble``: called when the memory buffer begins to fill. They must be
-    quick and must not take locks.
+    ``on_dirty``: called after a commit that was not synced, when none had been pending. ``on_synced``: called with the
+    number of records after a commit that was. ``on_trouble``: called when the memory buffer begins to fill. They must
+    be quick and must not take locks.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Committer:
         sync_level: int,
         memory_limit: int,
         on_dirty: Callable[[], None],
-        on_synced: Callable[[], None],
+        on_synced: Callable[[int], None],
         on_trouble: Callable[[], None],
     ) -> None:
         self._store = store
@@ -74,7 +73,6 @@ class Committer:
         self._sync_level = self._given_level = sync_level
         self._on_dirty = on_dirty
         self._on_synced = on_synced
-        self._synced = 0
         self._on_trouble = on_trouble
         self._arrived: deque[Ticket] = deque()
         self._leader = 0  # the thread that commits, or is about to; a hint, the lock decides
@@ -249,10 +247,7 @@ class Committer:
             # A few stats, beside a sync: else nobody would look while all are synced.
             if removed_file.is_replaced(self._store):
                 self._on_trouble()
-            self._synced += rows
-            if self._synced >= TELL_SYNCED:
-                self._synced = 0
-                self._on_synced()
+            self._on_synced(rows)
         elif not self.dirty:
             self.dirty = True
             try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..runtime.thread import AnyThread
 
+TELL_SYNCED = 500  # records whose commits their callers synced, after which the keeper looks at the WAL
 AWAKE, RESTING, IDLE = range(3)  # the keeper: at work; in a pause that a record to be synced ends; that anything ends
 
 
@@ -35,6 +36,8 @@ class Chores:
         self.state = IDLE
         self.asked = False  # since the last look, for whatever reason
         self.dirty_at = 0.0  # when the oldest record came that is not synced
+        self.unseen = False  # records were synced by their callers since the keeper looked whether the files are whole
+        self._synced = 0
         self.synced_much = False  # by callers: nothing to sync, but the WAL grows
         self.tidying = False  # something was settled since the last time
         self.quiet = False  # no record came since the last look
@@ -62,10 +65,18 @@ class Chores:
         self.dirty_at = monotonic()
         self.nudge()
 
-    def synced(self) -> None:
-        """Many commits were synced by their callers."""
-        self.synced_much = True
-        self.quiet = False
+    def synced(self, rows: int) -> None:
+        """Records were committed, and synced by their caller."""
+        self._synced += rows
+        if self._synced >= TELL_SYNCED:
+            self._synced = 0
+            self.synced_much = True
+            self.quiet = False
+        elif self.unseen:
+            return
+        if not self.unseen:
+            self.unseen = True
+            self.dirty_at = monotonic()
         self.nudge()
 
     def settled(self, _delivered: int) -> None:

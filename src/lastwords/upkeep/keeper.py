@@ -156,7 +156,7 @@ class Keeper:
         if pause == TROUBLE_SECONDS:
             return False  # it has just been tried
         trouble = committer.trouble is not None or self._store.damaged is not None
-        return committer.dirty or trouble or self._chores.are_urgent()
+        return committer.dirty or self._chores.unseen or trouble or self._chores.are_urgent()
 
     def tick(self) -> float:
         """Do what is due; seconds until the next look."""
@@ -187,11 +187,8 @@ class Keeper:
         if committer.trouble is not None and not self._leave_trouble(committer):
             return TROUBLE_SECONDS
         self._count_overflow()
-        if committer.dirty:
-            self._chores.quiet = False
-            self._wait_for_more()
-            self.sync()
-            self._mover.run(committer, self._keep_up)  # what came meanwhile may have gone into a removed file
+        if committer.dirty or self._chores.unseen:
+            self._see_to_new_records()
         self._checkpoint_if_full()
         self._chores.synced_much = False
         if self._chores.tidying and monotonic() - self._tidied_at >= TIDY_SECONDS:
@@ -210,6 +207,14 @@ class Keeper:
         if self._look_seconds < pause:  # a child was forked: soon, then later and later
             pause, self._look_seconds = self._look_seconds, self._look_seconds * 2
         return pause
+
+    def _see_to_new_records(self) -> None:
+        self._chores.quiet = False
+        self._wait_for_more()
+        self._chores.unseen = False
+        if self._committer.dirty:
+            self.sync()
+        self._mover.run(self._committer, self._keep_up)  # what came meanwhile may have gone into a removed file
 
     def _wait_for_more(self) -> None:
         """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second.
