@@ -313,7 +313,7 @@ class Engine:
         if self.courier is not None:
             self.courier.join(deadline)
             ending = exit_deadline() is not None or self.courier.voice.failing
-            if ending and not self.courier.delivery.waits_for_lease:
+            if ending and self.courier.leaves:
                 self.courier.voice.ends(self.courier.delivery.last_error)
         self.sync()
         left = self.committer.buffered

@@ -1,10 +1,12 @@
 """What must not end a delivery early: a free lease that is being taken, a target whose rebuild() fails."""
 
 import logging
+import threading
 import time
 
 from lastwords import DurableHandler, Target
 from lastwords.delivery.lease import Lease
+from lastwords.record.codec import encode
 
 
 def test_close_delivers_what_nobody_else_does(tmp_path, monkeypatch):
@@ -67,3 +69,109 @@ def test_a_target_whose_rebuild_fails_is_tried_again(tmp_path, capsys):
     assert target.calls == 3
     handler.close()
     assert "cannot be built now" in capsys.readouterr().err
+
+
+def _held_by_another(handler):
+    other = Lease(handler.journal)
+    assert other.acquire(until=time.monotonic(), give_up=lambda: True)
+    return other
+
+
+def _logs_one(handler):
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+
+
+def test_an_end_that_gets_the_lease_as_it_gives_up_waiting_delivers(tmp_path, monkeypatch, poll):
+    """It came back with the lease taken by its thread, and others that ended left what was pending to it."""
+    got = []
+    handler = DurableHandler(got.extend, tmp_path / "j.db", drain_timeout=20)
+    other = _held_by_another(handler)
+    own, held = Lease._own, threading.Event()
+
+    def slowly(self, fd):
+        held.set()
+        time.sleep(0.4)  # a busy machine
+        own(self, fd)
+
+    _logs_one(handler)
+    assert poll(lambda: handler._engine.courier.delivery.waits_for_lease)
+    monkeypatch.setattr(Lease, "_own", slowly)
+    ends = threading.Thread(target=handler.close)
+    ends.start()
+    time.sleep(0.1)
+    other.release()
+    ends.join(20)
+    assert [entry.message for entry in got] == (["one"] if held.is_set() else [])
+
+
+def test_an_end_is_patient_each_time_it_finds_the_lease_taken(tmp_path, monkeypatch, poll):
+    """Once it has delivered for long, another that held the lease for a moment as it gave up made it leave the rest."""
+    came, others = [], []
+
+    def deliver(entries):
+        came.extend(entry.message for entry in entries)
+        if len(came) == 1:
+            time.sleep(0.4)  # longer than it waits for another one that ends
+
+    handler = DurableHandler(deliver, tmp_path / "j.db", drain_timeout=20)
+    plain_release, plain_try = Lease.release, Lease._try
+
+    def release(self):
+        plain_release(self)
+        if came == ["one"] and not others:  # an end that comes late, gives up, and leaves its record
+            monkeypatch.setattr(Lease, "release", plain_release)
+            others.append(Lease(handler.journal))
+            assert plain_try(others[0])
+            two = logging.makeLogRecord({"msg": "two", "levelno": logging.ERROR})
+            handler._engine.committer.append(encode(two))  # as another process does: nobody is woken
+
+    def try_(self):
+        taken = plain_try(self)
+        if not taken:
+            time.sleep(0.1)
+            others[0].release()
+        return taken
+
+    monkeypatch.setattr(Lease, "release", release)
+    _logs_one(handler)
+    assert poll(lambda: came)
+    monkeypatch.setattr(Lease, "_try", try_)
+    handler.close()
+    assert came == ["one", "two"]
+
+
+def test_who_leaves_the_rest_to_another_does_not_say_that_it_waits(tmp_path, capfd, monkeypatch):
+    """It is being delivered; the next run finds nothing."""
+    handler = DurableHandler(lambda entries: None, tmp_path / "j.db")
+    other = _held_by_another(handler)
+    _logs_one(handler)
+    monkeypatch.setattr("lastwords.engine.exit_deadline", lambda: 1.0)  # as if this process ended
+    handler.close()
+    other.release()
+    assert "for the next run" not in capfd.readouterr().err
+
+
+def test_what_others_logged_after_our_last_look_is_not_ours_to_tell(tmp_path, capfd, monkeypatch):
+    """They deliver it; the control: what we leave ourselves is said."""
+    said = []
+    for name, wrong in (("good", False), ("bad", True)):
+
+        def deliver(entries, wrong=wrong):
+            if wrong:
+                raise OSError("down")
+
+        handler = DurableHandler(deliver, tmp_path / f"{name}.db", drain_timeout=0.1 if wrong else 20)
+        _logs_one(handler)
+        monkeypatch.setattr("lastwords.engine.exit_deadline", lambda: 1.0)
+        close = handler._engine.courier._close_target
+
+        def late(close=close, committer=handler._engine.committer):
+            committer.append(encode(logging.makeLogRecord({"msg": "of another", "levelno": logging.ERROR})))
+            close()
+
+        handler._engine.courier._close_target = late
+        handler.close()
+        said.append("for the next run" in capfd.readouterr().err)
+    assert said == [False, True]

@@ -88,6 +88,7 @@ class Courier:
         self._ending = False
         self._retired = False
         self._waiters: list[tuple[int, Bell]] = []
+        self._left = False  # the last drain did not deliver all
         self._last_trouble = ""
         self._moving_seconds = MOVING_SECONDS
         self.delivery = Delivery(
@@ -114,6 +115,11 @@ class Courier:
     def is_short(self) -> bool:
         """True if no thread could be started for it."""
         return self._worker.is_short
+
+    @property
+    def leaves(self) -> bool:
+        """True if entries wait that it did not deliver, and that no other live process delivers."""
+        return (self._left or self.thread is not None) and not self.delivery.waits_for_lease
 
     def successor(self) -> Courier:
         """A courier for the same target, after :meth:`finish`: it begins when the thread of this one has ended."""
@@ -166,11 +172,7 @@ class Courier:
         if thread is None:
             self._drain_inline()
             return
-        patient_until = monotonic() + LEAVE_SECONDS
         while thread.is_alive() and monotonic() < deadline:
-            if self.delivery.waits_for_lease and (monotonic() > patient_until or not self._may_be_pending()):
-                self.delivery.leaving = True
-                return  # another live process delivers
             if self._closing and is_held(logging._lock):  # type: ignore[attr-defined]
                 return  # dictConfig holds that lock while it closes us, and the target's Handler.close() waits for it
             thread.join(min(0.05, max(0.0, deadline - monotonic())))
@@ -254,6 +256,7 @@ class Courier:
             self.bell.wait(None)
 
     def _drain_once(self) -> Outcome | None:
+        self._left = True
         try:
             outcome = self.delivery.drain(
                 wait_for_lease=not self._ending, once=self._retired, patience=LEAVE_SECONDS if self._ending else 0.0
@@ -271,6 +274,7 @@ class Courier:
                 self.bell.wait(TROUBLE_SECONDS)
             return Outcome.REMAIN
         self._moving_seconds = MOVING_SECONDS
+        self._left = outcome is not Outcome.DONE
         return outcome
 
     def _drain_inline(self, deadline: float | None = None) -> None:

@@ -61,10 +61,13 @@ class Lease:
         """True if this object holds the lock and nobody took the lease over."""
         return self._fd >= 0 and self._is_current(self._fd)
 
-    def acquire(self, *, until: float | None, give_up: Callable[[], bool]) -> bool:
+    def acquire(
+        self, *, until: float | None, give_up: Callable[[], bool], pause: Callable[[float], object] = sleep
+    ) -> bool:
         """Take the lease; False if it is another's at ``until`` (``time.monotonic()``) or ``give_up`` says so.
 
-        ``until=None`` waits for as long as it takes, and looks less and less often. Raises OSError.
+        ``until=None`` waits for as long as it takes, and looks less and less often. ``pause`` sleeps; if it says that
+        it was woken, the lease is tried often again. Raises OSError.
         """
         if self.held:
             return True
@@ -73,8 +76,9 @@ class Lease:
         while not self._try():
             if give_up() or (until is not None and monotonic() >= until):
                 return False
-            sleep(random.uniform(longest / 10, longest))  # noqa: S311 - jitter
-            if until is None:
+            if pause(random.uniform(longest / 10, longest)):  # noqa: S311 - jitter
+                longest = SLEEP_SECONDS
+            elif until is None:
                 longest = min(longest * 1.2, PATIENT_SECONDS)
         return True
 

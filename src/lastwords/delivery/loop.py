@@ -94,8 +94,7 @@ class Delivery(Marks):
         self.heed_pauses = heed_pauses
         self.on_pause: Callable[[float], None] | None = None  # told each pause after a failure, in seconds
         self.deadline: float | None = None  # monotonic(); another thread may set it at any time
-        self.waits_for_lease = False  # another live process delivers
-        self.leaving = False  # nobody waits for this delivery any more
+        self.waits_for_lease = False  # another live process delivers, and we wait or have left it to that
         self.hurry = False  # no lingering, no coalescing: the process ends or somebody waits
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
         self._restraint = Restraint(narrows=target.narrows)
@@ -141,27 +140,28 @@ class Delivery(Marks):
             self.lease.release()
 
     def _acquire(self, wait: bool, patience: float) -> bool:
-        patient_until = monotonic() + patience
+        """Take the lease, or leave what is pending to who has it.
+
+        Only who looks again after having let go of it may hold it, were it for a moment: others leave because of him.
+        So this thread decides, not one that watches it.
+        """
+        patient_until: float | None = None
 
         def give_up() -> bool:
-            if (wait and not self.hurry) or self.bell.is_set() or self.time_left() <= 0:
-                return self.bell.is_set() or self.time_left() <= 0
+            nonlocal patient_until
+            if self.bell.is_set() or self.time_left() <= 0:
+                return True
+            if wait and not self.hurry:
+                return False
+            if patient_until is None:
+                patient_until = monotonic() + patience
             return monotonic() >= patient_until or not self.journal.has_pending()
 
-        # A free one is taken at once: whoever waits for our end must not read that as "another process delivers".
-        if self.lease.acquire(until=monotonic(), give_up=lambda: True):
-            return True
-        self.waits_for_lease = True
-        try:
-            until = self.deadline if wait else patient_until
-            if not self.lease.acquire(until=until, give_up=give_up):
-                return False
-        finally:
-            self.waits_for_lease = False
-        if self.leaving:  # the process ends without us: a lease of ours would make others leave, too
-            self.lease.release()
-            return False
-        return True
+        # A free one is taken at once: nobody is to read that as "another process delivers".
+        self.waits_for_lease = not self.lease.acquire(until=monotonic(), give_up=lambda: True)
+        if self.waits_for_lease:
+            self.waits_for_lease = not self.lease.acquire(until=None, give_up=give_up, pause=self.bell.wait)
+        return not self.waits_for_lease
 
     def _begin(self) -> None:
         if self._cursor is None:  # cron's runs are to learn from each other
