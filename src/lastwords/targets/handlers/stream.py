@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 AT_ONCE = 50  # records in one hold of the handler's lock, which others may want that log to it directly
 
 
-class StreamTarget(HandlerTarget):
+class StreamHandlerTarget(HandlerTarget):
     """Accepted: written and flushed."""
 
     rebuild_helps = False

@@ -248,7 +248,7 @@ _ADAPTERS = {
     "logging.handlers.SMTPHandler": "smtp:SMTPTarget",
     "logging.handlers.HTTPHandler": "http:HTTPTarget",
     "logging.FileHandler": "stream:FileTarget",
-    "logging.StreamHandler": "stream:StreamTarget",
+    "logging.StreamHandler": "stream:StreamHandlerTarget",
     "logging.handlers.DatagramHandler": "socket:DatagramTarget",
     "logging.handlers.SocketHandler": "socket:SocketTarget",
     "logging.handlers.SysLogHandler": "socket:SysLogTarget",
