@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import meta
+
 if TYPE_CHECKING:
     import sqlite3
 
     from .store import Store
+
+_KEY = "aging_from"
 
 
 class AgingFrom(NamedTuple):
@@ -23,7 +27,7 @@ class AgingFrom(NamedTuple):
 def note(conn: sqlite3.Connection, now: float) -> None:
     """What is in the journal ages from ``now`` on. In the caller's transaction."""
     newest = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
-    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('aging_from', ?)", (f"{newest} {now:.3f}",))
+    meta.put(conn, _KEY, f"{newest} {now:.3f}")
 
 
 def age_anew(store: Store, now: float) -> None:
@@ -35,8 +39,8 @@ def age_anew(store: Store, now: float) -> None:
 def aging_from(store: Store) -> AgingFrom:
     """Seq 0 if all entries age since they were logged."""
     with store.lock, store.reading() as conn:
-        row = conn.execute("SELECT value FROM meta WHERE key = 'aging_from'").fetchone()
-    seq, _, since = str(row[0] if row else "").partition(" ")
+        noted = meta.get(conn, _KEY)
+    seq, _, since = (noted or "").partition(" ")
     try:
         return AgingFrom(int(seq), float(since))
     except ValueError:

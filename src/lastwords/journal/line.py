@@ -30,7 +30,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import JournalError
-from . import files, order
+from . import files, meta, order
 from .letters import Letters
 from .rows import (
     BURIED,
@@ -387,11 +387,10 @@ class Line(Letters):
     def get_meta(self, key: str) -> str | None:
         """A value of the ``meta`` table."""
         with self.store.lock, self.store.reading() as conn:
-            row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
+            return meta.get(conn, key)
 
     def set_meta(self, key: str, value: str) -> None:
         """Set a value of the ``meta`` table."""
         with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
-            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+            meta.put(conn, key, value)

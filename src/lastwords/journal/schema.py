@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged, JournalForeign
 from ..runtime.fork import importing
-from . import new_schema
+from . import meta, new_schema
 from .first_look import APPLICATION_ID, refuse_foreign
 from .sqlite_codes import text_of
 
@@ -125,10 +125,10 @@ def refuse_triggers(conn: sqlite3.Connection, path: str) -> None:
 
 def check_reader(conn: sqlite3.Connection, path: str) -> None:
     """Raise JournalForeign for a journal of a newer format, JournalDamaged for one that does not say."""
-    row = conn.execute("SELECT value FROM meta WHERE key = 'min_reader'").fetchone()
-    if row is None or not (str(row[0]).isdecimal() and len(str(row[0])) < 10):
+    oldest = meta.get(conn, "min_reader")
+    if oldest is None or not (oldest.isdecimal() and len(oldest) < 10):
         raise JournalDamaged(path, "does not say which format it has", "see `lastwords doctor`")
-    if int(row[0]) > FORMAT:
+    if int(oldest) > FORMAT:
         raise JournalForeign(
-            path, f"is of format {row[0]}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
+            path, f"is of format {oldest}, newer than this lastwords reads ({FORMAT})", "upgrade lastwords"
         )

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from ..runtime.descriptor import Descriptor
 from ..runtime.fork import follow_forks
 from ..runtime.lock import new_lock
-from . import files
+from . import files, meta
 from .sqlite_codes import wal_reset_is_safe
 from .wal_check import FRAME_HEADER, HEADER
 
@@ -159,4 +159,4 @@ def _checkpoint(conn: sqlite3.Connection, mode: str) -> bool:
 
 
 def _note_time(conn: sqlite3.Connection) -> None:
-    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('checkpointed_at', ?)", (time.time(),))
+    meta.put(conn, "checkpointed_at", str(time.time()))

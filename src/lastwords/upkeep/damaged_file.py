@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import sqlite3
 import time
 from bisect import bisect_right
@@ -29,7 +28,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import JournalBusy, JournalDenied, JournalError, JournalMissing
-from ..journal import files, set_aside
+from ..journal import files, meta, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.raw_rows import RawRows
 from ..journal.sqlite_codes import text_of
@@ -37,7 +36,7 @@ from ..journal.store import Store
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
 from ..runtime.stderr import say
-from .transfer import AIM_SECONDS, Transfer
+from .transfer import AIM_SECONDS, Transfer, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,9 +140,8 @@ class Salvage(Transfer):
         marker = set_aside.read(name) or set_aside.Marker(0, "")
         self._reason = marker.reason
         super().__init__(conn, name, into, marker.epochs)
-        meta = dict(into.execute("SELECT key, value FROM meta").fetchall())
-        if meta.get("damaged_file") == name:
-            self.moved, self.unreadable = (_whole(meta.get(key)) for key in ("salvaged", "unreadable"))
+        if meta.get(into, "damaged_file") == name:
+            self.moved, self.unreadable = (whole(meta.get(into, key)) for key in ("salvaged", "unreadable"))
         self._before = self.moved, self.unreadable
 
     @property
@@ -191,13 +189,10 @@ class Salvage(Transfer):
         """See :meth:`Transfer.note`."""
         if self.is_known and (moved, unreadable) == self._before:
             return  # nothing came of it, and the last words may be another file's
-        facts = {
-            "damaged_at": str(time.time()),
-            "damaged_file": self._name,
-            "salvaged": str(moved),
-            "unreadable": str(unreadable),
-        }
-        conn.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(facts.items()))
+        meta.put(conn, "damaged_at", str(time.time()))
+        meta.put(conn, "damaged_file", self._name)
+        meta.put(conn, "salvaged", str(moved))
+        meta.put(conn, "unreadable", str(unreadable))
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
@@ -210,10 +205,6 @@ class Salvage(Transfer):
             f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
             f" pending records were salvaged, {self.unreadable:,} could not be read"
         )
-
-
-def _whole(value: object) -> int:
-    return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
 
 
 def resume(store: Store, under_way: list[Transfer]) -> bool:

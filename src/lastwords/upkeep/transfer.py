@@ -26,6 +26,7 @@ import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..journal import meta
 from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
 from ..runtime.clock import monotonic
 
@@ -141,6 +142,11 @@ def _numbers(note: object) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def whole(value: object) -> int:
+    """The number that a note says, 0 if it says none."""
+    return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
+
+
 def _id(epochs: list[tuple[int, str]], seq: int, own: object) -> str | None:
     return entry_id(epochs, seq, own) if epochs or (isinstance(own, str) and own.isascii()) else None
 
@@ -239,14 +245,11 @@ class Transfer:
     def _move(self, conn: sqlite3.Connection) -> None:
         at, dead_at = self._noted(conn)
         if self.is_known is None:
-            self.is_known = conn.execute("SELECT 1 FROM meta WHERE key = ?", (self._key,)).fetchone() is not None
+            self.is_known = meta.get(conn, self._key) is not None
             if not self.is_known:
                 self._keep_room(conn)
                 self._carry_settings(conn)
-        found = conn.execute(
-            "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (f"room {self._uuid}",)
-        ).fetchone()
-        room = 0 if found is None else found[0]
+        room = whole(meta.get(conn, f"room {self._uuid}"))
         self._keeping = int(room > min(at + self._slice_rows, self.newest))
         settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         dead_at, dead_left = self._move_dead(conn, dead_at)
@@ -271,11 +274,11 @@ class Transfer:
         missing = self.missing(sum(high - low + 1 for low, high in gaps), len(rows))
         self._note_lost(conn, gaps)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
-        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._key, f"{upto} {dead_at}"))
+        meta.put(conn, self._key, f"{upto} {dead_at}")
         if upto == self.newest and not dead_left:
             self._carry_notes(conn)
             if not self.is_broken and not self.lost(conn):
-                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, '1')", (f"whole {self._uuid}",))
+                meta.put(conn, f"whole {self._uuid}", "1")
         self.note(conn, self.moved + len(rows), self.unreadable + missing)
 
     def _keep_room(self, conn: sqlite3.Connection) -> None:
@@ -290,12 +293,11 @@ class Transfer:
         seq, created, level, payload, checksum, own = last[0]
         conn.execute(_INSERT, (seq, *_columns(created, level, payload, checksum), _id(self._epochs, seq, own)))
         conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, seq - 1))
-        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"room {self._uuid}", str(seq)))
+        meta.put(conn, f"room {self._uuid}", str(seq))
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
-        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._key,)).fetchone()
-        at, dead_at = _numbers(row[0]) if row is not None else (0, 0)
+        at, dead_at = _numbers(meta.get(conn, self._key))
         return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
 
     def _carry_notes(self, conn: sqlite3.Connection) -> None:
@@ -303,7 +305,7 @@ class Transfer:
         here = {row[0]: _numbers(row[1]) for row in conn.execute(_NOTES)}
         for key, value in read_all(self.source, _NOTES):
             if _numbers(value) > here.get(key, (0, 0)):
-                conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
+                meta.put(conn, str(_plain(key)), str(_plain(value)))
 
     def _carry_settings(self, conn: sqlite3.Connection) -> None:
         """What the handler noted when it was made; it is not made anew with the file."""
@@ -335,17 +337,16 @@ class Transfer:
 
     def was_whole(self, conn: sqlite3.Connection) -> bool:
         """Whether all of this file was read, by whichever process, in whichever way."""
-        return conn.execute("SELECT 1 FROM meta WHERE key = ?", (f"whole {self._uuid}",)).fetchone() is not None
+        return meta.get(conn, f"whole {self._uuid}") is not None
 
     def lost(self, conn: sqlite3.Connection) -> list[tuple[int, int]]:
         """The spans of seqs that could not be read, by whichever process."""
-        row = conn.execute("SELECT value FROM meta WHERE key = ?", (f"lost {self._uuid}",)).fetchone()
-        return [(int(low), int(high)) for low, high in _SPAN.findall("" if row is None else str(row[0]))]
+        return [(int(low), int(high)) for low, high in _SPAN.findall(meta.get(conn, f"lost {self._uuid}") or "")]
 
     def _note_lost(self, conn: sqlite3.Connection, gaps: list[tuple[int, int]]) -> None:
         if gaps and not self.is_raw:
             both = " ".join(f"{low}-{high}" for low, high in sorted({*self.lost(conn), *gaps}))
-            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"lost {self._uuid}", both))
+            meta.put(conn, f"lost {self._uuid}", both)
 
     # --- for the two kinds ----------------------------------------------------------------------------
 
