@@ -103,7 +103,7 @@ def _maker(name: str) -> Callable[..., Any] | None:
         return None  # none of logging's own is ours
     try:
         found = pkgutil.resolve_name(name)
-    except Exception:  # a handler that cannot be imported here is none of ours; who looks for ours says so
+    except Exception:  # a handler that cannot be imported here is none of ours; a search for ours says so
         return None
     if isinstance(found, type):
         return found if issubclass(found, DurableHandler) else None

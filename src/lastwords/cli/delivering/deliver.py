@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lastwords.delivery import lease as lease_
-from lastwords.delivery.lease import Lease
+from lastwords.delivery.lease import Lease, look
 from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import tidy, wal
@@ -19,7 +18,6 @@ from lastwords.upkeep import keeper, recovery
 
 from ...journal import readonly
 from ...journal.explain import TROUBLE, explain, explained
-from .. import output
 from .job import kept
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from .job import Job
 
-LEASE_TRIES = 5  # `status` holds the lock for an instant when it looks who has it
+LEASE_TRIES = 5  # `status` holds the lock for an instant when it looks which process has it
 
 
 def settle(job: Job, *, deadline: float | None, once: bool, take_over: bool) -> None:
@@ -103,29 +101,16 @@ def _stop_at(limit: int, delivery: Delivery) -> None:
 
 
 def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outcome:
-    job.in_the_way, job.holder_waits = "", False
+    job.holder = None
     for _ in range(LEASE_TRIES):
         outcome = delivery.drain(take_over=take_over, once=once)
         if outcome is not Outcome.BUSY:
             break
-        holder = lease_.look(job.path)
-        if holder is not None:
-            job.lease_pid = holder.pid
-            job.holder_waits = holder.state == "waiting"
-            job.in_the_way = _in_the_way(holder)
+        job.holder = look(job.path)
+        if job.holder is not None:
             break
         time.sleep(0.02)
     return outcome
-
-
-def _in_the_way(holder: lease_.Holder) -> str:
-    """What a holder is that will not deliver by itself."""
-    if holder.stopped:
-        return f"is stopped: `kill -CONT {holder.pid}` lets it go on, `flush --takeover` delivers without it"
-    if holder.hung and holder.since is not None:
-        ago = output.age(time.time() - holder.since)
-        return f"has waited for its target for {ago}: `flush --takeover` delivers without it"
-    return ""
 
 
 def _tidy(job: Job, journal: Line) -> None:

@@ -19,10 +19,12 @@ from lastwords.upkeep import damaged_file
 from ...journal import readonly
 from ...journal.explain import explained
 from ...runtime.clock import monotonic
+from .. import output
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from lastwords.delivery.lease import Holder
     from lastwords.journal.line import Line
     from lastwords.targets.contract import Target
 
@@ -35,7 +37,7 @@ class Way:
     knobs: dict[str, Any] = field(default_factory=dict)
     keep_delivered: float | None = None  # None: what the journal says
     journal: Line | None = None  # opened already, by the DurableHandler of a configuration
-    of_owner: bool = False  # the target is the owner's choice, and not that of who typed the command
+    of_owner: bool = False  # the target is the owner's choice, and not that of the user who typed the command
     own: bool = False  # it is the way that the journal's own service uses
 
 
@@ -58,9 +60,7 @@ class Job:
     error: JournalError | None = None
     notes: list[str] = field(default_factory=list)
     last_error: str | None = None
-    lease_pid: int | None = None
-    holder_waits: bool = False  # the holder of the lease, for its target
-    in_the_way: str = ""  # the holder of the lease does not deliver: it is stopped, or its target hangs
+    holder: Holder | None = None  # of the lease, when it was wanted
     seconds: float = 0.0
     began: float | None = None  # monotonic, while somebody works on it
     bell: Bell = field(default_factory=Bell)
@@ -72,7 +72,7 @@ class Job:
         return ownership.as_owner(self.path, targets_too=self.way is not None and self.way.of_owner)
 
     def forgive_damage(self) -> bool:
-        """Go on with a journal that the first look found damaged: who delivers sets it aside. False if it was not."""
+        """Go on with a journal that the first look found damaged: the delivery sets it aside. False if it was not."""
         if not isinstance(self.error, JournalDamaged):
             return False
         self.error = None
@@ -114,6 +114,17 @@ class Job:
         return 0
 
     @property
+    def in_the_way(self) -> str:
+        """Why the holder of the lease will not deliver by itself: it is stopped, or its target hangs. Else empty."""
+        holder = self.holder
+        if holder is not None and holder.stopped:
+            return f"is stopped: `kill -CONT {holder.pid}` lets it go on, `flush --takeover` delivers without it"
+        if holder is not None and holder.hung and holder.since is not None:
+            ago = output.age(time.time() - holder.since)
+            return f"has waited for its target for {ago}: `flush --takeover` delivers without it"
+        return ""
+
+    @property
     def is_left(self) -> bool:
         """Entries are pending, and another process has the lease."""
         return self.outcome is Outcome.BUSY and bool(self.remaining)
@@ -131,7 +142,7 @@ class Job:
             "seconds": round(self.elapsed, 3),
             "error": str(self.error) if self.error else None,
             "last_error": self.last_error,
-            "lease_pid": self.lease_pid,
+            "lease_pid": self.holder.pid if self.holder else None,
             "exit_code": self.exit_code,
         }
 

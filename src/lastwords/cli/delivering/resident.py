@@ -233,8 +233,8 @@ class Resident:
             self._failed(watched, str(job.error), looked.pending)
         elif job.outcome is Outcome.BUSY:
             watched.not_before = monotonic() + BUSY_SECONDS
-            if job.in_the_way:
-                self._trouble(watched, f"the process that delivers (pid {job.lease_pid}) {job.in_the_way}", key="busy")
+            if job.holder and job.in_the_way:
+                self._trouble(watched, f"the process that delivers (pid {job.holder.pid}) {job.in_the_way}", key="busy")
         elif job.outcome is Outcome.REMAIN and job.last_error is not None:
             self._failed(watched, job.last_error, job.remaining or 0)
         else:  # done, or its slice is over: what is left is found by the next look

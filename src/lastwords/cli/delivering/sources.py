@@ -130,7 +130,7 @@ def look(source: Source, *, named: bool) -> list[tuple[Job, bool]]:
 
 def equip(source: Source, job: Job) -> bool:
     """Give ``job`` its way; False if that failed for this journal alone."""
-    job.error = None  # damage, which who delivers finds again, and repairs
+    job.error = None  # damage, which the delivery finds again, and repairs
     try:
         job.way = source.way(job)
     except JournalError as error:

@@ -27,11 +27,12 @@ def summary(job: Job, *, copies: bool = False) -> str:
     if job.outcome is Outcome.REMAIN and job.last_error:
         text += f"; last error: {job.last_error}"
     if job.outcome is Outcome.BUSY:
-        pid = f" (pid {job.lease_pid})" if job.lease_pid else ""
-        text += (
-            f"; the process that delivers{pid} {job.in_the_way}"
-            if job.in_the_way
-            else f"; another process delivers{pid}"
-            + (", and waits for its target: --takeover delivers without it" if job.holder_waits else "")
-        )
+        holder = job.holder
+        pid = f" (pid {holder.pid})" if holder else ""
+        if job.in_the_way:
+            text += f"; the process that delivers{pid} {job.in_the_way}"
+        else:
+            text += f"; another process delivers{pid}"
+            if holder and holder.state == "waiting":
+                text += ", and waits for its target: --takeover delivers without it"
     return output.plain(text)
