@@ -141,8 +141,8 @@ class DurableHandler(logging.Handler):
         names = files.count_names(self._engine.store.path)
         if names > 1:
             warnings.warn(
-                f"journal {self._engine.store.path} has {names} names (hard links): who opens it by another one makes a"
-                " -wal of that name, and damages it; remove the others",
+                f"journal {self._engine.store.path} has {names} names (hard links): a process that opens it by"
+                " another one makes a -wal of that name, and damages it; remove the others",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -185,7 +185,7 @@ class Committer:
                 self._inserts.let_others()
 
     def _pass_on(self) -> None:
-        """There is no leader any more: the first who still waits is to lead, if nobody is faster.
+        """There is no leader any more: the first caller that still waits is to lead, if nobody is faster.
 
         None is forgotten: a follower that saw a leader had its ticket in the queue before.
         """

@@ -82,7 +82,7 @@ def complain(error: JournalError | str) -> None:
 
 
 def agreed(what: str, *, yes: bool) -> None:
-    """Go on only if somebody wants ``what``, which cannot be undone: ``--yes``, or who sits at the terminal."""
+    """Go on only if somebody wants ``what``, which cannot be undone: ``--yes``, or a person at the terminal."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
@@ -93,7 +93,7 @@ def agreed(what: str, *, yes: bool) -> None:
 
 
 def advise(text: str) -> None:
-    """A word on stderr for who sits at a terminal, after what was asked for; programs do not get it."""
+    """A word on stderr for a person at a terminal, after what was asked for; programs do not get it."""
     if sys.stdout is not None and sys.stdout.isatty():
         complain(text)
 

@@ -37,7 +37,7 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
                 old = [letter.id for letter in journal.dead_letters() if letter.buried_at <= time.time() - dead]
                 dropped = journal.drop_dead(old) if old else 0
             pruned = deliver.make_tidy(journal.store, keep, lambda: False)
-            while tidy.vacuum_slice(journal.store, 0):  # who asks wants the space back, the keeper keeps some
+            while tidy.vacuum_slice(journal.store, 0):  # the caller wants the space back, the keeper keeps some
                 pass
             wal.checkpoint(journal.store, shrink=True)
     after = sum(readonly.sizes(path))

@@ -275,7 +275,7 @@ def command(
         output.leave(_dry_run(jobs, want, copies=copies, as_json=as_json))
     wanted = [job for job in jobs if job.error is None and (copies or job.pending)]
     to_do = [job for job in wanted if sources.equip(source, job)]
-    if not copies and not stream:  # who says --settle has chosen
+    if not copies and not stream:  # with --settle it was chosen
         _ask(to_do, yes=yes)
     interrupted = _deliver(to_do, want, copies=copies, timeout=timeout, takeover=takeover, stream=stream)
     _say(jobs, copies=copies, as_json=as_json, err=stream == "stdout")

@@ -35,7 +35,7 @@ def gravity(state: dict[str, Any]) -> str | None:
 
 
 def holder_trouble(state: dict[str, Any]) -> bool:
-    """True if who has the lease will not deliver by itself."""
+    """True if the holder of the lease will not deliver by itself."""
     return state["lease_state"] in ("stopped", "hung")
 
 
@@ -102,7 +102,7 @@ def _ago(at: float | None) -> str:
 
 
 def holder(state: dict[str, Any]) -> str:
-    """Who has the lease, and what it does."""
+    """The process that has the lease, and what it does."""
     pid, doing = state["lease_pid"], state["lease_state"]
     if pid is None:
         return "nobody delivers now"

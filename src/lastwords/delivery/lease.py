@@ -165,7 +165,10 @@ class Lease:
 
 
 class Holder(NamedTuple):
-    """Who has the lease. ``since``: of the call that it is in; ``next_attempt``: after a failure; unix seconds."""
+    """The process that has the lease.
+
+    ``since``: of the call that it is in; ``next_attempt``: after a failure; unix seconds.
+    """
 
     pid: int
     stopped: bool  # by SIGSTOP or a debugger

@@ -140,10 +140,10 @@ class Delivery(Marks):
             self.lease.release()
 
     def _acquire(self, wait: bool, patience: float) -> bool:
-        """Take the lease, or leave what is pending to who has it.
+        """Take the lease, or leave what is pending to its holder.
 
-        Only who looks again after having let go of it may hold it, were it for a moment: others leave because of him.
-        So this thread decides, not one that watches it.
+        Only a thread that looks again after having let go of it may hold it, were it for a moment: others leave
+        because of it. So this thread decides, not one that watches it.
         """
         patient_until: float | None = None
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from ..errors import Rejected, TryAgain
 
-SLOW_SECONDS = 1.0  # who refuses a connection does so at once; a proxy or a worker's limit takes its time
+SLOW_SECONDS = 1.0  # a refused connection is so at once; a proxy or a worker's limit takes its time
 _STEPS = 40  # in one round of probing; 2**40 entries are beyond any newest one
 
 

@@ -3,8 +3,8 @@
 Rules
 -----
 * Once an outage, not once an attempt: a target that is down for a week is one line, and one when it is back.
-* Nothing if ``logging.raiseExceptions`` is false: who does not want logging's own complaints wants none of ours.
-* Only who delivers speaks. The command line has words of its own.
+* Nothing if ``logging.raiseExceptions`` is false: without logging's own complaints, none of ours.
+* Only the delivering process speaks. The command line has words of its own.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ commits and checkpoints apart: SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a c
 connection.
 
 Processes that write at once take turns: one that comes back with its next commit would find the lock free before any
-that sleeps between two tries. So while it is crowded, who wants the lock goes through a turnstile first, a POSIX lock
-on one byte of the same file, and keeps it until the lock is its own. There is one in the turnstile, and it is next.
+that sleeps between two tries. So while it is crowded, a process that wants the lock goes through a turnstile first, a
+POSIX lock on one byte of the same file, and keeps it until the lock is its own. There is one in the turnstile, and it
+is next.
 
 A holder that does not move for ``timeout`` seconds is taken for stopped (SIGSTOP, a debugger), so that it cannot freeze
 its siblings. A stopped *commit* is not waited for any longer: SQLite's own lock still guards the file. A stopped
@@ -33,7 +34,7 @@ TURNSTILE = 1  # the byte that whoever goes next has locked
 CHECKPOINT = 2  # the byte that a checkpoint has locked
 _own_checkpoints: set[str] = set()  # the journals of this process: its own POSIX locks do not keep it out
 CROWDED = 20  # turns without waiting, after which the turnstile is not used any more
-TURN_SECONDS = 0.001  # for which who has had the lock may come back without
+TURN_SECONDS = 0.001  # within which the last holder may come back without
 NEXT_SECONDS = 0.0001  # between two tries of the one in the turnstile
 QUEUE_SECONDS = 0.0004  # and of those behind it
 

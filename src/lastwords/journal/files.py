@@ -242,7 +242,7 @@ def _refuse_unsound(journal: str, path: str, status: os.stat_result, owner: int)
 def check_beside(path: str, owner: int | None = None) -> None:
     """Refuse to open a journal beside files that are not its own. Raises JournalError.
 
-    To be called before it is opened and once more when it is: who can make files in its folder, but not remove ours,
+    To be called before it is opened and once more then: one who can make files in its folder, but not remove ours,
     has then failed, or is found out.
     """
     owner = owner_of(path) if owner is None else owner
@@ -283,7 +283,7 @@ def _refuse_super_journal(path: str, owner: int) -> None:
 def open_side_file(journal: str, suffix: str) -> int:
     """Open a lock file beside the journal, made if need be with its owner and mode.
 
-    One that is there is opened without a journal, too: it was removed, and who makes it anew needs the lock. Raises
+    One that is there is opened without a journal, too: it was removed, and its next maker needs the lock. Raises
     FileNotFoundError if there is neither, else JournalError.
     """
     for _ in range(100):  # two processes may make and remove it at once

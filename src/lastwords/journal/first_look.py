@@ -56,8 +56,8 @@ def look_at(path: str) -> None:
 def never_hanging(path: str, opening: Callable[[], T]) -> T:
     """For the command line, whose journals may be anybody's: ``opening``, which gives up after ``HANG_SECONDS``.
 
-    Who owns the folder may put a FIFO at the path between the look and the opening, and SQLite would wait in open(2)
-    for ever. So that is done by a thread, which is left behind there.
+    The owner of the folder may put a FIFO at the path between the look and the opening, and SQLite would wait in
+    open(2) for ever. So that is done by a thread, which is left behind there.
     """
     done: list[T] = []
     failed: list[BaseException] = []

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* The store's lock is held around every call; who leaves the outermost of them calls ``let_others``.
+* The store's lock is held around every call; the caller that leaves the outermost of them calls ``let_others``.
 * A batch is one autocommit statement, so that there is no transaction for an interrupt to leave open. It is synced with
   all before it if it is ``full``; else it is the keeper's to sync.
 * A signal handler may raise in the middle of all this, which reaches the application, and may log and fork. Whether

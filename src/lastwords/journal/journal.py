@@ -1,4 +1,4 @@
-"""An existing journal, for who looks at it or works on its dead letters: :class:`lastwords.Journal`.
+"""An existing journal, for those who look at it or work on its dead letters: :class:`lastwords.Journal`.
 
 Only what README and the manual name is here. What delivery, upkeep and the command line work with is
 :class:`lastwords.journal.line.Line`; its marks are fenced, and not for anybody's use.

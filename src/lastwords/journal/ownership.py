@@ -59,7 +59,7 @@ def _as_owner(path: str, targets_too: bool) -> AbstractContextManager[None]:
         return nullcontext()
     try:
         found = walk(path)
-    except OSError:  # who opens it says what is wrong
+    except OSError:  # opening it will say what is wrong
         return nullcontext()
     if found.private or found.uid == 0:
         return identity.trusting(path)

@@ -67,7 +67,7 @@ class RawRows:
         return False
 
     def close(self) -> None:
-        """Give up; the database stays for who reads it."""
+        """Give up; the database stays for its readers."""
         self._work.close()
         self._pages.close()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMAT = 2  # the number of migrations
-OLDEST = 1  # that can be looked at as it is: who only reads migrates nothing
+OLDEST = 1  # that can be looked at as it is: a mere reader migrates nothing
 
 
 def sync_for_real(conn: sqlite3.Connection) -> None:

@@ -7,11 +7,11 @@ Rules
 * The marker, that name with ``.salvage`` added, is on the medium before the first rename, and goes when all that could
   be read is in the new journal and no process writes to the file any more (``LATE_SECONDS``: its keeper has noticed).
   So whoever opens the journal next, after a kill at any point, knows what is left to do.
-* The main file is renamed first. Without it nobody opens the journal but to make it anew, and who does that finishes
-  the renames before (``void.make``): a ``-wal`` is neither removed nor left to a file that is not its own.
+* The main file is renamed first. Without it nobody opens the journal but to make it anew, and that begins with
+  the rest of the renames (``void.make``): a ``-wal`` is neither removed nor left to a file that is not its own.
 * All renames are made under the commit lock. The salvage itself claims the marker with a flock: one process does it.
 * A marker is input: nothing in it names a file, and one that is no regular file of the journal's owner is none. Else
-  who can write to the folder (/tmp!) could have forged entries delivered as ours.
+  a user who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Store:
             self.sqlite_files.give_up()
 
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
-        """Another connection to the same file; closed by who asked for it, and before any fork."""
+        """Another connection to the same file; closed by the caller, and before any fork."""
         with OPENING:  # so that its descriptors are not taken for those of a connection that is opened now
             conn = sqlite3.connect(
                 files.uri(self.path, "mode=rw"),
@@ -306,7 +306,7 @@ class Store:
         except sqlite3.Error as error:
             raise self._explain(error) from error
         except FileNotFoundError:
-            raise  # removed while it was opened: for who has had it open
+            raise  # removed while it was opened: for the process that has had it open
         except OSError as error:
             raise places.refusal(self.path, error) from error
         except UnicodeDecodeError as error:  # sqlite3 quotes a damaged schema in a message that is no UTF-8

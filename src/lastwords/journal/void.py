@@ -1,7 +1,8 @@
 """A path without a journal: nothing, or a file that was cut to nothing; and what may have been left beside it.
 
-Who has a removed file open still sees it, with its ``-wal`` and ``-shm``: their names go, or the new file would be read
-with what is not its own. At rest they are all that is left of it, and are set aside like a damaged journal.
+A process that has a removed file open still sees it, with its ``-wal`` and ``-shm``: their names go, or the new file
+would be read with what is not its own. At rest they are all that is left of it, and are set aside like a
+damaged journal.
 """
 
 from __future__ import annotations

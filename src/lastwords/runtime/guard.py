@@ -1,4 +1,4 @@
-"""Who is inside a target, and who only looks: what must not log into a journal, and what must start no thread.
+"""Which threads are inside a target, and which only look: what must not log into a journal or start a thread.
 
 Rules
 -----

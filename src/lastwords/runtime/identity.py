@@ -1,4 +1,4 @@
-"""Who this thread is to the file system: the effective user, or the owner of a journal that root works on.
+"""As which user this thread works with files: the effective user, or the owner of a journal that root works on.
 
 Theory of operation
 -------------------
@@ -8,7 +8,7 @@ one: then a swap gains nothing that the owner could not have had without root.
 
 Linux keeps user, group and groups of the file system per thread, below what glibc shows of them (``setfsuid(2)``; a
 plain ``setgroups`` system call). With them goes the right to pass modes by. So several threads may work for several
-owners at once, and a target that ``--to`` names is called as who typed the command, in the midst of it.
+owners at once, and a target that ``--to`` names is called as the user who typed the command, in the midst of it.
 
 Elsewhere the whole process changes (``seteuid``, ``setegid``, ``setgroups``), and one thread at a time.
 

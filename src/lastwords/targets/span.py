@@ -21,7 +21,7 @@ TRACE, SPAN, SAMPLED = "otelTraceID", "otelSpanID", "otelTraceSampled"
 
 def with_span(record: logging.LogRecord) -> logging.LogRecord:
     """``record``, or a copy that knows the span it was logged in."""
-    api = sys.modules.get("opentelemetry.trace")  # who has not imported it has no span
+    api = sys.modules.get("opentelemetry.trace")  # without that import there is no span
     if api is None or hasattr(record, TRACE):
         return record
     span = api.get_current_span().get_span_context()

@@ -1,8 +1,8 @@
 """What callers leave to the keeper, and how it is woken: what both sides share, and all that they share.
 
 Callers only set and ring, the keeper only looks and clears. So it is safe in a signal handler and in ``__del__``, and
-takes no lock. Nothing falls between the two: who sets looks at ``state`` afterwards, and the keeper looks at what was
-set after it has set its ``state``.
+takes no lock. Nothing falls between the two: the thread that sets one looks at ``state`` afterwards, and the keeper
+looks at what was set after it has set its ``state``.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def from_address(address: Address) -> Target:
 
 
 class _Owed(NamedTuple):
-    """Who still waits for an entry; whether anybody has it."""
+    """The recipients that still wait for an entry; whether any has it."""
 
     waiting: tuple[str, ...]
     reached: bool

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...record.codec import Entry
 
 TIMEOUT_SECONDS = 30.0
-LONGEST_SECONDS = 86400.0  # a day: who asks for more is mistaken, and nobody would notice for years
+LONGEST_SECONDS = 86400.0  # a day: a server that asks for more is mistaken, and nobody would notice for years
 NOT_NOW = frozenset({408, 425, 429})
 # About the request as a whole (a password that has expired, a wrong address): every entry would get the same answer, so
 # they are failures, which bury nothing while the receiver accepts nothing.

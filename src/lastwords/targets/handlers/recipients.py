@@ -1,4 +1,4 @@
-"""Who has the mail of an entry, and who never will: shared by the handlers that send one mail a record.
+"""Which recipients have the mail of an entry, and which never will: shared by the handlers that send one mail a record.
 
 Those who accepted never get the mail again (from this process; what is known of each entry does not outlive it). A
 temporary refusal (4xx) is tried again for the others only; a permanent one (5xx), once all others have accepted, makes
@@ -27,7 +27,7 @@ class _Progress:
 
 
 class Recipients:
-    """By entry id: who has it."""
+    """By entry id: which recipients have it."""
 
     def __init__(self) -> None:
         self.progress: dict[str, _Progress] = {}

@@ -1,4 +1,4 @@
-"""SMTPHandler: every recipient took the mail, or we hear who did not.
+"""SMTPHandler: every recipient took the mail, or we hear which did not.
 
 stdlib's ``emit`` ignores what ``send_message`` returns: the recipients that were refused while others accepted. So a
 handler that does not override ``emit`` is driven here, step by step as stdlib does it, from the handler's attributes
