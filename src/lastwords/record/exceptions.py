@@ -5,8 +5,9 @@ Theory of operation
 A journal holds ``exc_info`` as a list; the first is the one that was logged, the
 others are what it reaches by cause, context and group, named by their index, so
 that a cycle is no problem. Each is rebuilt as an instance of a *stub class*: made
-on the spot, named as the original, derived from ``Exception`` (or its group or
-base form), never imported. Their frames are those of frames.py.
+on the spot, named as the original, derived from the builtin that the original
+derives from, never imported. Their frames are those of frames.py, their arguments
+and attributes those of attributes.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from ..runtime.signals import pass_on
+from . import attributes
 from .frames import MAX_FRAMES, MAX_LINE, Frame, capture_frames, chain
 from .read_values import READERS, read_text
 from .write_values import Malformed, Writer, clean, guarded, type_name
@@ -45,6 +47,9 @@ class Raised(msgspec.Struct, omit_defaults=True, kw_only=True):
     suppress: bool = False
     message: str = ""
     group: tuple[_Index, ...] = ()
+    base: str = ""  # the builtin that it derives from, if not Exception or BaseException
+    args: tuple[Any, ...] | None = None  # None: the text
+    attrs: dict[str, Any] | None = None
 
 
 # ---- writing -----------------------------------------------------------------------------------------
@@ -121,7 +126,11 @@ def _describe(exc: BaseException, writer: Writer) -> Raised:
         notes=_notes(exc, writer),
         suppress=_get_suppress_context(exc),
     )
-    if group:
+    raised.attrs = attributes.attributes(exc, writer)
+    if not group:
+        raised.base = attributes.base_of(cls)
+        raised.args = attributes.arguments(exc, text, writer)
+    else:
         raised.message = writer.text(guarded(str, _message_of(exc)))
     return raised
 
@@ -155,7 +164,10 @@ Writer.graph = staticmethod(_graph)
 
 
 def check(graph: tuple[Raised, ...]) -> None:
-    """Raise Malformed unless ``rebuild`` can take ``graph``: indexes in range, groups without a cycle."""
+    """Raise Malformed unless ``rebuild`` can take ``graph``: indexes in range, groups without a cycle.
+
+    Reads the values that it holds.
+    """
     if len(graph) > MAX_EXCEPTIONS:
         raise Malformed("too many exceptions")
     for raised in graph:
@@ -166,6 +178,8 @@ def check(graph: tuple[Raised, ...]) -> None:
         for index in (raised.cause, raised.context, *raised.group):
             if index is not None and index >= len(graph):
                 raise Malformed("an exception refers to one that is not there")
+        raised.args = None if raised.args is None else attributes.read_arguments(raised.args)
+        raised.attrs = None if raised.attrs is None else attributes.read_attributes(raised.attrs)
     if _expanded(graph) > MAX_EXPANDED:
         raise Malformed("exception groups share too many members")
 
@@ -201,8 +215,11 @@ def _order(graph: Sequence[Raised]) -> list[int]:
     return order
 
 
-def rebuild(graph: tuple[Raised, ...]) -> tuple[Any, Any, Any]:
-    """Return an ``exc_info`` triple of stub exceptions for a graph that passed ``check``."""
+def rebuild(graph: tuple[Raised, ...], rendered: str | None = None) -> tuple[Any, Any, Any]:
+    """Return an ``exc_info`` triple of stub exceptions for a graph that passed ``check``.
+
+    ``rendered``: as it was shown, live.
+    """
     if not graph:
         return (None, None, None)
     made: dict[int, BaseException] = {}
@@ -212,6 +229,8 @@ def rebuild(graph: tuple[Raised, ...]) -> tuple[Any, Any, Any]:
         exc.__traceback__ = chain(raised.frames)
         if raised.notes:
             exc.__notes__ = list(raised.notes)
+        if rendered and raised.attrs:
+            attributes.remind(exc, raised.attrs.get("name"), f"{raised.type}: {raised.text}", rendered)
     for index, exc in made.items():
         raised = graph[index]
         exc.__cause__ = None if raised.cause is None else made[raised.cause]
@@ -243,27 +262,35 @@ _KINDS: dict[str, type[BaseException]] = {
 _classes: dict[tuple[str, str, str], type[BaseException]] = {}
 
 
-def _class(raised: Raised, kind: str) -> type[BaseException]:
-    key = (kind, raised.module, raised.type)
+def _class(raised: Raised, kind: str, base: type[BaseException]) -> type[BaseException]:
+    key = (f"{kind} {base.__name__}", raised.module, raised.type)
     cls = _classes.get(key)
     if cls is None:
         if len(_classes) >= MAX_CLASSES:
             _classes.clear()  # a hostile journal names a new class in every row
         name = raised.type.rpartition(".")[2].replace("\0", "?") or "?"
         body = {"__module__": raised.module, "__qualname__": raised.type}
-        cls = _classes[key] = type(name, (_Stub, _KINDS[kind]), body)
+        cls = _classes[key] = type(name, (_Stub, base), body)
     return cls
 
 
 def _instance(raised: Raised, members: list[BaseException]) -> BaseException:
-    kind = raised.kind
+    kind, given = raised.kind, raised.attrs or {}
     if kind in "gh":
         if not members:  # cut by the writer's limit: a group cannot be empty
             kind = "e" if kind == "g" else "b"
         elif kind == "g" and not all(isinstance(member, Exception) for member in members):
             kind = "h"
-    cls = _class(raised, kind)
-    exc = cls(raised.message, members) if kind in "gh" else cls(raised.text)
+    base = _KINDS[kind]
+    if kind in "gh":
+        exc = _class(raised, kind, base)(raised.message, members)
+    else:
+        base = attributes.fits(raised.base, ordinary=kind == "e", attributes=given) or base
+        cls = _class(raised, kind, base)
+        args = (raised.text,) if raised.args is None else raised.args
+        exc = cls.__new__(cls)
+        exc.args = args
+    attributes.give(exc, given)
     exc._text = raised.text  # type: ignore[attr-defined]
     return exc
 

@@ -2,9 +2,10 @@
 
 Theory of operation
 -------------------
-A rebuilt frame is one of an empty function whose code has the journaled file, name, line and columns, so that
+A rebuilt frame is one of an empty generator whose code has the journaled file, name, line and columns, so that
 ``traceback``, structlog, rich, Django and Sentry read of it what they would have read of the live one; carets are
-drawn where they were.
+drawn where they were. A generator that does not run was called by nobody: ``f_back`` is None, where the frame of a
+function would lead to the thread that delivers.
 
 A traceback printer opens the file that a frame names. With a forged journal that would print any file that the
 *delivering* user can read (root's cron, say). So a printer must find the source elsewhere, and find it first:
@@ -159,8 +160,8 @@ def _is_loaded(path: str) -> bool:
     return path in _loaded[1]
 
 
-# The empty function behind every frame.
-_CODE = compile("def f(): return g()", "<lastwords>", "exec").co_consts[0]
+# The empty generator behind every frame.
+_CODE = compile("def f(): yield", "<lastwords>", "exec").co_consts[0]
 
 
 def _rebuilt(frame: Frame, source: _Source | None) -> types.FrameType:
@@ -172,15 +173,11 @@ def _rebuilt(frame: Frame, source: _Source | None) -> types.FrameType:
         co_firstlineno=max(frame.line - frame.down, 0),
         co_linetable=_line_table(frame, len(_CODE.co_code) // 2),
     )
-    space: dict[str, Any] = {"__name__": frame.module or "<journal>", "__builtins__": {}, "g": _caller}
+    space: dict[str, Any] = {"__name__": frame.module or "<journal>", "__builtins__": {}}
     if source is not None:
         space["__loader__"] = source
-    made: types.FrameType = types.FunctionType(code, space)()
+    made: types.FrameType = types.FunctionType(code, space)().gi_frame
     return made
-
-
-def _caller() -> types.FrameType:
-    return sys._getframe(1)
 
 
 def _line_table(frame: Frame, units: int) -> bytes:

@@ -64,7 +64,7 @@ def replay(p: Payload, created: float, level: int) -> logging.LogRecord:
     fields["pathname"] = p.pathname
     fields["filename"] = filename
     fields["module"] = module
-    fields["exc_info"] = None if p.exc_info is None else rebuild(p.exc_info)
+    fields["exc_info"] = None if p.exc_info is None else rebuild(p.exc_info, p.rendered)
     fields["exc_text"] = p.exc_text
     fields["stack_info"] = p.stack_info
     fields["lineno"] = p.lineno
