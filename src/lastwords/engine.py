@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .append.committer import Committer
 from .delivery.courier import Courier
-from .journal import files, places
+from .journal import continuity, files, places
 from .journal.explain import TROUBLE
 from .journal.line import Line, Stats
 from .journal.sqlite_codes import is_damage
@@ -261,6 +261,7 @@ class Engine:
                 self.committer.retry()
             if self.committer.dirty:
                 self.keeper.sync()
+            continuity.note(self.store)
         except TROUBLE as error:
             say(f"journal {self.store.path} could not be synced: {error}")
 

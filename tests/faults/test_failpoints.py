@@ -26,7 +26,7 @@ POINTS = {
     "checkpoint": ("lastwords.journal.wal", "checkpoint"),
     "backfill": ("lastwords.journal.wal", "Backfill.run"),
     "migrate": ("lastwords.journal.schema", "_migrate"),
-    "epoch": ("lastwords.journal.store", "Store._begin_epoch"),
+    "epoch": ("lastwords.journal.continuity", "go_on"),
     "takeover": ("lastwords.delivery.lease", "Lease.take_over"),
     "fence": ("lastwords.journal.line", "Line.raise_fence"),
     "lease": ("lastwords.delivery.lease", "Lease._own"),

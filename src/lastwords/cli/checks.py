@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
 from lastwords.errors import JournalDamaged, JournalError
-from lastwords.journal import files, ownership, places
+from lastwords.journal import continuity, files, ownership, places
 from lastwords.journal import set_aside as aside_
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.record.codec import Entry
@@ -84,6 +84,7 @@ def _look(path: str, *, quick: bool) -> list[Finding]:
         try:
             findings += _safely("format", path, _format(journal))
             findings += _safely("epochs", path, _epochs(journal, conn))
+            findings += _safely("continuity", path, _continuity(journal, conn))
             findings += _safely("line", path, _line(journal, conn))
             if not quick:
                 findings += _safely("integrity", path, _pages(path, conn))
@@ -253,6 +254,19 @@ def _epochs(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("epochs", "ok", f"{len(rows)}; the last one began in {what}; the next writer begins a new one")
     else:
         yield Finding("epochs", "ok", str(len(rows)))
+
+
+def _continuity(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
+    missing, counted = continuity.look(journal.path, conn), journal.get_meta("missing")
+    hint = "put the -wal or a newer copy back before a service starts, if there is one"
+    if missing is not None:
+        yield Finding("continuity", "damage", str(missing), hint)
+    elif counted:
+        at = float(journal.get_meta("missing_at") or 0.0)
+        text = f"at least {int(counted):,} acknowledged records are missing, as was found at {output.moment(at)[:19]}"
+        yield Finding("continuity", "warning", text, "see what removes -wal files, or restores older copies")
+    else:
+        yield Finding("continuity", "ok", "ends where it ended, as far as is known")
 
 
 def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ METRICS = (
     ("delivered_entries_total", "delivered", "counter", "Entries that the target accepted."),
     ("dead_entries", "dead", "gauge", "Dead letters in the journal."),
     ("dropped_entries_total", "dropped", "counter", "Entries dropped because the journal was full."),
+    ("missing_entries_total", "missing", "counter", "Acknowledged entries known to be missing, at least."),
     ("retries_total", "retries", "counter", "Failed attempts to deliver."),
     ("last_delivery_timestamp_seconds", "last_delivery", "gauge", "When an entry was last accepted."),
     ("last_error_timestamp_seconds", "last_error_at", "gauge", "When an attempt last failed."),
@@ -47,7 +48,7 @@ METRICS = (
 )
 
 
-TIMES = ("last_delivery", "last_error_at", "lease_since", "next_attempt")
+TIMES = ("missing_at", "last_delivery", "last_error_at", "lease_since", "next_attempt")
 
 
 def read(path: str) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _read(path: str) -> dict[str, Any]:
     from lastwords.delivery import lease
     from lastwords.errors import JournalDamaged, JournalError
 
-    from ..journal import readonly
+    from ..journal import continuity, readonly
     from ..journal.explain import explained
 
     state: dict[str, Any] = {"journal": path, "error": None, "exit_code": 0}
@@ -80,7 +81,10 @@ def _read(path: str) -> dict[str, Any]:
             stats = journal.stats()
             if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
-            meta = {key: journal.get_meta(key) for key in ("destination", "format", "salvaged", "unreadable")}
+            keys = ("destination", "format", "salvaged", "unreadable", "missing", "missing_at")
+            meta = {key: journal.get_meta(key) for key in keys}
+            with journal.store.lock, journal.store.reading() as conn:
+                missing = continuity.look(path, conn)
             attempts, first_dead = journal.cursor().attempts, journal.first_dead_reason()
     except JournalError as error:
         return _cannot(path, error)
@@ -111,7 +115,16 @@ def _read(path: str) -> dict[str, Any]:
         "set_aside": aside,
         "salvaged": _whole(meta["salvaged"]),
         "unreadable": _whole(meta["unreadable"]),
+        "missing": (_whole(meta["missing"]) or 0) + (0 if missing is None else missing.records),
+        "missing_at": None if missing else _seconds(meta["missing_at"]),
     }
+
+
+def _seconds(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None
 
 
 def _whole(text: object) -> int | None:

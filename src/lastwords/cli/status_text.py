@@ -27,7 +27,7 @@ def colour(text: str, name: str | None) -> str:
 
 def gravity(state: dict[str, Any]) -> str | None:
     """The colour of a journal: red for what is lost or broken, yellow for what is stuck."""
-    if state["error"] or state["set_aside"] or state["dropped"]:
+    if state["error"] or state["set_aside"] or state["dropped"] or state["missing"]:
         return "red"
     if state["dead"] or (state["pending"] and state["last_error"]) or holder_trouble(state):
         return "yellow"
@@ -149,6 +149,9 @@ def card(state: dict[str, Any]) -> str:
         facts.append(("dead letters", f"{state['dead']:,}{first}", "yellow"))
     if state["dropped"]:
         facts.append(("dropped", f"{state['dropped']:,}, because the journal was full", "red"))
+    if state["missing"]:
+        when = f", found {_ago(state['missing_at'])}" if state["missing_at"] else ""
+        facts.append(("missing", f"{state['missing']:,} acknowledged records, at least{when}", "red"))
     facts.append(("retries", f"{state['retries']:,}" if state["retries"] else None, None))
     facts.append(("size", f"{output.size(state['bytes'])}, and {output.size(state['wal_bytes'])} of -wal", None))
     lines = [output.plain(state["journal"])]

@@ -67,6 +67,10 @@ class CommitLock:
             self._fd = files.open_side_file(self._journal, SUFFIX)
             self._file = Descriptor(self._fd)
 
+    def descriptor(self) -> int | None:
+        """To read and write what else is in that file; None if it is not open."""
+        return self._fd if self._is_ours() else None
+
     def hold(self) -> None:
         """Queue up. Reentrant. Raises OSError, JournalError; JournalBusy if one is stopped inside a checkpoint."""
         if self.held:

@@ -33,6 +33,8 @@ def begin(conn: sqlite3.Connection, identity: Identity) -> None:
         " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM entries), ?, ?, ?, ?, ?)",
         (uuid.uuid4().hex, *identity, time.time()),
     )
+    # The journal's own name, whatever epochs it has; see continuity.
+    conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('journal', ?)", (uuid.uuid4().hex,))
     if conn.execute("SELECT count(*) FROM epochs").fetchone()[0] > KEPT:
         conn.execute(
             "DELETE FROM epochs WHERE first_seq < (SELECT max(first_seq) FROM epochs"

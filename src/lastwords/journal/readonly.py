@@ -63,6 +63,10 @@ class ReadonlyStore(Store):
         self._close()
         return super().connection(create=False)
 
+    def close(self) -> None:
+        with self.lock:
+            self._close()
+
     def writing(self) -> _GeneratorContextManager[sqlite3.Connection]:
         raise AssertionError("a journal that was opened for reading is written to")
 

@@ -27,7 +27,7 @@ from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import epochs, files, places, schema, unseen_fork, void
+from . import continuity, epochs, files, places, schema, unseen_fork, void
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
 from .first_look import look_at, never_hanging
@@ -68,6 +68,7 @@ class Store:
         self.snapshot = Snapshot(int(lock_timeout * 500))
         self._full: bool | None = None
         self._closed_for_good = False
+        self.is_swapping = False  # what the file before had is on its way into this one
         self.generation = 0  # of processes
         self.filling = False  # older entries are on their way to their places: delivery waits
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
@@ -199,10 +200,12 @@ class Store:
     def close(self) -> None:
         """Give the connection up. A later use opens it again, but does not make a missing file anew."""
         with self.lock:
+            newest = continuity.at_end(self)
             try:
                 self._close()
             finally:
                 self._closed_for_good = True  # last: a rescue may have to make the file anew
+            continuity.note_at_rest(self.path, newest)
 
     def reopen(self) -> None:
         """After :meth:`close`: as a store that was never closed. Opens nothing yet."""
@@ -225,6 +228,7 @@ class Store:
         self.sqlite_files = SqliteFiles(self.path)
         self._conn = None
         self._close()
+        self.is_swapping = True
         return old
 
     def swap_back(self, old: Swapped) -> None:
@@ -364,9 +368,8 @@ class Store:
             schema.prepare(conn, self.path, self.hold_commit_lock, lambda: epochs.begin(conn, identity))
             self.set_synchronous(conn, full=False)
             self.identity = self._same_file(identity)
-            self._begin_epoch(conn, identity)
+            continuity.go_on(self, conn, identity)
             files.check_beside(self.path)
-            self.commit_lock.open()  # so that the constructor says it if that is impossible
         except BaseException:
             conn.close()
             raise
@@ -376,19 +379,6 @@ class Store:
         if identity is None or files.identify(self.path) != identity:
             raise JournalError(self.path, "was replaced while it was opened", "try again")
         return identity
-
-    def _begin_epoch(self, conn: sqlite3.Connection, identity: files.Identity) -> None:
-        """Unless ids go on, see :func:`epochs.go_on`."""
-        if not epochs.go_on(conn, identity, self.epochs):
-            self.hold_commit_lock()
-            try:
-                conn.execute("BEGIN IMMEDIATE")
-                epochs.begin(conn, identity)
-                conn.execute("COMMIT")
-            finally:
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-        self.epochs = epochs.read(conn, [])
 
     def read_epochs(self, conn: sqlite3.Connection) -> list[tuple[int, str]]:
         """The epochs; they are read again if another process has begun one since (lock held)."""

@@ -72,6 +72,7 @@ class Chores:
             self._synced = 0
             self.synced_much = True
             self.quiet = False
+            self.bell.ring()  # it may be waiting for more, and not look at how large the WAL becomes
         elif self.unseen:
             return
         if not self.unseen:

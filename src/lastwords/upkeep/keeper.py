@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..journal import tidy, wal
+from ..journal import continuity, tidy, wal
 from ..journal.explain import TROUBLE
 from ..journal.line import Line
 from ..journal.sqlite_codes import is_damage
@@ -210,11 +210,15 @@ class Keeper:
 
     def _see_to_new_records(self) -> None:
         self._chores.quiet = False
+        for pause in (0.0, LOOK_SECONDS):  # soon, too: who is killed before the sync leaves word of some at least
+            self._chores.bell.wait(min(pause, max(0.0, self._until_sync())))
+            continuity.note(self._store)
         self._wait_for_more()
         self._chores.unseen = False
         if self._committer.dirty:
             self.sync()
         self._mover.run(self._committer, self._keep_up)  # what came meanwhile may have gone into a removed file
+        continuity.note(self._store)
 
     def _wait_for_more(self) -> None:
         """Until the sync is due, with an eye on the WAL: at full speed it would grow by 100 MB a second.
