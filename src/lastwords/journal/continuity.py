@@ -62,8 +62,8 @@ class Missing(NamedTuple):
         least = "" if self.is_exact else "at least "
         are = "record is" if self.records == 1 else "records are"
         return (
-            f"{least}{self.records:,} acknowledged {are} missing ({self.undelivered:,} of them were still to be"
-            " delivered): its -wal was removed, the power went, or an older copy was put in its place"
+            f"{least}{self.records:,} acknowledged {are} missing ({self.undelivered:,} of them undelivered):"
+            " its -wal was removed, the power went, or an older copy was put in its place"
         )
 
 
