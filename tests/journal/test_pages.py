@@ -22,7 +22,7 @@ def all_pages(path):
     found = pages.Pages(path)
     for _ in found.look():
         pass
-    read = [found.read(number) for number in range(1, found.count + 1)]
+    read = [found.read(number) for number in found.numbers()]
     found.close()
     return read
 
@@ -107,3 +107,52 @@ def test_what_was_not_committed_does_not_count(tmp_path, path):
     seed = data[-4_120:][16:24]
     file.write_bytes(data + header + data[16:24] + pages.checksum(header + page, seed, order) + page)
     assert all_pages(path) == before
+
+
+FAR = 400_000_000
+
+
+def with_a_frame_for(tmp_path, number):
+    """A committed frame for page ``number``, as SQLite writes it when a damaged page tells it so."""
+    file = tmp_path / "copy-wal"
+    data = file.read_bytes()
+    order = "<" if data[3] == 0x82 else ">"
+    page = b"\x0d" + bytes(4_095)
+    header = number.to_bytes(4, "big") * 2
+    seed = data[-4_120:][16:24]
+    file.write_bytes(data + header + data[16:24] + pages.checksum(header + page, seed, order) + page)
+
+
+def test_a_page_number_out_of_all_bounds_costs_no_time(tmp_path, path):
+    """Every page that is there is read, and that one, too. Control: the number itself counts in what is looked for."""
+    rows = raw(path, "SELECT count(*) FROM entries")
+    with_a_frame_for(tmp_path, FAR)
+    assert raw(path, "SELECT count(*) FROM entries") == rows
+    found = pages.Pages(path)
+    for _ in found.look():
+        pass
+    numbers = list(found.numbers())
+    assert numbers[-1] == FAR and len(numbers) <= found.count < 1_000
+    found.close()
+
+
+def test_the_holes_of_the_main_file_are_passed_over(tmp_path, path):
+    """A checkpoint of such a frame makes a file of a terabyte with a few pages in it."""
+    rows = raw(path, "SELECT count(*) FROM entries")
+    with open(path, "r+b") as file:
+        file.truncate(FAR * 4_096)
+    assert raw(path, "SELECT count(*) FROM entries") == rows
+
+
+def test_overflow_pages_in_a_circle_end(tmp_path, path):
+    """A payload's length and its pages are a damaged page's word: each page counts once."""
+    found = pages.Pages(path)
+    for _ in found.look():
+        pass
+    circle = (2).to_bytes(4, "big") + b"x" * 4_092
+    found.read = {2: circle}.get
+    found.count = FAR
+    start = bytes(4_092) + (2).to_bytes(4, "big")
+    with pytest.raises(ValueError, match="^$"):
+        raw_rows._payload(found, start, 0, FAR * 4_000)
+    found.close()

@@ -7,10 +7,15 @@ A frame counts if its checksum follows from that of the frame before: so a torn 
 it up to the next two that fit together. Those with the salts of the header are the newest; of their last transaction,
 which may have been under way, only what was committed counts. Behind them lie what older ones left, whose pages were
 moved to the main file: they are taken where that has none, because it was cut or overwritten with zeros.
+
+No number in these files is believed: SQLite itself takes a page number out of a damaged page and commits a frame for
+page 400,000,000, and a checkpoint makes a file of that length with one page at its end. So what is there is gone
+through, with the main file's holes left out, and never the numbers up to the highest.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -146,7 +151,26 @@ class Pages:
             yield
         older.sort(key=lambda frame: frame.header[8:12])  # the first salt counts how often it was begun anew
         _add(older, self._older if self._head else self._newest)
-        self.count = max([self._main_pages, *self._newest, *self._older])
+        self.count = self._main_pages + len(self._newest.keys() | self._older.keys())
+
+    def numbers(self) -> Iterator[int]:
+        """Those of the pages that are there."""
+        only_in_wal = self._newest.keys() | self._older.keys()
+        number = 1
+        while (number := self._next_in_main(number)) <= self._main_pages:
+            only_in_wal.discard(number)
+            yield number
+            number += 1
+        yield from sorted(only_in_wal)
+
+    def _next_in_main(self, number: int) -> int:
+        """The first from ``number`` on that is no hole, or one that is not there."""
+        if self._main is None or number > self._main_pages or not hasattr(os, "SEEK_DATA"):
+            return number
+        try:
+            return os.lseek(self._main, (number - 1) * self.size, os.SEEK_DATA) // self.size + 1
+        except OSError as error:  # ENXIO: nothing but a hole up to its end
+            return self._main_pages + 1 if error.errno == errno.ENXIO else number
 
     def newest(self, number: int) -> bytes:
         """The page, if the last transactions wrote it, else empty."""

@@ -73,7 +73,7 @@ class RawRows:
 
     def _all(self) -> Generator[None, None, None]:
         yield from self._pages.look()
-        for number in range(1, self._pages.count + 1):
+        for number in self._pages.numbers():
             for rowid, record in cells(self._pages, number, self._wants):
                 self._take(rowid, record)
             yield
@@ -169,10 +169,12 @@ def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:
     if len(found[0]) < local:
         raise ValueError
     following, left = int.from_bytes(page[at + local : at + local + 4], "big"), length - local
+    seen = set()
     while left > 0:
-        more = pages.read(following) if following else b""
+        more = pages.read(following) if following and following not in seen else b""
         if len(more) < usable:
             raise ValueError
+        seen.add(following)
         found.append(more[4 : 4 + left])
         following, left = int.from_bytes(more[:4], "big"), left - (usable - 4)
     return b"".join(found)
