@@ -99,8 +99,9 @@ KILLED = """
 import logging, os, signal, sys, time
 from lastwords import DurableHandler
 path, how = sys.argv[1:]
-from lastwords.upkeep import transfer
+from lastwords.upkeep import keeper, transfer
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 20
+keeper.Keeper._keep_up = lambda self, seconds: time.sleep(60)  # between two slices, until the kill
 handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
 for i in range(1500): log.info("m%d", i)
 if how == "removed":
