@@ -231,8 +231,7 @@ class Engine:
 
     def _successor(self) -> Engine | None:
         """Another open engine of this journal."""
-        other = _engine_at(self.store.path)
-        return None if other is self else other
+        return None if (other := _engine_at(self.store.path)) is self else other
 
     # --- callbacks -----------------------------------------------------------------------------------
 
@@ -249,8 +248,9 @@ class Engine:
     def stats(self) -> Stats:
         """See :meth:`lastwords.DurableHandler.stats`."""
         notice()
-        stats = self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
-        return stats._replace(pending=stats.pending + self.keeper.moving)
+        with self.store.lock:  # both of one moment
+            stats = self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
+            return stats._replace(pending=stats.pending + self.keeper.moving)
 
     def sync(self) -> None:
         """What is journaled is on the medium, in the file at the path; trouble is the keeper's to report."""
@@ -288,7 +288,8 @@ class Engine:
             newest = self.journal.newest_seq()
 
         def done() -> bool:
-            return not (self.keeper.moving or self.journal.has_pending_up_to(newest))
+            with self.store.lock:  # else a damaged file is set aside between the two questions
+                return not (self.keeper.moving or self.journal.has_pending_up_to(newest))
 
         if done():
             return True
@@ -317,8 +318,7 @@ class Engine:
             if ending and self.courier.leaves:
                 self.courier.voice.ends(self.courier.delivery.last_error)
         self.sync()
-        left = self.committer.buffered
-        if left and exit_deadline() is not None and not self._told_loss:
+        if (left := self.committer.buffered) and exit_deadline() is not None and not self._told_loss:
             self._told_loss = True  # logging.shutdown() closes what the exit pass has been through
             what = "1 record is" if left == 1 else f"{left:,} records are"
             say(f"journal {self.store.path}: {what} only in memory, and lost with this process")

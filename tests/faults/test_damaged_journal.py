@@ -10,9 +10,10 @@ import sqlite3
 import pytest
 
 from lastwords import DurableHandler, JournalError
+from lastwords.delivery import marks
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
-from lastwords.upkeep import transfer
+from lastwords.upkeep import keeper, transfer
 
 COUNT = 3000
 
@@ -216,31 +217,73 @@ def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
     assert all(ids[name] == entry.id for name, entry in zip(names, got, strict=True))
 
 
+class Collects(logging.Handler):
+    """The first word of each message."""
+
+    def __init__(self):
+        super().__init__()
+        self.got = []
+
+    def emit(self, record):
+        self.got.append(record.getMessage().split()[0])
+
+
+def overwrite_6000_bytes(path, at):
+    with open(path, "r+b") as file:
+        file.seek(int(path.stat().st_size * at))
+        file.write(random.Random(3).randbytes(6_000))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("at", "mended"), [(0.25, True), (0.4, True), (0.5, True), (0.75, True), (0.5, False)])
-def test_damage_that_only_a_mark_meets_is_salvaged_too(tmp_path, monkeypatch, capfd, at, mended):
-    """A record at a time: the entry is read, and what is malformed lies where its mark counts. Control: as it was."""
+@pytest.mark.parametrize("at", [0.25, 0.4, 0.5, 0.75])
+def test_damage_that_only_a_mark_meets_is_salvaged_too(tmp_path, capfd, at):
+    """A record at a time: the entry is read, and what is malformed lies where its mark counts."""
     path = tmp_path / "j.db"
     ids = make(path)
-    size = path.stat().st_size
-    with open(path, "r+b") as file:
-        file.seek(int(size * at))
-        file.write(random.Random(3).randbytes(6_000))
-    got = []
-
-    class Collects(logging.Handler):
-        def emit(self, record):
-            got.append(record.getMessage().split()[0])
-
-    if not mended:
-        from lastwords.delivery import marks
-
-        monkeypatch.setattr(marks, "is_damage", lambda error: False)
-    handler = DurableHandler(Collects(), path, sync_interval=0.05, retry_min=0.05, retry_max=0.1)
-    handler.drain(60 if mended else 1)
+    overwrite_6000_bytes(path, at)
+    target = Collects()
+    handler = DurableHandler(target, path, sync_interval=0.05, retry_min=0.05, retry_max=0.1)
+    assert handler.drain(60)
     handler.close()
-    assert ("cannot be marked" not in capfd.readouterr().err) is mended
-    if mended:
-        assert len(got) - len(set(got)) <= 1  # what was accepted when the damage was met
-        assert len(set(got)) > (COUNT - 100) * 0.97
-        assert set(got) <= set(ids)
+    assert "cannot be marked" not in capfd.readouterr().err
+    assert len(target.got) - len(set(target.got)) <= 1  # what was accepted when the damage was met
+    assert len(set(target.got)) > (COUNT - 100) * 0.97
+    assert set(target.got) <= set(ids)
+
+
+@pytest.mark.slow
+def test_damage_that_only_a_mark_meets_stops_the_line_unless_it_is_seen(tmp_path, monkeypatch, poll):
+    """The control: neither the mark nor the keeper takes it for damage, and it is tried again and again."""
+    path = tmp_path / "j.db"
+    make(path)
+    overwrite_6000_bytes(path, 0.5)
+    monkeypatch.setattr(marks, "is_damage", lambda error: False)
+    monkeypatch.setattr(keeper.Keeper, "_tick", lambda self: 0.05)
+    handler = DurableHandler(Collects(), path, retry_min=0.05, retry_max=0.1)
+    assert poll(lambda: "cannot be marked" in (handler._engine.courier.delivery.last_error or ""), 60)
+    handler.close()
+
+
+@pytest.mark.parametrize("number", [101, COUNT])
+def test_a_seq_out_of_all_bounds_delays_nothing(tmp_path, number):
+    """A damaged row says that it is the ninety billionth: nobody counts up to there, and what is logged next arrives."""
+    path = tmp_path / "j.db"
+    make(path)
+    raw = bytearray(path.read_bytes())
+    text = b'"m%d ' % (number - 1)
+    page = next(at for at in range(0, len(raw), 4096) if raw[at] == 13 and text in raw[at : at + 4096])
+    places = [page + int.from_bytes(raw[at : at + 2], "big") for at in range(page + 8, page + 8 + 2 * raw[page + 4], 2)]
+    cell = max(place for place in places if place < raw.index(text, page))  # two bytes of length, then the seq
+    raw[cell + 2 : cell + 8] = bytes([0x82, 0xD0, 0x9A, 0xB3, 0xC4, 0x11])
+    path.write_bytes(raw)
+    got = []
+    handler = DurableHandler(got.extend, path, sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("after")
+    assert handler.drain(30)
+    assert handler.stats().pending == 0
+    handler.close()
+    names = [entry.message.split()[0] for entry in got]
+    assert len(set(names)) == len(names) >= COUNT - 100
+    assert "after" in names

@@ -172,14 +172,16 @@ class Line(Letters):
         return row[0] if isinstance(row[0], float) else 0.0
 
     def has_pending_up_to(self, seq: int) -> bool:
-        """True if anything at or below ``seq`` waits for delivery."""
+        """True if anything at or below ``seq`` waits for delivery, or may: a damaged row ends a scan, without error."""
         with self.store.lock, self.store.reading() as conn:
-            row = conn.execute(
-                "SELECT 1 FROM entries WHERE seq > (SELECT settled FROM cursor) AND seq <= ?"
-                " AND seq NOT IN (SELECT seq FROM ahead) LIMIT 1",
-                (seq,),
-            ).fetchone()
-        return row is not None
+            query = (
+                "SELECT settled, (SELECT seq FROM entries WHERE seq > settled AND seq NOT IN (SELECT seq FROM ahead)"
+                " ORDER BY seq LIMIT 1) FROM cursor"
+            )
+            settled, first = conn.execute(query).fetchone() or (0, None)
+            if settled >= seq or first is None:
+                return False
+            return first <= seq or not order.follows(conn, settled, first)
 
     decode = staticmethod(decode_row)
 

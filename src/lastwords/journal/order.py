@@ -33,6 +33,11 @@ def check(conn: sqlite3.Connection, path: str, after: int, seqs: list[int]) -> N
             raise JournalDamaged(path, "is damaged: entries are out of order", "see `lastwords doctor`")
 
 
+def follows(conn: sqlite3.Connection, before: int, seq: int) -> bool:
+    """Whether ``seq`` is what comes after ``before``, and what is between them is not there."""
+    return seq > before and _is_gap(conn, before, seq, range(before + 1, min(seq, before + 1 + LOOKS)))
+
+
 def _is_gap(conn: sqlite3.Connection, before: int, seq: int, gap: range) -> bool:
     # From further up: a scan that begins in a damaged page does not see what one sees that comes into it.
     first = before - RUN_UP

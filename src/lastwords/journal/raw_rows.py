@@ -7,6 +7,9 @@ is a rowid and a record; which table it is of, the number of its columns and the
 letter are taken if their checksum is right, so that nothing is delivered that was not logged. Of the cursor the
 furthest is taken: it never goes back.
 
+A seq is one number of a cell, and nothing tells whether it is right, unless there cannot be so many: then the entry
+comes last, under the id that it would have had.
+
 What was found goes into a temporary database with the same tables, from which the salvage reads as from any other.
 """
 
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..record.codec import checksum
 from ..runtime.clock import monotonic
 from .pages import Pages
-from .rows import BURIED, DEAD_COLUMNS, INSERT_DEAD
+from .rows import BURIED, DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 from .sqlite_codes import text_of
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes, by serial type
 _TABLES = f"""
     CREATE TABLE entries (seq INTEGER PRIMARY KEY, created, level, payload, checksum, id);
     CREATE TABLE epochs (first_seq INTEGER PRIMARY KEY, uuid);
-    CREATE TABLE cursor (settled);
+    CREATE TABLE cursor (settled, consumed);
     CREATE TABLE ahead (seq INTEGER PRIMARY KEY);
     CREATE TABLE dead_letters ({DEAD_COLUMNS}, UNIQUE (id));
     CREATE TABLE meta (key, value);
@@ -51,7 +54,7 @@ class RawRows:
         self.conn = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self.conn.text_factory = text_of
         self.conn.executescript(_TABLES)
-        self._settled = 0
+        self._settled = self._consumed = 0
         self._work = self._all()
 
     def find(self, seconds: float) -> bool:
@@ -77,8 +80,20 @@ class RawRows:
             for rowid, record in cells(self._pages, number, self._wants):
                 self._take(rowid, record)
             yield
-        self.conn.execute("INSERT INTO cursor VALUES (?)", (self._settled,))
+        self.conn.execute("INSERT INTO cursor VALUES (?, ?)", (self._settled, self._consumed))
+        self._place_at_the_end()
         self._pages.close()
+
+    def _place_at_the_end(self) -> None:
+        """Entries of a seq that cannot be: all seqs up to theirs would be gone through."""
+        first = self.conn.execute("SELECT min(seq) FROM entries WHERE seq > 0").fetchone()[0] or 0
+        most = highest(max(self._settled, self._consumed, first - 1), self._pages.count * self._pages.size)
+        at = self.conn.execute("SELECT max(seq) FROM entries WHERE seq BETWEEN 1 AND ?", (most,)).fetchone()[0] or 0
+        epochs = self.conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+        query = "SELECT seq, id FROM entries WHERE seq NOT BETWEEN 1 AND ? ORDER BY seq"
+        for number, (seq, own) in enumerate(self.conn.execute(query, (most,)).fetchall(), max(at, self._settled) + 1):
+            id_ = entry_id(epochs, seq, own) if epochs else own
+            self.conn.execute("UPDATE entries SET seq = ?, id = ? WHERE seq = ?", (number, id_, seq))
 
     def _take(self, rowid: int, record: list[Any]) -> None:
         kinds = [type(value) for value in record]
@@ -92,7 +107,7 @@ class RawRows:
                 row = (rowid, *record[1:5], id_)
                 self.conn.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)", row)
         elif len(record) == 14 and record[0] is None and rowid == 1 and kinds[1:8] == [int] * 7:
-            self._settled = max(self._settled, record[1])
+            self._settled, self._consumed = max(self._settled, record[1]), max(self._consumed, record[3])
         elif len(record) == 11 and kinds[0] is bytes and _is_right(*record[2:6]):
             self.conn.execute(INSERT_DEAD, [v.decode("utf-8", "replace") if type(v) is bytes else v for v in record])
 

@@ -107,6 +107,7 @@ INSERT_DEAD = (
 )
 
 
+_LEAST_BYTES = 64  # of an entry; a message of one letter takes more
 BURIED = "!"  # in front of the id of a row that was buried, and so settled without being delivered
 
 
@@ -115,6 +116,11 @@ def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
     if isinstance(own, str) and own.isascii():  # else it is damaged
         return own
     return f"{epoch_of(epochs, seq)[1]}-{seq}"
+
+
+def highest(consumed: int, size: int) -> int:
+    """The highest seq that there can be in ``size`` bytes, if so many were ``consumed``; a damaged row may say any."""
+    return consumed + size // _LEAST_BYTES
 
 
 def epoch_of(epochs: Sequence[tuple[int, str]], seq: int) -> tuple[int, str, float]:

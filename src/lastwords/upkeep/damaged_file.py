@@ -144,6 +144,11 @@ class Salvage(Transfer):
             self.moved, self.unreadable = (whole(meta.get(into, key)) for key in ("salvaged", "unreadable"))
         self._before = self.moved, self.unreadable
 
+    def size(self) -> int:
+        """See :meth:`Transfer.size`. The file may name any number of pages, too."""
+        there = sum(os.path.getsize(file) for file in (self._name, self._name + "-wal") if os.path.exists(file))
+        return min(super().size() or there, there)
+
     @property
     def left(self) -> int:
         """See :meth:`Transfer.left`."""

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..journal import meta
-from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id
+from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 from ..runtime.clock import monotonic
 
 if TYPE_CHECKING:
@@ -185,8 +185,10 @@ class Transfer:
         self._key = self.prefix + self._uuid
         self.is_broken = not all(map(partial(_reads, source), _BASICS))
         settled = read_number(source, "SELECT settled FROM cursor")
-        self.newest = max(read_number(source, "SELECT max(seq) FROM entries") or _last(source, settled), settled)
-        self.at = max(settled, read_number(source, "SELECT min(seq) FROM entries") - 1)
+        if not _reads(source, "SELECT settled FROM cursor"):  # else that is so, whatever a damaged first row says
+            settled = max(0, read_number(source, "SELECT min(seq) FROM entries") - 1)
+        self.newest = max(self._newest_of(settled), settled)
+        self.at = settled
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
         self._dead_at = 0  # the rowid up to which dead letters are moved
         self.at, self._dead_at = self._noted(into)
@@ -198,6 +200,19 @@ class Transfer:
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
         self.moved = 0
         self.unreadable = 0
+
+    def size(self) -> int:
+        """The bytes that the file has for entries, at most."""
+        return read_number(self.source, "PRAGMA page_count") * read_number(self.source, "PRAGMA page_size")
+
+    def _newest_of(self, settled: int) -> int:
+        newest = read_number(self.source, "SELECT max(seq) FROM entries") or _last(self.source, settled)
+        consumed = read_number(self.source, "SELECT consumed FROM cursor")
+        most = highest(max(settled, consumed), self.size())
+        if newest <= most:
+            return newest
+        self.is_broken = True  # that is the seq of a damaged row: nobody counts up to it, and the pages are searched
+        return read_number(self.source, f"SELECT max(seq) FROM entries WHERE seq <= {most}")  # noqa: S608 - a number
 
     @property
     def left(self) -> int:
