@@ -51,8 +51,11 @@ assert client.get("/hello").status_code == 200
 assert client.get("/fail").status_code == 500
 (said,) = [line for line in lines("site.jsonl") if line["logger"] == "shop"]
 assert said["message"] == "said hello" and said["extra"] == {"path": "/hello"}
-(mail,) = Mailbox.got
-assert "Subject: [Django] ERROR: Internal Server Error: /fail" in mail and "ValueError" in mail
+import email.policy
+mail = email.message_from_string(Mailbox.got[0], policy=email.policy.default)
+assert "IP): Internal Server Error: /fail" in mail["Subject"], mail["Subject"]
+text = mail.get_body().get_content()
+assert "Request Method: GET" in text and "ValueError" in text, text
 controller.stop()
 """
 

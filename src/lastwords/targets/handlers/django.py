@@ -8,6 +8,8 @@ backend that reports that it sent no mail has failed. Over SMTP, each recipient'
 
 The mail's templates and translations need Django's applications. A service has loaded them; the command line, which
 takes nothing but the logging configuration of the settings, loads them before the first mail.
+
+What the mail says of the request is read in the logging call (django_request.py).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime.guard import is_passive
 from ..patience import waits_for_the_answer
+from .django_request import put_back, with_request
 from .recipients import Recipients
 from .wrap import HandlerTarget, shadowed
 
@@ -33,6 +36,7 @@ class AdminEmailTarget(HandlerTarget):
     """Accepted: the mail backend took the mail, for every recipient where it is SMTP."""
 
     rebuild_helps = False
+    in_the_call = staticmethod(with_request)
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__(handler)
@@ -45,6 +49,14 @@ class AdminEmailTarget(HandlerTarget):
     def emit(self, entry: Entry) -> None:
         if is_passive():
             _load_applications()
+        request = put_back(entry.extra.get("request"))
+        if request is None:
+            self._send(entry)
+            return
+        with shadowed(entry.record, "request", request):
+            self._send(entry)
+
+    def _send(self, entry: Entry) -> None:
         handler = self.handler
         send_mail, connect = handler.send_mail, getattr(handler, "connection", None)
         plain = getattr(send_mail, "__func__", None) is _plain_send_mail()
