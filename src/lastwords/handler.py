@@ -17,7 +17,7 @@ from .engine import Engine
 from .journal import files
 from .record import codec
 from .runtime.guard import is_delivering
-from .runtime.signals import pass_on
+from .runtime.signals import is_interrupt
 from .runtime.stderr import say
 from .runtime.visible import visible
 
@@ -218,7 +218,8 @@ class DurableHandler(logging.Handler):
             if self._in_the_call is not None:
                 made = self._in_the_call(made)
         except BaseException as error:
-            pass_on(error)
+            if is_interrupt(error):
+                raise
             if not self._prepare_failed:
                 self._prepare_failed = True
                 say(f"journal {self.journal}: prepare() failed, records are journaled as they are: {error!r}")

@@ -1,12 +1,16 @@
 """What must not end a delivery early: a free lease that is being taken, a target whose rebuild() fails."""
 
+import asyncio
 import logging
 import threading
 import time
 
+import pytest
+
 from lastwords import DurableHandler, Target
 from lastwords.delivery.lease import Lease
 from lastwords.record.codec import encode
+from lastwords.runtime.guard import passive
 
 
 def test_close_delivers_what_nobody_else_does(tmp_path, monkeypatch):
@@ -44,6 +48,60 @@ def test_close_does_not_wait_for_what_another_holder_delivers(tmp_path):
     assert time.monotonic() - began < 2.5
     assert got == []
     other.release()
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Odd])
+@pytest.mark.parametrize("where", ["deliver", "rebuild", "close"])
+def test_whatever_a_target_raises_the_courier_goes_on(tmp_path, capsys, kind, where):
+    """An asyncio client raises CancelledError when its loop is torn down: delivery ended for good, unsaid."""
+
+    class Breaks(Target):
+        calls = 0
+
+        def deliver(self, entries):
+            self.calls += 1
+            if self.calls == 1:
+                raise kind("deliver") if where == "deliver" else RuntimeError
+
+        def rebuild(self):
+            if where == "rebuild":
+                raise kind("rebuild")
+
+        def close(self):
+            if where == "close":
+                raise kind("close")
+
+    target = Breaks()
+    handler = DurableHandler(target, tmp_path / "j.db", retry_min=0.01)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+    assert handler.drain(10)
+    handler.close()
+    assert target.calls == 2
+    assert f"{kind.__name__}: {where}" in capsys.readouterr().err
+
+
+def test_control_c_in_a_delivery_that_the_main_thread_makes_ends_it(tmp_path):
+    """The control: `flush` is ended by it."""
+
+    def deliver(entries):
+        raise KeyboardInterrupt
+
+    handler = DurableHandler(None, tmp_path / "j.db")
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("one")
+    handler.close()
+    with passive():
+        handler = DurableHandler(deliver, tmp_path / "j.db", drain_timeout=0.01)
+    with pytest.raises(KeyboardInterrupt):
+        handler._engine.courier._drain_inline(time.monotonic() + 5)
+    handler.close()
 
 
 def test_a_target_whose_rebuild_fails_is_tried_again(tmp_path, capsys):

@@ -379,7 +379,7 @@ def test_prepare_runs_in_the_logging_call_and_may_replace_the_record(tmp_path):
         handler.close()
 
 
-@pytest.mark.parametrize("wrong", [lambda record: None, lambda record: 1 / 0, lambda record: "text"])
+@pytest.mark.parametrize("wrong", [lambda record: None, lambda record: 1 / 0, lambda record: "text", sys.exit])
 def test_what_prepare_gets_wrong_is_said_once_and_costs_no_record(tmp_path, capfd, wrong):
     """The record is journaled as it was."""
     got = []

@@ -1,5 +1,7 @@
 """What is said on stderr reaches nobody else, whatever sys.stderr is."""
 
+import asyncio
+import concurrent.futures
 import io
 import logging
 import os
@@ -47,6 +49,16 @@ def test_no_stream_raises_through_say(monkeypatch, stream):
     """Whoever says something may be the keeper, or a logging call."""
     monkeypatch.setattr(sys, "stderr", stream)
     assert say("something") is None
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, BaseException])
+def test_no_stream_ends_a_thread_through_say(monkeypatch, kind):
+    """What is no Exception neither: in a thread that is not the main one not even KeyboardInterrupt is Control-C."""
+    monkeypatch.setattr(sys, "stderr", Raises(kind()))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(say, "something").result(30) is None
+    if kind is not KeyboardInterrupt:
+        assert say("something") is None
 
 
 def test_no_stderr_at_all_is_no_error(monkeypatch):

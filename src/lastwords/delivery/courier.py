@@ -29,6 +29,7 @@ from ..runtime.clock import monotonic
 from ..runtime.guard import delivering, is_delivering, is_passive
 from ..runtime.lock import is_held
 from ..runtime.native import is_patched, pause
+from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from ..runtime.thread import Worker
 from ..upkeep import removed_file
@@ -321,7 +322,9 @@ class Courier:
         try:
             with delivering():
                 self._target.close()
-        except Exception as error:  # the target's own code
+        except BaseException as error:  # the target's own code
+            if is_interrupt(error):
+                raise
             say(f"closing the target of {self._journal.path}: {describe(error)}")
         finally:
             self._closing = False

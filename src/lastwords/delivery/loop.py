@@ -24,6 +24,7 @@ from ..runtime import retrying
 from ..runtime.clock import monotonic
 from ..runtime.fork import importing
 from ..runtime.guard import delivering
+from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from . import drops, verdict
 from .ages import Ages
@@ -265,7 +266,9 @@ class Delivery(Marks):
             # Until something was accepted, a client library may import what it has not needed before.
             with delivering(), nullcontext() if self.delivered else importing():
                 self.target.deliver(entries)
-        except (Exception, SystemExit) as error:  # a target that calls sys.exit() must not end the courier
+        except BaseException as error:  # a target that calls sys.exit(), say, must not end the courier
+            if not isinstance(error, (Exception, SystemExit)) and is_interrupt(error):
+                raise
             self.last_error = describe(error)
             return error
         finally:
@@ -355,7 +358,9 @@ class Delivery(Marks):
         try:
             with delivering():
                 self.target.rebuild()
-        except (Exception, SystemExit) as error:  # the target's own code must not end the courier
+        except BaseException as error:  # the target's own code must not end the courier
+            if not isinstance(error, (Exception, SystemExit)) and is_interrupt(error):
+                raise
             self.last_error = describe(error)
             say(f"journal {self.journal.path}: building the target anew: {self.last_error}")
 

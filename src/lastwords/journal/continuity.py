@@ -71,8 +71,10 @@ class Missing(NamedTuple):
 
 
 def note(store: Store) -> None:
-    """How far the journal is now. Raises what SQLite raises."""
+    """How far the journal is now, if it is open. Raises what SQLite raises."""
     with store.lock:
+        if not store.is_open:
+            return
         held = store._conn if store.snapshot.is_held and store.sqlite_files.are_ours() else None
         if held is not None:  # it writes alone, and sees its own: a caller need not take it anew
             _note(store, _newest(held))

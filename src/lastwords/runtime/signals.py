@@ -10,10 +10,12 @@ Rules
 * What is told by the traceback: the handler gets the frame that it interrupted as an argument. Handlers of libraries
   that forget the signal before they raise are found as well. An exception that C code sets in another thread
   (``PyThreadState_SetAsyncExc``) has no such mark; it is taken for the value's, as ``logging`` does with all.
+* None of this reaches a thread of ours: what is raised there, whatever it is, comes from the code that was called.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,34 @@ _VARARGS = 0x04  # inspect.CO_VARARGS; the module takes milliseconds to import
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # an exception's own class may answer otherwise
 
 
+class _Ours(threading.local):
+    is_one = False
+
+
+_thread = _Ours()
+
+
+def is_our_thread() -> None:
+    """To be called by a thread that runs nothing of the application's: it calls targets, and says things."""
+    _thread.is_one = True
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` came from outside while somebody's code ran, and not of that code; then it must be raised."""
+    if _thread.is_one:
+        return False
+    kind = type(error)
+    if issubclass(kind, KeyboardInterrupt):
+        return threading.get_ident() == threading.main_thread().ident
+    if issubclass(kind, (Exception, SystemExit)):
+        return _is_from_signal_handler(error)
+    return "greenlet" in sys.modules  # a greenlet is killed, or its time is up, while it waits in there
+
+
 def pass_on(error: BaseException) -> None:
     """Raise ``error`` again if it is KeyboardInterrupt or SystemExit, or if a signal handler has raised it."""
+    if _thread.is_one:
+        return
     kind = type(error)  # an odd value's exception lies about its __class__
     if issubclass(kind, RecursionError):
         return  # none of these, and there may be no room to look

@@ -12,7 +12,7 @@ import sys
 
 from .guard import delivering
 from .native import new_poll
-from .signals import pass_on
+from .signals import is_interrupt
 from .visible import visible
 
 _LAYOUT = "\n\t"
@@ -25,8 +25,9 @@ def say(text: str) -> None:
         # Marked as a delivery: a stream that logs what it is given would have us say more, without end.
         with delivering():
             _write(getattr(sys, "stderr", None), line)
-    except Exception as error:  # nobody hears it; stats() and `lastwords status` still tell
-        pass_on(error)
+    except BaseException as error:  # nobody hears it; stats() and `lastwords status` still tell
+        if is_interrupt(error):
+            raise
 
 
 def _write(stream: object, line: str) -> None:
@@ -49,7 +50,8 @@ def _takes_it(stream: object) -> bool:
         poll = new_poll()
         poll.register(fd, select.POLLOUT)
         ready = poll.poll(0)
-    except Exception as error:  # no file
-        pass_on(error)
+    except BaseException as error:  # no file
+        if is_interrupt(error):
+            raise
         return True
     return bool(ready)

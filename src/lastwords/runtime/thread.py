@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from . import native
 from .clock import monotonic
 from .exit import exit_deadline
-from .signals import pass_on
+from .signals import is_our_thread, pass_on
 from .stderr import say
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class Worker:
             if claim.acquire(blocking=False):
                 if self._claim is claim:  # else it was forgotten meanwhile
                     self.thread = thread
+                is_our_thread()
                 run(*args)
 
         thread: AnyThread = (

@@ -25,6 +25,7 @@ from ..journal.explain import TROUBLE
 from ..journal.line import Line
 from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
+from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from . import damaged_file
 from .chores import AWAKE, IDLE, RESTING, Chores
@@ -162,7 +163,9 @@ class Keeper:
         """Do what is due; seconds until the next look."""
         try:
             pause = self._tick()
-        except Exception as error:  # whatever it is, the thread must go on: nobody else syncs
+        except BaseException as error:  # whatever it is, the thread must go on: nobody else syncs
+            if is_interrupt(error):  # not on the thread
+                raise
             if is_damage(error):
                 self._store.damaged = str(error)  # the repair will say so
             elif repr(error) != self._last_error:  # once, not every time
