@@ -16,7 +16,7 @@ from . import knobs, targets
 from .engine import Engine
 from .journal import files
 from .record import codec
-from .runtime.guard import is_delivering
+from .runtime.guard import guard
 from .runtime.signals import is_interrupt
 from .runtime.stderr import say
 from .runtime.visible import visible
@@ -171,7 +171,7 @@ class DurableHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> logging.LogRecord | bool:  # type: ignore[override]
         """Take the record if the filters let it pass. Does not acquire the handler's lock."""
-        if is_delivering() or (self._ignored and self._is_ignored(record.name)):
+        if guard.depth or (self._ignored and self._is_ignored(record.name)):
             return False
         passed = self.filter(record)
         if not passed:

@@ -90,6 +90,41 @@ def test_what_was_closed_is_opened_again_and_what_is_used_is_left_alone(children
     assert err.count("has closed descriptors") == (name != ".commit used")
 
 
+ALONE = """
+import json, logging, os, socket, sys
+from lastwords import DurableHandler
+handler = DurableHandler(None, sys.argv[1])
+log = logging.Logger("t"); log.addHandler(handler)
+store, said, taken = handler._engine.store, 0, False
+while not taken and said < 10_000:
+    log.info("m%d", said)
+    with store.lock:  # not while the keeper lets the snapshot go
+        said += 1
+        if store.snapshot.is_held:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            os.dup2(ours.fileno(), store.sqlite_files._all[sys.argv[2]].number)
+            log.info("m%d", said)
+            taken = True
+log.info("m%d", said + 1)
+try:
+    got = len(theirs.recv(100))
+except BlockingIOError:
+    got = 0
+print(json.dumps([taken, handler.stats().buffered, got, said + 2]))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_socket_that_does_not_block_gets_nothing(children, tmp_path, suffix):
+    """It has the bit by which the quick look knows what is ours; SQLite cannot write to it, and the long way looks."""
+    out, _, _ = children.run(ALONE, tmp_path / "j.db", suffix)
+    *said, records = json.loads(out)
+    assert said == [True, 0, 0]
+    assert everything(tmp_path / "j.db") == [f"m{i}" for i in range(records)]
+
+
 def test_a_fork_and_a_close_after_everything_was_used(children, tmp_path):
     """Neither closes what is not ours."""
     happens = "os.closerange(3, 512)\nfor _ in range(200): reuse(None)\n"

@@ -77,10 +77,10 @@ class Inserts:
     def one(self, row: Row, *, full: bool) -> bool:
         """Commit ``row`` the short way, on an open connection; False: :meth:`batch` is to be asked. Raises Refused."""
         store = self._store
-        if not store.sqlite_files.are_ours():  # somebody has closed them: the long way opens them again
-            return False
         insert = store.snapshot.insert
         if insert is not None and not full:  # alone in the journal: this is all there is to it
+            if not store.sqlite_files.seem_ours():  # somebody has closed them: the long way opens them again
+                return False
             try:
                 insert(INSERT_ONE, row)
             except sqlite3.Error:
@@ -88,7 +88,7 @@ class Inserts:
                 return False
             return True
         conn = store._conn
-        if conn is None or conn.in_transaction:
+        if conn is None or conn.in_transaction or not store.sqlite_files.are_ours():
             return False
         try:
             store.queue_up()

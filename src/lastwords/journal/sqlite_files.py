@@ -7,6 +7,8 @@ connection was opened and was not before (the keeper may open the ``-wal`` meanw
 them SQLite does not notice: it goes on writing to the numbers, whatever they stand for by then, and its locks are gone.
 
 * They are opened at high numbers (``FLOOR``), because whoever closes everything and then opens files gets low ones.
+* Whether they are still ours is asked before each use, :meth:`SqliteFiles.are_ours`; before a commit into the
+  snapshot in a quicker way.
 * A number that stands for nothing is put back: the same file is opened at it again, and what was locked is locked.
   SQLite then goes on as if nothing had happened. Opening another connection instead would not do: all of them share
   their locks, and the ``-shm``, per file and process.
@@ -25,7 +27,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import JournalError
-from ..runtime.descriptor import MARK, Descriptor
+from ..runtime.descriptor import Descriptor
 from ..runtime.lock import new_lock
 from ..runtime.signals import pass_on
 from . import files
@@ -154,15 +156,24 @@ class SqliteFiles:
         return names
 
     def are_ours(self) -> bool:
-        """Whether SQLite may use them: asked before each commit, so written for speed."""
+        """Whether SQLite may use them."""
+        return all(descriptor.is_ours() for descriptor in self._all.values())
+
+    def seem_ours(self) -> bool:
+        """The same by a bit that we have set, for the next commit into the snapshot, so written for speed.
+
+        Unlike :meth:`are_ours` it does not let other threads run: beside one that computes, coming back from that takes
+        milliseconds, each time. What it takes for ours and is not, SQLite cannot write to (a socket, a pipe), or it was
+        opened without blocking, as hardly anybody opens a file; :meth:`are_ours` tells within ``sync_interval``.
+        """
         try:
-            for number, mark in self._marks:
-                if fcntl.fcntl(number, MARK) != mark:
+            for number in self._with_bit:
+                if os.get_blocking(number):
                     return False
         except OSError as error:
             pass_on(error)
             return False
-        return not self._unmarked or all(descriptor.is_ours() for descriptor in self._unmarked)
+        return not self._without_bit or all(descriptor.is_ours() for descriptor in self._without_bit)
 
     def are_at_path(self) -> bool:
         """Whether the names still stand for the files that the connection has, and no stat tells of a cut.
@@ -184,8 +195,8 @@ class SqliteFiles:
 
     def _know(self, found: dict[str, Descriptor]) -> None:
         self._all = found
-        self._marks = tuple((one.number, one.marked) for one in found.values() if one.marked)
-        self._unmarked = [one for one in found.values() if not one.marked]
+        self._without_bit = [one for one in found.values() if not one.set_bit()]
+        self._with_bit = tuple(one.number for one in found.values() if one not in self._without_bit)
 
     def put_back(self) -> bool:
         """Open again what was closed; False if that is not possible."""

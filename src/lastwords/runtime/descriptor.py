@@ -40,6 +40,19 @@ class Descriptor:
             except OSError as error:  # this kernel cannot: fstat tells
                 pass_on(error)
 
+    def set_bit(self) -> bool:
+        """Set the bit that ``os.get_blocking`` looks at, during which no other thread runs. False if it cannot be set.
+
+        It means nothing for a regular file, and hardly anybody sets it for one.
+        """
+        try:
+            if self.is_ours():
+                os.set_blocking(self.number, False)
+                return not os.get_blocking(self.number)
+        except OSError as error:
+            pass_on(error)
+        return False
+
     def mark_again(self) -> None:
         """The same file was opened at the number."""
         if self.marked and _SET is not None:

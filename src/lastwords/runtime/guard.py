@@ -24,7 +24,7 @@ class _Guard(threading.local):
     depth = 0
 
 
-_guard = _Guard()
+guard = _Guard()  # for who asks with each record
 
 
 def is_delivering() -> bool:
@@ -32,13 +32,13 @@ def is_delivering() -> bool:
 
     Module-wide on purpose: with a guard per handler two proxies play ping-pong with one record.
     """
-    return _guard.depth > 0
+    return guard.depth > 0
 
 
 @contextmanager
 def delivering() -> Iterator[None]:
     """Mark this thread as being inside a target. Nests."""
-    _guard.depth += 1
+    guard.depth += 1
     try:
         if identity.is_acting():
             with identity.stepped_out():
@@ -46,7 +46,7 @@ def delivering() -> Iterator[None]:
         else:
             yield
     finally:
-        _guard.depth -= 1
+        guard.depth -= 1
 
 
 # CPython 3.12.0 to 3.12.2 cannot start a thread once atexit callbacks run (gh-113964), so there a
