@@ -144,7 +144,7 @@ def test_the_span_of_the_logging_call_goes_along(server, tmp_path):
     outside, inside = records(server)
     assert (outside.trace_id, outside.span_id, outside.flags) == (b"", b"", 0)
     assert int.from_bytes(inside.trace_id) == context.trace_id and int.from_bytes(inside.span_id) == context.span_id
-    assert inside.flags == 1
+    assert inside.flags == int(context.trace_flags)
 
 
 @pytest.mark.parametrize(

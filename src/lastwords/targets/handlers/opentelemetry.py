@@ -21,5 +21,5 @@ class OpenTelemetryTarget(HandlerTarget):
     in_the_call = staticmethod(with_span)
 
     def emit(self, entry: Entry) -> None:
-        with put_back(entry.extra):
+        with put_back(entry.record):
             super().emit(entry)

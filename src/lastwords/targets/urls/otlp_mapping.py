@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..span import flags_of
 from ..wording import trace
 from .protobuf import double, fields, fixed64, sized, varint
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ...record.codec import Entry
 
 _DEEPEST = 20
-_TRACE = frozenset({"otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName"})
+_TRACE = frozenset({"otelTraceID", "otelSpanID", "otelTraceSampled", "otelTraceFlags", "otelServiceName"})
 _LARGEST = 2**64 - 1
 
 
@@ -100,8 +101,9 @@ def _attributes(entry: Entry) -> dict[str, Any]:
 
 def _span(extra: Mapping[str, Any]) -> list[bytes]:
     parts = []
-    if extra.get("otelTraceSampled"):
-        parts.append(b"\x45\x01\x00\x00\x00")
+    flags = flags_of(extra)
+    if flags:
+        parts.append(bytes((0x45, flags, 0, 0, 0)))
     for key, name, digits in ((b"\x4a", "otelTraceID", 32), (b"\x52", "otelSpanID", 16)):
         value = extra.get(name)
         if isinstance(value, str) and len(value) == digits:
