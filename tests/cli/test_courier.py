@@ -85,6 +85,7 @@ def test_it_delivers_what_is_there_what_comes_and_new_journals(tmp_path, courier
     assert "9 entries delivered" in one.said()
 
 
+@pytest.mark.slow
 def test_a_service_that_logs_while_it_is_down_loses_nothing(tmp_path, courier, poll):
     """kill -9, log, start again: everything once, in order."""
     fill(tmp_path / "j.db", 5)

@@ -108,6 +108,7 @@ def test_a_copy_is_recognised(journal, tmp_path):
     assert "copy" in next(finding["text"] for finding in said["findings"] if finding["check"] == "epochs")
 
 
+@pytest.mark.slow
 def test_a_stopped_holder_of_the_lease_is_named_with_the_way_out(journal, sink, poll):
     """A process under SIGSTOP that holds the lease: the warning names it and --takeover."""
     path = journal()

@@ -323,6 +323,7 @@ def test_a_bad_timeout_is_wrong_usage(journal, sink, timeout):
     assert run("flush", "--timeout", timeout, "--to", f"{sink.name}:deliver", journal()).code == 2
 
 
+@pytest.mark.slow
 def test_the_current_folder_is_on_the_import_path_as_for_gunicorn(journal, sink):
     """The console script finds a module of the folder it is run in, though its own sys.path[0] is elsewhere."""
     script = os.path.join(os.path.dirname(sys.executable), "lastwords")

@@ -125,6 +125,7 @@ def test_root_works_on_another_users_journal_as_its_owner(mallory, verb):
     assert not identity.is_acting()
 
 
+@pytest.mark.slow
 def test_a_target_of_root_is_called_as_root_and_one_of_a_configuration_as_the_owner(mallory, roots, public):
     """--to is the choice of who typed it; what the application would have made, root's cron must not own."""
     folder, path = mallory
@@ -143,6 +144,7 @@ def test_a_target_of_root_is_called_as_root_and_one_of_a_configuration_as_the_ow
     assert (folder / "app.log").read_text().count("of mallory") == 3
 
 
+@pytest.mark.slow
 def test_journals_of_several_owners_are_delivered_in_one_run(mallory, public, sink, journal):
     """Each as its owner, beside each other."""
     alice = journal_of(ALICE, home(public, "alice", ALICE) / "j.db", text="of alice %d")

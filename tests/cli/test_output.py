@@ -159,6 +159,7 @@ def test_output_to_a_full_device_is_74(journal, full):
     assert stat.S_ISCHR(os.stat(full).st_mode)
 
 
+@pytest.mark.slow
 def test_entries_are_not_settled_on_a_full_device(journal, full):
     """`replay --to stdout: --settle` ends at once with one line; the entries stay."""
     path = journal()
@@ -170,6 +171,7 @@ def test_entries_are_not_settled_on_a_full_device(journal, full):
         assert counts(path)[:2] == (10, 0)
 
 
+@pytest.mark.slow
 def test_complaints_on_a_full_device_change_no_exit_code(journal, sink, full):
     """A full stderr is nobody's fault: the code is that of the work."""
     path = journal()
@@ -184,6 +186,7 @@ def test_complaints_on_a_full_device_change_no_exit_code(journal, sink, full):
 # --- stderr: -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stderr_is_a_target_like_stdout(journal):
     """replay shows on it and settles nothing without --settle; flush says that it is for looking."""
     path = journal()

@@ -58,6 +58,7 @@ def test_deleting_dead_letters_asks(journal, sink):
     assert counts(path)[2] == 0
 
 
+@pytest.mark.slow
 def test_the_file_shrinks(journal, sink):
     """Space goes back to the file system."""
     path = journal(count=20_000, keep_delivered=86400)

@@ -84,6 +84,7 @@ def test_the_cron_line_works_as_it_stands(tmp_path):
     assert re.search(r"^# \* \* \* \* \* \w+ /", result.out, re.MULTILINE), "the line for /etc/cron.d names the user"
 
 
+@pytest.mark.slow
 def test_a_module_is_found_where_cron_and_systemd_start(tmp_path, monkeypatch):
     """A configuration may name modules and relative paths: both start in the folder where setup was called."""
     monkeypatch.chdir(tmp_path)

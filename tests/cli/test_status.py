@@ -51,6 +51,7 @@ def test_json_says_what_is_wrong_with_a_journal_beside_the_others(journal):
     assert states[1]["exit_code"] == 66
 
 
+@pytest.mark.slow
 def test_the_holder_of_the_lease_is_named(journal, sink, poll):
     """While a process delivers, its pid is in the status; afterwards it is free."""
     path = journal()

@@ -67,6 +67,7 @@ def test_damage_and_who_is_in_the_way_are_shown(tmp_path):
     assert "damaged.db: was damaged: see damaged.db.damaged-20260101T000000Z" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
 def test_fifty_journals_on_a_small_terminal_and_q_ends_it(tmp_path, poll):
     """24 lines of 80 columns hold it, the rest is counted; the terminal is as it was afterwards."""

@@ -54,6 +54,7 @@ def get(url, **headers):
         return answer.read().decode()
 
 
+@pytest.mark.slow
 def test_the_start_page_has_a_card_for_each_journal(site):
     """Those in trouble first; two of one name are told apart."""
     url, folder = site

@@ -78,6 +78,7 @@ def test_a_waiter_on_a_replaced_lock_file_gets_no_worthless_lease(tmp_path, poll
     waiter.release()
 
 
+@pytest.mark.slow
 def test_a_stopped_holder_is_taken_over_and_fenced_off(children, tmp_path, poll):
     """SIGSTOP in the middle of a delivery, a takeover by another process, SIGCONT: nothing lost, marks not undone."""
     path, received = tmp_path / "j.db", tmp_path / "received"

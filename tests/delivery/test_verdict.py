@@ -246,6 +246,7 @@ def test_only_poison_is_buried_and_nothing_is_lost(tmp_path_factory, count, pois
     journal.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 20), failures=st.integers(0, 120), batchwise=st.booleans())
 def test_an_outage_that_looks_like_failures_buries_nothing_whenever_it_ends(

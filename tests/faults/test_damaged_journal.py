@@ -56,6 +56,7 @@ def open_and_log(path, message="after"):
     return handler
 
 
+@pytest.mark.slow
 def test_a_destroyed_first_page_costs_no_record(tmp_path, capfd):
     """SQLite reads nothing, the pages are searched; settled entries do not come back. Said once, and the file is kept."""
     path = tmp_path / "j.db"
@@ -191,6 +192,7 @@ def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     conn.close()
 
 
+@pytest.mark.slow
 def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
     """A sector of zeros raises no error: what can be read is delivered once, and the damage is noticed."""
     path = tmp_path / "j.db"

@@ -99,6 +99,7 @@ def test_a_folder_that_becomes_read_only(children, tmp_path):
         assert "takes no records" in err
 
 
+@pytest.mark.slow
 def test_logging_goes_on_while_the_journal_cannot_be_opened(tmp_path, capfd, poll):
     """The folder vanishes: one line, records in memory, and into the new file when it is back."""
     folder = tmp_path / "d"

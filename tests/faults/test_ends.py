@@ -275,6 +275,7 @@ def test_a_hung_target_delays_the_exit_by_one_deadline(children, tmp_path, handl
     assert len((tmp_path / "received").read_text().splitlines()) == handlers
 
 
+@pytest.mark.slow
 def test_close_leaves_at_once_when_another_process_delivers(children, tmp_path):
     """A handler whose journal is being delivered by another live process does not wait for it at close."""
     holder = children.start(
@@ -366,6 +367,7 @@ FORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fork", FORKS, ids=str)
 def test_both_sides_of_a_fork_lose_nothing(children, tmp_path, poll, fork):
     """Parent and child log into one journal, whoever ends first."""

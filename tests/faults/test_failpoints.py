@@ -218,6 +218,7 @@ def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(children, tmp_pa
         assert conn.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
+@pytest.mark.slow
 def test_the_service_reaches_its_end_without_a_kill(children, tmp_path):
     """The control: the points are there to be reached, and the check sees complete work."""
     out, err = run(children, tmp_path, kind="statement", nth=-1, by="kill")

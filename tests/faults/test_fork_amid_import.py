@@ -1,5 +1,7 @@
 """A fork while a thread of ours imports something: the child could never import it."""
 
+import pytest
+
 SERVER = """
 import logging, os, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -41,6 +43,7 @@ def test_a_fork_waits_for_what_a_courier_imports(children, tmp_path):
     assert out.strip() == "0"
 
 
+@pytest.mark.slow
 def test_without_the_wait_the_child_hangs(children, tmp_path):
     """The control: it is ended by its alarm."""
     (tmp_path / "slow_client.py").write_text(SLOW.replace("0.4", "2"))
@@ -48,6 +51,7 @@ def test_without_the_wait_the_child_hangs(children, tmp_path):
     assert out.strip() == "-14"
 
 
+@pytest.mark.slow
 def test_a_target_that_hangs_does_not_keep_a_program_from_forking(children, tmp_path):
     """The wait has an end."""
     (tmp_path / "slow_client.py").write_text(SLOW.replace("0.4", "30"))

@@ -93,6 +93,7 @@ def test_a_child_that_outlives_its_parent_keeps_its_records(children, tmp_path):
     assert survivors(children, tmp_path, "close") == 101
 
 
+@pytest.mark.slow
 def test_a_connection_kept_over_a_fork_loses_records(children, tmp_path):
     """The negative control: SQLite believes that the child still holds the parent's locks."""
     assert survivors(children, tmp_path, "keep") < 101
@@ -113,6 +114,7 @@ print("started", flush=True); time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fork", "subprocess with inherited descriptors"])
 def test_a_child_does_not_hold_its_killed_parents_lease(children, tmp_path, poll, how):
     """A child that lives on after its parent was killed while delivering must not keep the lease."""

@@ -51,6 +51,7 @@ def test_whatever_ends_together_leaves_nothing_pending(tmp_path):
         assert (stats.pending, stats.delivered) == (0, PROCESSES * RECORDS)
 
 
+@pytest.mark.slow
 def test_a_parent_that_never_logs_delivers_what_a_child_left(tmp_path):
     """Job queues fork a child for each job, which leaves by os._exit at once."""
     came = []

@@ -66,6 +66,7 @@ def lose(handler, how):
     handler._engine.keeper.nudge()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "damaged"])
 @pytest.mark.parametrize("room", [True, False])
 def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path, poll, slow, how, room, monkeypatch):
@@ -116,6 +117,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "damaged"])
 def test_what_was_acknowledged_amid_it_survives_a_kill(children, tmp_path, how):
     """Acknowledged means journaled, also then. And nothing stays pending that is nowhere any more."""
@@ -173,6 +175,7 @@ def test_a_side_file_that_is_gone_is_noticed_like_a_removed_file(tmp_path, poll,
     assert messages(path) == [f"m{i}" for i in range(32)]
 
 
+@pytest.mark.slow
 def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
     """For stats and for drain, which must not say that all was settled."""
     handler, _ = begin(str(tmp_path / "j.db"))

@@ -92,6 +92,7 @@ def test_it_is_noticed_at_the_latest_at_the_end(tmp_path, children, end):
     assert messages(tmp_path / "j.db") == [f"m{i}" for i in range(10)]
 
 
+@pytest.mark.slow
 def test_a_copy_that_fails_is_tried_again(tmp_path, monkeypatch):
     """The new file may be locked, or the disk full: the old connection is all that still has the records."""
     path = str(tmp_path / "j.db")

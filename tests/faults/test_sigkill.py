@@ -65,6 +65,7 @@ def test_every_acknowledged_record_arrives_after_kills_at_random_moments(childre
             assert mine == sorted(mine)
 
 
+@pytest.mark.slow
 def test_killed_between_acceptance_and_mark_delivers_twice_with_one_id(children, tmp_path):
     """The one duplicate that at-least-once allows."""
     code = """

@@ -53,6 +53,7 @@ def play(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_child_delivers_while_its_parent_lives_and_says_what_to_set(play):
     """It trusts neither threads nor connections of its parent; each record comes once."""
     said, complaints = play("""
@@ -75,6 +76,7 @@ def test_a_child_delivers_while_its_parent_lives_and_says_what_to_set(play):
     assert "lazy-apps" in complaints
 
 
+@pytest.mark.slow
 def test_what_a_child_commits_survives_its_parent(play):
     """Its locks are its own: the parent's end, and whoever comes then, do not take the WAL away under it."""
     said, _ = play("""
@@ -102,6 +104,7 @@ def test_what_a_child_commits_survives_its_parent(play):
     assert said == ["22"]
 
 
+@pytest.mark.slow
 def test_a_target_that_the_parent_was_calling_is_free_in_the_child(play):
     """Its handler's lock is held by a thread that is not there."""
     said, _ = play("""
@@ -128,6 +131,7 @@ def test_a_target_that_the_parent_was_calling_is_free_in_the_child(play):
     assert said == ["True"]
 
 
+@pytest.mark.slow
 def test_a_child_forks_itself_with_the_hooks_and_ends_in_good_order(play):
     """Before it has logged anything; and one that never logs ends at once."""
     said, _ = play("""

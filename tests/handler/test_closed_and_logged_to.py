@@ -78,6 +78,7 @@ def test_what_is_logged_while_it_is_being_closed_is_delivered(tmp_path, log):
     handler.close()
 
 
+@pytest.mark.slow
 def test_max_bytes_holds_again(tmp_path, log):
     """There is a keeper again."""
     handler = DurableHandler(None, tmp_path / "j.db", max_bytes=2**20)
@@ -126,6 +127,7 @@ log.error("after it")
     assert "after it" in (tmp_path / "out").read_text()
 
 
+@pytest.mark.slow
 def test_a_record_that_comes_as_the_process_ends_is_only_journaled(tmp_path):
     """After the exit pass and logging's own shutdown nothing begins anew; the next run delivers it."""
     source = f"""

@@ -141,6 +141,7 @@ def test_nobody_resets_the_wal_under_a_snapshot(alone):
     assert salts() != before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_it_saves_most_system_calls(tmp_path):
     """Of a commit alone, beside the 3 that ask whose the descriptors are: 2 fcntl instead of 6, no flock."""

@@ -29,6 +29,7 @@ def test_it_explains_itself():
     assert "--break" not in done.stdout
 
 
+@pytest.mark.slow
 def test_it_names_its_measures():
     done = run("--list")
     names = [line.split()[0] for line in done.stdout.splitlines()]

@@ -61,6 +61,7 @@ engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named
 
 
+@pytest.mark.slow
 def test_modules_import_downwards_only():
     """The floors of the house, also inside a room: no cycle can grow."""
     source = pathlib.Path(lastwords_folder())

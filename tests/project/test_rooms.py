@@ -4,6 +4,8 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 import lastwords
 
 PACKAGE = Path(lastwords.__file__).parent
@@ -47,6 +49,7 @@ def is_private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
+@pytest.mark.slow
 def test_sqlite_is_known_in_the_journal_only():
     """A boundary: elsewhere nobody sees a connection or SQLite's exceptions."""
     know = set()
@@ -57,6 +60,7 @@ def test_sqlite_is_known_in_the_journal_only():
     assert know == set(KNOW_SQLITE)
 
 
+@pytest.mark.slow
 def test_nobody_uses_what_is_private_to_another_room():
     """What a room keeps to itself can be changed without looking at the others."""
     of_room = defaultdict(set)
@@ -73,6 +77,7 @@ def test_nobody_uses_what_is_private_to_another_room():
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_locks_are_asked_for_their_owner_in_one_place():
     """``RLock._recursion_count`` exists only from 3.11.6 and 3.12.1 on: where it is missing repr() tells."""
     ask = set()

@@ -99,6 +99,7 @@ def test_it_sums_up_and_ends_with_a_plain_line(try_out, capsys):
     assert capsys.readouterr().out.endswith("\n1 passed, 0 failed\n")
 
 
+@pytest.mark.slow
 def test_no_test_at_all_is_a_failure(try_out):
     """pytest's exit code 5."""
     assert try_out("") == 5
@@ -120,6 +121,7 @@ def test_in_ci_a_skipped_test_is_a_failed_one(try_out, monkeypatch, text):
     assert try_out(text) in {1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "codes"), [("on-no-python", {0}), ("on-every-python", {1}), ("unheard-of", {1})])
 def test_in_ci_only_a_package_that_this_python_cannot_have_excuses_a_skip(try_out, monkeypatch, package, codes):
     """pyproject.toml's dev extra leaves it out for this Python, and the reason names it."""

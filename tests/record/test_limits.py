@@ -82,6 +82,7 @@ def test_huge_exception_text():
     assert "characters cut" in str(entry.record.exc_info[1])
 
 
+@pytest.mark.slow
 def test_memory_is_linear():
     """A message of 32 MB costs a few times its size, not more."""
     text = "x" * 32_000_000

@@ -266,6 +266,7 @@ def test_deep_nesting():
         deep = deep[0]
 
 
+@pytest.mark.slow
 def test_near_the_recursion_limit():
     """A record logged with almost no stack left is not lost, and nothing is raised but at the call itself."""
     live = make("m", x=object())

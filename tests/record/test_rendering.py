@@ -116,6 +116,7 @@ def test_any_arguments_render_alike(values):
     assert_same(live, entry.record)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES)
 def test_any_extra_renders_alike(value):
@@ -161,6 +162,7 @@ def test_mapping_arguments_render_alike(mapping):
 NUMBER_FORMATS = st.sampled_from(["%d", "%i", "%x", "%o", "%5.2f", "%e", "%g", "%s", "%r", "%a", "%c", "%-5s|", "%05d"])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(NUMBER_FORMATS, st.one_of(HASHABLE, st.builds(Opaque), st.fractions()))
 def test_number_formats_of_stand_ins(template, value):

@@ -76,6 +76,7 @@ def test_the_hub_runs_on_while_a_target_hangs(library, early, tmp_path):
     assert out == ["True"] * 5
 
 
+@pytest.mark.slow
 def test_records_from_native_threads_and_greenlets_are_all_delivered(tmp_path):
     """Whichever of them was first and started the delivery."""
     pytest.importorskip("gevent")
@@ -108,6 +109,7 @@ def test_deadlines_are_measured_with_the_clock_that_nobody_freezes():
     assert [str(p) for p in folder.rglob("*.py") if calls.search(p.read_text())] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("library", "patch"),

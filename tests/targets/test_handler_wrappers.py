@@ -68,6 +68,7 @@ def test_handlers_that_know_each_other_are_no_endless_loop(entry):
         resolve(one).deliver([entry()])
 
 
+@pytest.mark.slow
 def test_a_process_ends_in_time_although_an_inner_handler_hangs(children, tmp_path):
     """The hung one holds its own lock, which logging.shutdown would wait for."""
     out, _, seconds = children.run(

@@ -79,6 +79,7 @@ def targets(port):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1], ids=["digest", "SMTPHandler"])
 def test_a_server_that_takes_its_time_after_data_gets_one_mail(dumb, entry, which):
     """It has the mail: to give up is to send it twice. The timeout is for the other steps."""
@@ -167,6 +168,7 @@ def test_the_wait_for_the_answer_ends(dumb, entry, monkeypatch):
         targets(server.port)[0].deliver([entry()])
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_before_the_mail_is_a_plain_outage(entry):
     """It has nothing yet: try as soon as ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -102,6 +102,7 @@ def test_a_name_server_that_is_silent(monkeypatch):
     ended.set()
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_majority_is_later(tmp_path):
     """One of three servers is up: it is there, and decides nothing."""
     routes = ", ".join(f"nats-route://127.0.0.1:{free_port()}" for _ in range(2))

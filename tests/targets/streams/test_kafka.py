@@ -292,6 +292,7 @@ def test_a_forked_child_leaves_the_client_to_its_parent(target, kafka, topic):
     assert seqs(kafka, topic) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_child_delivers_with_a_client_of_its_own(target, kafka, topic):
     """Which shuts out the parent's; the parent begins anew, and nobody hears of it."""
     one = target()

@@ -26,6 +26,7 @@ def url(front, topic, password, query):
     return f"kafka+tls://me:{password}@localhost:{front.port}/{topic}?sasl=PLAIN&timeout=10{query}"
 
 
+@pytest.mark.slow
 def test_records_go_through_tls_and_sasl(kafka, secure):
     """Verified against cafile, with the password of the URL."""
     kafka.make("secured")
@@ -43,6 +44,7 @@ def test_a_wrong_password_is_told_at_once(secure):
     )
 
 
+@pytest.mark.slow
 def test_a_certificate_of_an_unknown_authority(secure):
     """Nothing is sent to whom we cannot know."""
     query = url(secure, "secured", SECRET_IN_URL, "").replace("timeout=10", "timeout=1")

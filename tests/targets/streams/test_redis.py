@@ -208,6 +208,7 @@ def test_passwords_and_permissions(tmp_path, target):
         server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_paused_killed_and_started_again_in_the_middle(tmp_path, target):
     """Within the timeout; each record is there once afterwards."""
     server = Redis(tmp_path / "r", "--appendfsync", "always").start()

@@ -93,6 +93,7 @@ for number in range(300):
 """
 
 
+@pytest.mark.slow
 @ENGINES
 def test_the_last_records_of_a_program_are_not_lost(request, children, web, tmp_path, engine):
     """It ends right after it logged, and an ending interpreter starts no threads (confluent-kafka-python 104)."""
