@@ -197,7 +197,7 @@ def _is_slot(exc: BaseException, name: str) -> bool:
 
 
 _LOOKED_FOR = (NameError, AttributeError)
-_HINT = re.compile(r"\. Did you (?:mean:? '\.?([^'\n]*)'(?: instead of '[^'\n]*')?\?|forget to import '[^'\n]*'\?)")
+_HINT = re.compile(r"\. Did you (?:mean:? '\.?([^'\n]*)'(?: instead of '[^'\n]*')?\?|forget to import '[^'\n]*')")
 
 
 class _Near:
