@@ -1,5 +1,6 @@
 """Exceptions come back as exceptions: causes, groups, notes and tracebacks, whatever shape the graph has."""
 
+import json
 import logging
 import re
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from lastwords.record.codec import decode, encode
 from lastwords.record.exceptions import MAX_EXCEPTIONS, MAX_FRAMES
+from lastwords.record.frames import MAX_REPEATED
 
 LOGGER = logging.getLogger("app")
 
@@ -178,12 +180,37 @@ def test_exception_whose_str_raises():
     assert entry.record.exc_info[1].__cause__ is None
 
 
-def test_recursion_error_keeps_head_and_tail():
-    """A thousand frames become 2 * MAX_FRAMES and a marker."""
-    _, entry = entry_of(caught(deep))
+def test_a_recursion_reads_as_it_did_live():
+    """A thousand frames at one place are one frame, a thousand times."""
+    record, entry = entry_of(caught(deep))
+    live, replayed = (traceback.format_exception(each) for each in (record.exc_info[1], entry.record.exc_info[1]))
+    assert replayed == live and "more times]" in "".join(live)
+
+
+def ping(count):
+    pong(count - 1)
+
+
+def pong(count):
+    if not count:
+        raise ValueError("deep enough")
+    ping(count)
+
+
+def test_a_recursion_over_many_places_keeps_head_and_tail():
+    """Hundreds of frames become 2 * MAX_FRAMES and a marker."""
+    _, entry = entry_of(caught(lambda: ping(300)))
     summary = traceback.extract_tb(entry.record.exc_info[2])
     assert len(summary) == 2 * MAX_FRAMES + 1
     assert "frames left out" in summary[MAX_FRAMES].name
+
+
+def test_a_forged_number_of_frames_is_bounded():
+    """What nobody's recursion limit allows costs no memory."""
+    frames = [["f.py", 1, "f", "", "", 0, -1, -1, 0, 2_000_000_000]] * 100
+    payload = json.dumps({"logger": "x", "message": "x", "exc_info": [{"type": "E", "text": "t", "frames": frames}]})
+    record = decode(seq=1, id="u-1", created=1.0, level=40, payload=payload).record
+    assert len(list(traceback.walk_tb(record.exc_info[2]))) == 100 + MAX_REPEATED
 
 
 def test_endless_chain_is_bounded():

@@ -26,7 +26,7 @@ import linecache
 import sys
 import types
 from collections.abc import Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import msgspec
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .write_values import Writer
 
 MAX_FRAMES = 64  # of each end: a RecursionError's thousand frames say nothing in the middle
+MAX_REPEATED = 5000  # tracebacks of one exception: a recursion is one frame, many times
 MAX_LINE = 1000  # characters of a name
 MAX_SOURCE = 2000  # characters of a statement
 MAX_SOURCE_LINES = 12  # of a statement; traceback shows the first and the last
@@ -52,7 +53,7 @@ _Column = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COLUMN)]
 class Frame(msgspec.Struct, array_like=True, frozen=True):
     """One line of a traceback: file, line, function, source; module, further lines, columns (-1: unknown).
 
-    ``down``: how many lines below the beginning of its function it is.
+    ``down``: how many lines below the beginning of its function it is. ``times``: in a row.
     """
 
     file: str
@@ -64,6 +65,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     column: _Column = -1
     end_column: _Column = -1
     down: _Line = 0
+    times: Annotated[int, msgspec.Meta(ge=1, le=MAX_LINENO)] = 1
 
 
 # ---- writing -----------------------------------------------------------------------------------------
@@ -82,12 +84,25 @@ def capture_frames(tb: Any, writer: Writer) -> tuple[Frame, ...]:
     tbs = list(_walk(tb))
     if len(tbs) <= 2 * MAX_FRAMES:
         return tuple(_frame(each, writer) for each in tbs)
-    left_out = Frame("lastwords", 0, f"<{len(tbs) - 2 * MAX_FRAMES} frames left out>")
-    head = [_frame(each, writer) for each in tbs[:MAX_FRAMES]]
-    return (*head, left_out, *(_frame(each, writer) for each in tbs[-MAX_FRAMES:]))
+    runs = _runs(tbs)
+    if len(runs) <= 2 * MAX_FRAMES:
+        return tuple(_frame(each, writer, times) for each, times in runs)
+    hidden = sum(times for _, times in runs[MAX_FRAMES:-MAX_FRAMES])
+    head = [_frame(each, writer, times) for each, times in runs[:MAX_FRAMES]]
+    tail = [_frame(each, writer, times) for each, times in runs[-MAX_FRAMES:]]
+    return (*head, Frame("lastwords", 0, f"<{hidden} frames left out>"), *tail)
 
 
-def _frame(tb: types.TracebackType, writer: Writer) -> Frame:
+def _runs(tbs: list[types.TracebackType]) -> list[tuple[types.TracebackType, int]]:
+    """Those that are at the same place one after the other, as ``traceback`` shows them: once, and how often."""
+    return [(next(run), 1 + sum(1 for _ in run)) for _, run in groupby(tbs, _place)]
+
+
+def _place(tb: types.TracebackType) -> tuple[types.CodeType, int, int]:
+    return tb.tb_frame.f_code, tb.tb_lineno, tb.tb_lasti
+
+
+def _frame(tb: types.TracebackType, writer: Writer, times: int = 1) -> Frame:
     code, space = tb.tb_frame.f_code, tb.tb_frame.f_globals
     line = tb.tb_lineno if tb.tb_lineno is not None and tb.tb_lineno > 0 else 0
     more, column, end_column = _span(code, tb.tb_lasti, line)
@@ -97,7 +112,7 @@ def _frame(tb: types.TracebackType, writer: Writer) -> Frame:
     module = space.get("__name__")
     file, name = (writer.text(each, MAX_LINE) for each in (code.co_filename, code.co_name))
     where = writer.text(module, MAX_LINE) if type(module) is str else ""
-    return Frame(file, line, name, source, where, more, column, end_column, max(line - code.co_firstlineno, 0))
+    return Frame(file, line, name, source, where, more, column, end_column, max(line - code.co_firstlineno, 0), times)
 
 
 def _span(code: types.CodeType, at: int, line: int) -> tuple[int, int, int]:
@@ -116,7 +131,7 @@ def _span(code: types.CodeType, at: int, line: int) -> tuple[int, int, int]:
 
 def chain(frames: Sequence[Frame]) -> types.TracebackType | None:
     """A traceback of ``frames``, outermost first."""
-    tb = None
+    tb, spare = None, MAX_REPEATED
     sources: dict[str, _Source] = {}
     for frame in frames:
         if not _is_of_nobody(frame.file) and not _is_known(frame):
@@ -128,7 +143,10 @@ def chain(frames: Sequence[Frame]) -> types.TracebackType | None:
         source.offer()
     for frame in reversed(frames):
         frame_ = _rebuilt(frame, sources.get(frame.file))
-        tb = types.TracebackType(tb, frame_, 0, frame.line)
+        times = min(frame.times, 1 + spare)
+        spare -= times - 1
+        for _ in range(times):
+            tb = types.TracebackType(tb, frame_, 0, frame.line)
     return tb
 
 
