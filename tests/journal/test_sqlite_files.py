@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from lastwords import Journal
+from lastwords.journal.line import Line
 from lastwords.journal.sqlite_files import SqliteFiles
 from lastwords.journal.store import Store
 from lastwords.runtime import descriptor as descriptor_module
@@ -72,9 +73,11 @@ HAPPENS = {
     "-wal closed": "os.close(number('-wal'))",
     "-wal used": "reuse(number('-wal'))",
     "-shm closed": "os.close(number('-shm'))",
+    "-shm used": "reuse(number('-shm'))",
     "main file closed": "os.close(number(''))",
     "main file used": "reuse(number(''))",
     ".commit used": "log.error('m5a')\nreuse(number('.commit'))",
+    "all closed, all numbers used": "os.closerange(3, 512)\nfor _ in range(200): reuse(None)",
     "main file and -wal used": "reuse(number(''))\nreuse(number('-wal'))",
 }
 
@@ -153,8 +156,12 @@ def test_an_end_right_after_it(children, tmp_path, suffix):
 
 
 def test_records_wait_in_memory_while_nothing_can_be_committed(children, tmp_path):
-    """All connections of a process share the -shm. Once its number is free, all is committed."""
-    happens = "at = number('-shm')\nreuse(at)\n"
+    """All connections of a process share the -shm, and the file is too large to be copied in a caller.
+
+    Once its number is free, all is committed.
+    """
+    happens = "from lastwords.journal import renewed_file\nrenewed_file.MOST_BYTES = 0\n"
+    happens += "at = number('-shm')\nreuse(at)\n"
     then = """
 log.info("m6")
 print(json.dumps([handler._engine.committer.buffered, unharmed()]), flush=True)
@@ -166,6 +173,34 @@ print(json.dumps(handler.drain(10)), flush=True)
     said, err = run(children, tmp_path, happens, then)
     assert said == [[1, True], True, True]
     assert everything(tmp_path / "j.db") == [] or "m6" in (tmp_path / "out").read_text().split()
+    assert "uses their numbers for files of its own" in err
+
+
+@pytest.mark.parametrize("at", ["rename", "remove_side_files"])
+def test_a_kill_while_the_file_is_copied_loses_nothing(children, tmp_path, at):
+    """Neither before the copy is put in place nor after it, while the frames that it has lie beside it."""
+    happens = (
+        "from lastwords.journal import renewed_file\n"
+        f"owner = renewed_file.os if {at!r} == 'rename' else renewed_file.files\n"
+        f"setattr(owner, {at!r}, lambda *_: os._exit(0))\n"
+        "reuse(number('-shm'))\nlog.info('m6')\n"
+    )
+    run(children, tmp_path, happens, "os._exit(1)\n")
+    with Line.open(tmp_path / "j.db") as journal:
+        rows = journal.entries(pending=True, settled=True)
+        assert [entry.message for entry in rows] == [f"m{i}" for i in range(6)]
+        ids = [entry.id for entry in journal.entries(pending=True, settled=True)]
+        assert len({id_.split("-")[0] for id_ in ids}) == 1, "they keep their ids"
+
+
+def test_the_file_of_another_process_is_not_copied(children, tmp_path):
+    """It would go on with the old one. The records wait in memory, as that one's -shm is shared."""
+    happens = "reuse(number('-shm'))\nlog.info('m6')\n"
+    with Line.open(tmp_path / "j.db"):
+        inode = os.stat(tmp_path / "j.db").st_ino
+        (buffered, _), err = run(children, tmp_path, happens, "print(json.dumps(handler._engine.committer.buffered))\n")
+        assert buffered == 1
+        assert os.stat(tmp_path / "j.db").st_ino == inode
     assert "uses their numbers for files of its own" in err
 
 

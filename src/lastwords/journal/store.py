@@ -27,7 +27,7 @@ from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import continuity, epochs, files, places, schema, unseen_fork, void
+from . import continuity, epochs, files, places, renewed_file, schema, unseen_fork, void
 from .commit_lock import CommitLock
 from .explain import explain_sqlite
 from .first_look import look_at, never_hanging
@@ -342,6 +342,11 @@ class Store:
             if not create:
                 raise files.missing(self.path)
             void.make(self.path, self.mode, self.hold_commit_lock)
+        try:
+            self.sqlite_files.refuse_if_lost()
+        except JournalError:
+            if not renewed_file.renew(self):
+                raise
         identity = files.identify(self.path)
         files.check_beside(self.path)
         look_at(self.path)
@@ -351,7 +356,6 @@ class Store:
         return conn
 
     def _connect(self, identity: files.Identity | None) -> sqlite3.Connection:
-        self.sqlite_files.refuse_if_lost()
         conn = sqlite3.connect(
             files.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
             uri=True,
