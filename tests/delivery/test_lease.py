@@ -32,6 +32,23 @@ def test_one_at_a_time_in_order_of_release(tmp_path):
     two.release()
 
 
+def test_what_the_holder_does_is_not_noted_in_somebody_elses_file(tmp_path):
+    """The program has put a file of its own at the number. Control: while it is ours, it is noted."""
+    path = str(tmp_path / "j.db")
+    Store(path).close()
+    lease = Lease(path)
+    assert lease.acquire(until=time.monotonic(), give_up=never)
+    assert os.path.getsize(path + ".lock") > 0
+    with open(tmp_path / "theirs", "wb") as theirs:
+        os.dup2(theirs.fileno(), lease._fd)
+        number = lease._fd
+        lease.note("waiting", time.time() + 100)
+        lease.release()
+        os.fstat(number)  # nor is it closed
+        os.close(number)
+    assert (tmp_path / "theirs").read_bytes() == b""
+
+
 def test_a_killed_holder_frees_it_at_once(children, tmp_path, poll):
     """No heartbeat: the kernel lets go."""
     path = tmp_path / "j.db"

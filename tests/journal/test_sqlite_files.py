@@ -196,11 +196,13 @@ def test_a_kill_while_the_file_is_copied_loses_nothing(children, tmp_path, at):
 def test_the_file_of_another_process_is_not_copied(children, tmp_path):
     """It would go on with the old one. The records wait in memory, as that one's -shm is shared."""
     happens = "reuse(number('-shm'))\nlog.info('m6')\n"
-    with Line.open(tmp_path / "j.db"):
-        inode = os.stat(tmp_path / "j.db").st_ino
-        (buffered, _), err = run(children, tmp_path, happens, "print(json.dumps(handler._engine.committer.buffered))\n")
-        assert buffered == 1
-        assert os.stat(tmp_path / "j.db").st_ino == inode
+    other = Store(str(tmp_path / "j.db"))
+    inode = os.stat(tmp_path / "j.db").st_ino
+    then = "print(json.dumps(handler._engine.committer.buffered), flush=True)\nos._exit(0)\n"
+    (buffered,), err = run(children, tmp_path, happens, then)
+    assert buffered == 1
+    assert os.stat(tmp_path / "j.db").st_ino == inode
+    other.close()
     assert "uses their numbers for files of its own" in err
 
 

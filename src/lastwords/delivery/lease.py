@@ -113,6 +113,8 @@ class Lease:
         if doing == self._noted and abs(at - self._noted_at) < NOTE_SECONDS:
             return
         self._noted, self._noted_at = doing, at
+        if not self._is_ours(self._fd):
+            return  # somebody has closed it: what is written would be in a file of theirs
         with suppress(OSError):
             os.pwrite(self._fd, f"{os.getpid()}\n{doing} {at:.3f}\n".ljust(NOTE_BYTES).encode(), 0)
 
