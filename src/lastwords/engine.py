@@ -371,7 +371,7 @@ class Engine:
         self.keeper.stop()
         self.committer.sync_all()
         if self.courier is not None:
-            self.courier.retire()
+            self.courier.retire(self.drain_timeout)
 
     def abandon(self) -> None:
         """The command line built the handler, and the end of this process is to deliver nothing of it."""

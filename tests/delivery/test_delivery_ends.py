@@ -233,3 +233,26 @@ def test_what_others_logged_after_our_last_look_is_not_ours_to_tell(tmp_path, ca
         handler.close()
         said.append("for the next run" in capfd.readouterr().err)
     assert said == [False, True]
+
+
+def test_the_exit_waits_for_what_a_collected_handler_delivers(children, tmp_path):
+    """Its process may hold the lease, and others have left theirs to it."""
+    children.run(
+        """
+        import gc, logging, sys, threading
+        from lastwords import DurableHandler
+        began = threading.Event()
+        def deliver(entries):
+            began.set()
+            threading.Event().wait(0.3)
+            with open(sys.argv[2], "a") as f: f.writelines(e.message for e in entries)
+        handler = DurableHandler(deliver, sys.argv[1], drain_timeout=30)
+        handler.handle(logging.makeLogRecord({"msg": "one", "levelno": 40}))
+        began.wait(20)
+        del handler
+        gc.collect()
+        """,
+        tmp_path / "j.db",
+        tmp_path / "out",
+    )
+    assert (tmp_path / "out").read_text() == "one"

@@ -26,6 +26,7 @@ from ..journal.line import Fenced
 from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
 from ..runtime.clock import monotonic
+from ..runtime.exit import arm
 from ..runtime.guard import delivering, is_delivering, is_passive
 from ..runtime.lock import is_held
 from ..runtime.native import is_patched, pause
@@ -57,6 +58,8 @@ class Replaced(Fenced):
 class Courier:
     """Delivers ``journal`` to ``target`` on a thread of its own. Thread-safe; see :meth:`after_fork_in_child`.
 
+    A :class:`~lastwords.runtime.exit.Finisher` of its own once its handler is gone.
+
     ``knobs``: the keyword arguments of :class:`lastwords.delivery.loop.Delivery`.
     """
 
@@ -80,6 +83,7 @@ class Courier:
         self._worker = Worker("lastwords-courier")
         self._before: AnyThread | None = None  # the thread of a courier that was closed, see successor()
         self._target_closed = False
+        self.drain_timeout = 0.0
         self._closing = False  # all is delivered or left, only the target is still to be closed
         self._reset()
 
@@ -153,9 +157,15 @@ class Courier:
         if not (self._ending or is_passive() or self._worker.start(self._run)):
             self.asleep = True  # the interpreter is ending: join() drains inline
 
-    def retire(self) -> None:
-        """End when the target has been offered what is pending, once. Takes no lock; safe in ``__del__``."""
+    def retire(self, drain_timeout: float) -> None:
+        """End when the target has been offered what is pending, once. Takes no lock; safe in ``__del__``.
+
+        If the process ends meanwhile, it waits: another one that ended may have left its entries to us.
+        """
         self._retired = True
+        self.drain_timeout = drain_timeout
+        if self.thread is not None:
+            arm(self)
         self.bell.ring()
 
     def finish(self, deadline: float) -> None:
