@@ -1,6 +1,7 @@
 """CHILD program of bench_fleet: `python bench_fleet_child.py TASK JSON` prints one line of JSON."""
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -14,25 +15,49 @@ BATCH = 1_000
 PATIENCE = 240.0
 
 
-def entries(count):
-    """As the courier hands them over."""
+def rows(count):
+    """As the journal has them, with the ids that it gives."""
     from lastwords.record import codec
 
     epoch = uuid.uuid4().hex
-    for seq in range(1, count + 1):
-        created, level, payload, _ = codec.encode(made(seq))
-        yield codec.decode(seq=seq, id="%s-%d" % (epoch, seq), created=created, level=level, payload=payload)
+    return [("%s-%d" % (epoch, seq), seq, codec.encode(made(seq))) for seq in range(1, count + 1)]
 
 
-def encoding(count):
-    """Entries a second whose JSON is made, without anything else."""
+def entries(some):
+    """As the courier hands them over, one by one."""
+    from lastwords.record import codec
+
+    for id_, seq, (created, level, payload, _) in some:
+        yield codec.decode(seq=seq, id=id_, created=created, level=level, payload=payload)
+
+
+def payloads(some):
+    """Id and JSON of each, made when it is wanted."""
     from lastwords.targets.wording import as_json
 
-    all_ = list(entries(min(count, 20_000)))
-    began = time.perf_counter()
+    for entry in entries(some):
+        yield entry.id, as_json(entry)
+
+
+class Clock:
+    """The seconds that went by, and those of the processor, in all threads of this process."""
+
+    def __init__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self):
+        return {"seconds": time.perf_counter() - self.wall, "cpu": time.process_time() - self.cpu}
+
+
+def encoding(engine, url, path, count):
+    """Making the JSON of entries that are there, without anything else."""
+    from lastwords.targets.wording import as_json
+
+    all_ = list(entries(rows(count)))
+    clock = Clock()
     for entry in all_:
         as_json(entry)
-    return {"rate": len(all_) / (time.perf_counter() - began)}
+    return clock.read()
 
 
 def courier(engine, url, path, count):
@@ -55,26 +80,28 @@ def courier(engine, url, path, count):
         spent["json"] += time.perf_counter() - began
         return text
 
-    target.deliver(entries(1))  # connected and imported, as a courier is
+    target.deliver(list(entries(rows(1))))  # connected and imported, as a courier is
     target._send, stream_target.as_json = timed_send, timed_json
-    began = time.perf_counter()
+    clock = Clock()
     handler = lastwords.DurableHandler(target, path)
     drained = handler.drain(PATIENCE)
-    seconds = time.perf_counter() - began
+    found = clock.read()
     stats = handler.stats()
     if not drained or stats.delivered != count:
         raise SystemExit("%d of %d were delivered: %s" % (stats.delivered, count, stats.last_error))
     handler.close()
-    return {"seconds": seconds, "parts": {name: value / seconds for name, value in spent.items()}}
+    return {**found, "parts": {name: value / found["seconds"] for name, value in spent.items()}}
 
 
-def client(engine, url, path, count):
-    """Send and have acknowledged as many payloads with the client's own means."""
-    from lastwords.targets.wording import as_json
+def ready(engine, url, path, count):
+    """The client's own means, given payloads: send all and have them acknowledged."""
+    first, records = list(payloads(rows(1))), list(payloads(rows(count)))
+    return CLIENTS[engine](urllib.parse.urlsplit(url), first, records)
 
-    made_ = [(entry.id, as_json(entry)) for entry in entries(count + 1)]
-    address = urllib.parse.urlsplit(url)
-    return {"seconds": {"nats": _nats, "redis": _redis, "kafka": _kafka}[engine](address, made_[:1], made_[1:])}
+
+def made_of_rows(engine, url, path, count):
+    """The same, making each payload of its row as it goes."""
+    return CLIENTS[engine](urllib.parse.urlsplit(url), list(payloads(rows(1))), payloads(rows(count)))
 
 
 def _nats(address, first, records):
@@ -94,11 +121,11 @@ def _nats(address, first, records):
             await stream.publish_async_completed()
 
         await all_of(first)
-        began = time.perf_counter()
+        clock = Clock()
         await all_of(records)
-        seconds = time.perf_counter() - began
+        found = clock.read()
         await client.close()
-        return seconds
+        return found
 
     return asyncio.run(loop())
 
@@ -110,9 +137,9 @@ def _redis(address, first, records):
     client, key = redis.Redis(address.hostname, address.port), address.path.strip("/")
 
     def all_of(some):
-        for at in range(0, len(some), BATCH):
+        for batch in _batches(some):
             with client.pipeline(transaction=False) as pipeline:
-                for id_, payload in some[at : at + BATCH]:
+                for id_, payload in batch:
                     pipeline.xadd(key, {"id": id_, "data": payload})
                 pipeline.execute()
 
@@ -125,31 +152,44 @@ def _kafka(address, first, records):
 
     topic = address.path.strip("/")
     settings = {"bootstrap.servers": address.netloc, "enable.idempotence": True, "linger.ms": 1}
-    producer, reports = Producer({**settings, "compression.type": "lz4"}), []
+    producer, wrong = Producer({**settings, "compression.type": "lz4"}), []
+    waiting = 0
 
     def report(error, _message):
-        reports.append(error)
+        nonlocal waiting
+        waiting -= 1
+        if error is not None:
+            wrong.append(error)
 
     def all_of(some):
-        for at in range(0, len(some), BATCH):
-            for id_, payload in some[at : at + BATCH]:
+        nonlocal waiting
+        for batch in _batches(some):
+            for id_, payload in batch:
+                waiting += 1
                 producer.produce(topic, payload, id_, on_delivery=report, headers={"lastwords-id": id_.encode()})
             producer.flush(60)
 
-    seconds = _timed(all_of, first, records)
-    if any(reports) or len(reports) != len(first) + len(records):
+    found = _timed(all_of, first, records)
+    if wrong or waiting:
         raise SystemExit("not all were accepted")
-    return seconds
+    return found
+
+
+def _batches(some):
+    some = iter(some)
+    while batch := list(itertools.islice(some, BATCH)):
+        yield batch
 
 
 def _timed(all_of, first, records):
     all_of(first)
-    began = time.perf_counter()
+    clock = Clock()
     all_of(records)
-    return time.perf_counter() - began
+    return clock.read()
 
 
-TASKS = {task.__name__: task for task in (encoding, courier, client)}
+CLIENTS = {"nats": _nats, "redis": _redis, "kafka": _kafka}
+TASKS = {"encoding": encoding, "courier": courier, "ready": ready, "made": made_of_rows}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)

@@ -77,7 +77,8 @@ class Node:
 
 
 class Engine:
-    """``nodes``: its processes. ``url``: of a target. ``wait``: until it can be used. ``texts``: all messages in it."""
+    """``nodes``: its processes. ``url``: of a target. ``wait``: until it can be used. ``texts``: all messages in it.
+    ``count``: how many there are."""
 
     nodes = ()
     once = ()  # values of the knob, the weaker ones as negative controls
@@ -159,11 +160,18 @@ class Nats(Engine):
 
         self._until(make, 2.0)
 
+    def _state(self, connection):
+        info = connection.ask("$JS.API.STREAM.INFO." + STREAM)
+        assert "error" not in info, info
+        return info["state"]
+
+    def count(self):
+        return self._until(lambda connection: self._state(connection)["messages"], 20.0)
+
     def texts(self):
         def read(connection):
-            info = connection.ask("$JS.API.STREAM.INFO." + STREAM)
-            assert "error" not in info, info
-            return self._read(connection, info["state"]["first_seq"], info["state"]["last_seq"])
+            state = self._state(connection)
+            return self._read(connection, state["first_seq"], state["last_seq"])
 
         return self._until(read, 20.0)
 
@@ -218,6 +226,9 @@ class Redis(Engine):
                     raise
                 time.sleep(0.1)
 
+    def count(self):
+        return self._until_ready().xlen(STREAM)
+
     def texts(self):
         client, found, at = self._until_ready(), [], "-"
         while part := client.xrange(STREAM, min=at, count=5000):
@@ -254,7 +265,13 @@ class Kafka(Engine):
         admin = AdminClient({"bootstrap.servers": "127.0.0.1:%d" % self.port})
         admin.create_topics([NewTopic(STREAM, 4, 1)])[STREAM].result(30)
 
+    def count(self):
+        return sum(1 for _ in self._values())
+
     def texts(self):
+        return [json.loads(value)["message"] for value in self._values()]
+
+    def _values(self):
         from confluent_kafka import Consumer, KafkaError, TopicPartition
 
         settings = {
@@ -267,16 +284,15 @@ class Kafka(Engine):
         consumer = Consumer(settings)
         numbers = consumer.list_topics(STREAM, 30).topics[STREAM].partitions
         consumer.assign([TopicPartition(STREAM, number, 0) for number in numbers])
-        found, ended, deadline = [], set(), time.monotonic() + 120
+        ended, deadline = set(), time.monotonic() + 120
         while len(ended) < len(numbers):
             assert time.monotonic() < deadline, "the topic cannot be read"
             for message in consumer.consume(1000, 0.5):
                 if message.error() is None:
-                    found.append(json.loads(message.value())["message"])
+                    yield message.value()
                 elif message.error().code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
         consumer.close()
-        return found
 
 
 ENGINES = {"nats": Nats, "redis": Redis, "kafka": Kafka}
