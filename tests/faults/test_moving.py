@@ -572,31 +572,27 @@ def test_a_journal_that_is_damaged_again_and_again(tmp_path, monkeypatch, carrie
     handler.close()
 
 
-def test_while_another_process_salvages_older_files_wait(tmp_path, monkeypatch):
-    """It has moved their entries to the file that it is at, and the note of that comes with its last slice."""
-    monkeypatch.setattr(recovery, "BUSY_SECONDS", 0.05)
+def test_two_processes_at_the_same_damaged_file_share_the_work(tmp_path, monkeypatch, capfd):
+    """A slice in turn, until either has the last: nothing comes twice, and both say what was salvaged in all."""
     path = str(tmp_path / "j.db")
-    handler, log = begin(path, 3)
+    handler, _ = begin(path, 1_000)
     engine = handler._engine
     engine.keeper.stop()
     assert engine.keeper.join(10)
-    for i in (3, 4):
-        engine.store.damaged = "said by the test"
-        engine.keeper.tick()
-        log.info("m%d", i)
-    older, newer = set_aside.unfinished(path)
-    claim = set_aside.claim(newer)
-    assert claim is not None
-    seen, real = [], damaged_file._open_aside
-    monkeypatch.setattr(damaged_file, "_open_aside", lambda name: seen.append(name) or real(name))
-    engine.keeper._mover.expect()
-    engine.keeper.move()
-    assert seen == []
-    set_aside.let_go(claim)
-    time.sleep(0.1)
-    engine.keeper.move()
-    assert seen == [newer, older]
-    assert handler.stats().pending == 5
+    monkeypatch.setattr(transfer, "MOST_ROWS", 100)
+    monkeypatch.setattr(transfer, "FIRST_ROWS", 100)
+    damaged_file.set_aside_file(path, engine.store.identity, "said by the test", engine.store.epochs)
+    stores = [Store(path) for _ in range(2)]
+    movers = [recovery.Mover(store) for store in stores]
+    left = [True, True]
+    while any(left):
+        left = [more and mover.step(None) for more, mover in zip(left, movers, strict=True)]
+        seqs = [row[0] for row in stores[0].connection().execute("SELECT seq FROM entries")]
+        assert len(seqs) == len(set(seqs))
+    assert messages(path) == [f"m{i}" for i in range(1_000)]
+    assert len({line for line in capfd.readouterr().err.splitlines() if "records were salvaged" in line}) == 1
+    for store in stores:
+        store.close()
     handler.close()
 
 

@@ -9,14 +9,13 @@ Rules
   So whoever opens the journal next, after a kill at any point, knows what is left to do.
 * The main file is renamed first. Without it nobody opens the journal but to make it anew, and that begins with
   the rest of the renames (``void.make``): a ``-wal`` is neither removed nor left to a file that is not its own.
-* All renames are made under the commit lock. The salvage itself claims the marker with a flock: one process does it.
+* All renames are made under the commit lock. Any number of processes may salvage at once, see ``upkeep/transfer``.
 * A marker is input: nothing in it names a file, and one that is no regular file of the journal's owner is none. Else
   a user who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..runtime.fork import unshared_fds
 from . import files
 
 if TYPE_CHECKING:
@@ -125,7 +123,7 @@ def _is_void(path: str) -> bool:
 
 def read(aside: str) -> Marker | None:
     """What the marker of ``aside`` says, None if it is none."""
-    fd = _open(aside, files.READ)
+    fd = files.open_if_sound(aside + MARKER, files.owner_of(aside.rpartition(DAMAGED)[0]), files.READ)
     if fd is None:
         return None
     try:
@@ -136,36 +134,6 @@ def read(aside: str) -> Marker | None:
         return None
     finally:
         os.close(fd)
-
-
-def _open(aside: str, flags: int) -> int | None:
-    return files.open_if_sound(aside + MARKER, files.owner_of(aside.rpartition(DAMAGED)[0]), flags)
-
-
-def claim(aside: str) -> int | None:
-    """A descriptor that claims the salvage of ``aside`` for this process, None if another one is at it, or was."""
-    with unshared_fds() as fds:
-        fd = _open(aside, files.WRITE)
-        if fd is None:
-            return None
-        fds.add(fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_nlink:
-            return fd
-    except BlockingIOError:
-        pass
-    except BaseException:
-        let_go(fd)
-        raise
-    let_go(fd)
-    return None
-
-
-def let_go(fd: int) -> None:
-    """Undo :func:`claim`."""
-    with unshared_fds() as fds:
-        fds.close(fd)  # unless the fork hook has done it
 
 
 def done(aside: str) -> bool:

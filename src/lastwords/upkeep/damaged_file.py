@@ -19,7 +19,6 @@ itself. If it is killed before, that is found by a second look a minute later, o
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -30,11 +29,10 @@ from typing import TYPE_CHECKING
 from ..errors import JournalBusy, JournalDenied, JournalError, JournalMissing
 from ..journal import files, meta, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
+from ..journal.commit_lock import CommitLock
 from ..journal.raw_rows import RawRows
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
-from ..runtime.clock import monotonic
-from ..runtime.native import sleep
 from ..runtime.stderr import say
 from .transfer import AIM_SECONDS, Transfer, whole
 
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from ..errors import JournalDamaged
 
 SMALLEST = 512  # bytes that a page has at least
-LOCK_SECONDS = 1.0  # to wait for the commit lock
+LOCK_SECONDS = 1.0  # to wait for the commit lock: its holder may be stopped, and callers wait for us
 
 
 def was_a_journal(path: str) -> bool:
@@ -101,26 +99,14 @@ def _commit_lock(path: str) -> Iterator[None]:
     if not was_a_journal(path):  # somebody removed the lock file
         yield
         return
-    fd = files.open_side_file(path, COMMIT_SUFFIX)
+    lock = CommitLock(path, LOCK_SECONDS)
     try:
-        _lock_soon(fd, path)
+        lock.hold()
+        if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
+            raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
         yield
     finally:
-        os.close(fd)
-
-
-def _lock_soon(fd: int, path: str) -> None:
-    """Its holder may be stopped, and callers wait for us."""
-    deadline = monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() > deadline:
-                raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T") from None
-            sleep(0.01)
-        else:
-            return
+        lock.close()
 
 
 # --- salvage ------------------------------------------------------------------------------------------
@@ -131,22 +117,17 @@ class Salvage(Transfer):
 
     counts_gaps = True
 
-    def __init__(self, conn: sqlite3.Connection, name: str, claim: int, into: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, name: str, marker: set_aside.Marker, into: sqlite3.Connection) -> None:
         self._raw: RawRows | None = None  # while they are looked for
         self._is_rest = False  # and SQLite could read others before
+        self._total = 0, 0  # salvaged, and unreadable
         self._gaps: list[tuple[int, int]] = []  # what is looked for in them, if it is not all
-        self._name = name
-        self._claim = claim
-        marker = set_aside.read(name) or set_aside.Marker(0, "")
         self._reason = marker.reason
         super().__init__(conn, name, into, marker.epochs)
-        if meta.get(into, "damaged_file") == name:
-            self.moved, self.unreadable = (whole(meta.get(into, key)) for key in ("salvaged", "unreadable"))
-        self._before = self.moved, self.unreadable
 
     def size(self) -> int:
         """See :meth:`Transfer.size`. The file may name any number of pages, too."""
-        there = sum(os.path.getsize(file) for file in (self._name, self._name + "-wal") if os.path.exists(file))
+        there = sum(os.path.getsize(file) for file in (self.name, self.name + "-wal") if os.path.exists(file))
         return min(super().size() or there, there)
 
     @property
@@ -166,7 +147,7 @@ class Salvage(Transfer):
             return False
         self._is_rest = self.newest > 0
         self._gaps = [] if self.is_broken else self.lost(store.connection())
-        self._raw = RawRows(self._name, self._wants_of if self._gaps else None)
+        self._raw = RawRows(self.name, self._wants_of if self._gaps else None)
         return True
 
     def _turn_to(self, raw: RawRows, into: sqlite3.Connection) -> None:
@@ -174,7 +155,7 @@ class Salvage(Transfer):
         self.source.close()
         moved, unreadable = self.moved, self.unreadable
         self.prefix = "moved raw "
-        super().__init__(raw.conn, self._name, into, self._epochs)
+        super().__init__(raw.conn, self.name, into, self._epochs)
         self.moved, self.unreadable = moved, unreadable
         self._raw, self.is_raw = None, True
 
@@ -188,51 +169,48 @@ class Salvage(Transfer):
 
     def missing(self, gaps: int, moved: int) -> int:
         """See :meth:`Transfer.missing`. What SQLite could not read, and is found after all, is missing no more."""
-        return -min(moved, self.unreadable) if self._is_rest else gaps
+        return -moved if self._is_rest else gaps
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
-        """See :meth:`Transfer.note`."""
-        if self.is_known and (moved, unreadable) == self._before:
+        """See :meth:`Transfer.note`. Of all processes that are at it, and of all looks."""
+        if self.is_known and not moved and not unreadable:
             return  # nothing came of it, and the last words may be another file's
+        is_ours = meta.get(conn, "damaged_file") == self.name
+        before = [whole(meta.get(conn, key)) if is_ours else 0 for key in ("salvaged", "unreadable")]
+        self._total = before[0] + moved, max(0, before[1] + unreadable)
         meta.put(conn, "damaged_at", str(time.time()))
-        meta.put(conn, "damaged_file", self._name)
-        meta.put(conn, "salvaged", str(moved))
-        meta.put(conn, "unreadable", str(unreadable))
+        meta.put(conn, "damaged_file", self.name)
+        meta.put(conn, "salvaged", str(self._total[0]))
+        meta.put(conn, "unreadable", str(self._total[1]))
 
     def done(self, store: Store) -> None:
         """See :meth:`Transfer.done`."""
         self.source.close()
-        self.is_over = set_aside.done(self._name)
-        set_aside.let_go(self._claim)
-        if self.is_known and (self.moved, self.unreadable) == self._before:
-            return  # the second look, and there was nothing more
+        self.is_over = set_aside.done(self.name)
+        if self.is_known and not self.moved and not self.unreadable:
+            return  # the second look, or another process was at it, and there was nothing more
         say(
-            f"journal {store.path} was damaged ({self._reason}) and is set aside as {self._name}; {self.moved:,}"
-            f" pending records were salvaged, {self.unreadable:,} could not be read"
+            f"journal {store.path} was damaged ({self._reason}) and is set aside as {self.name}; {self._total[0]:,}"
+            f" pending records were salvaged, {self._total[1]:,} could not be read"
         )
 
 
-def resume(store: Store, under_way: list[Transfer]) -> bool:
-    """Add what was set aside and not salvaged, by this process or one that was killed (store's lock held).
+def resume(store: Store, under_way: list[Transfer]) -> None:
+    """Add what was set aside and not salvaged, by whichever process (store's lock held).
 
-    The newest first: it has what was salvaged of those before, and says so. False if another process is at one: then
-    those before that are to wait.
+    The newest first: it has what was salvaged of those before, and says so.
     """
+    at_it = {transfer.name for transfer in under_way}
     for name in reversed(set_aside.unfinished(store.path)):
-        claim = set_aside.claim(name)
-        if claim is None:
-            return False
+        marker = set_aside.read(name)
+        if name in at_it or marker is None:  # another process is done with it: without the epochs, ids would differ
+            continue
         try:
-            under_way.append(Salvage(_open_aside(name), name, claim, store.connection()))
+            under_way.append(Salvage(_open_aside(name), name, marker, store.connection()))
         except JournalError as error:
             if isinstance(error, JournalMissing):
                 set_aside.done(name)  # somebody took it away
-            set_aside.let_go(claim)
             say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
-        except BaseException:
-            set_aside.let_go(claim)
-            raise
-    return True
 
 
 def _open_aside(name: str) -> sqlite3.Connection:

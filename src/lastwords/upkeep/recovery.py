@@ -5,6 +5,8 @@ Rules
 * Any thread may take the next step: the keeper, ``flush``, the exit pass, a fork (which finishes, and waits for it).
 * The first slice is moved in the same hold of the lock in which the new file is opened, and keeps room for the rest:
   what is logged meanwhile is committed at once, behind it. This process's courier waits, see ``transfer``.
+* Several processes may be at the same file, each a slice in turn: how far they are is in the journal. So no lock says
+  whose it is, and one that is stopped or killed keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ..journal.store import Store
     from .transfer import Transfer
 
-BUSY_SECONDS = 1.0  # until the next look, while another process salvages
 _left_to_parent: list[list[Transfer]] = []  # by forked children: closing a connection there would unlock the parent's
 
 
@@ -74,8 +75,7 @@ class Mover:
                 self._under_way.insert(0, begun)  # the rest of an older one comes after what came of it before
                 self._look = True  # its renames may have been finished by this opening
             if self._look:
-                if not damaged_file.resume(self._store, self._under_way):
-                    self._look_in(BUSY_SECONDS)
+                damaged_file.resume(self._store, self._under_way)
                 self._look = False
             if self._under_way and not self._under_way[0].step(self._store):
                 moved = self._under_way.pop(0)
@@ -84,13 +84,10 @@ class Mover:
         if moved is not None:
             moved.done(self._store)
             if not moved.is_over:
-                self._look_in(set_aside.LATE_SECONDS)
+                self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
         if not more and committer is not None:
             committer.retry()
         return more
-
-    def _look_in(self, seconds: float) -> None:
-        self._look_again_at = min(self._look_again_at, monotonic() + seconds)
 
     def after_fork_in_child(self) -> None:
         """The parent goes on with its own."""

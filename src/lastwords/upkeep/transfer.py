@@ -178,6 +178,7 @@ class Transfer:
         self, source: sqlite3.Connection, name: str, into: sqlite3.Connection, epochs: Sequence[tuple[int, str]] = ()
     ) -> None:
         self.source = source
+        self.name = name
         # What the file says comes first: a process may know of fewer, and all that move it are to give the same ids.
         self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq") or list(epochs)
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
@@ -294,7 +295,7 @@ class Transfer:
             self._carry_notes(conn)
             if not self.is_broken and not self.lost(conn):
                 meta.put(conn, f"whole {self._uuid}", "1")
-        self.note(conn, self.moved + len(rows), self.unreadable + missing)
+        self.note(conn, len(rows), missing)
 
     def _keep_room(self, conn: sqlite3.Connection) -> None:
         """In a file without entries: the newest one first, so that what is logged from now on comes behind it.
@@ -374,7 +375,7 @@ class Transfer:
         return gaps
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
-        """Write down what people may want to know, in the transaction of the slice."""
+        """Write down what people may want to know of a slice, in its transaction."""
 
     def done(self, store: Store) -> None:
         """The last slice is committed."""
