@@ -17,19 +17,17 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import files
-from .wal_check import FRAME_HEADER, HEADER
+from .wal_check import FRAME_HEADER, HEADER, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAGIC = 0x377F0682  # the last bit: the byte order of the checksums
 _SIZE = 4096  # of a page, if nothing says it: ours
-_MASK = 0xFFFFFFFF
 
 
 class _Frame(NamedTuple):
@@ -86,16 +84,6 @@ def _read_header(fd: int) -> tuple[int, str, bytes]:
     if len(header) < HEADER or magic | 1 != _MAGIC | 1 or size & (size - 1) or not 512 <= size <= 65536:
         return _SIZE, "<" if sys.byteorder == "little" else ">", b""
     return size, ">" if magic & 1 else "<", header[16:32]
-
-
-def checksum(raw: bytes, seed: bytes, order: str) -> bytes:
-    """That of ``raw``, which follows what has the checksum ``seed``."""
-    one, two = struct.unpack(">2I", seed)
-    words = iter(struct.unpack(f"{order}{len(raw) // 4}I", raw))
-    for word in words:
-        one = one + word + two & _MASK
-        two = two + next(words) + one & _MASK
-    return struct.pack(">2I", one, two)
 
 
 def _frames(fd: int, size: int, head: bytes) -> Iterator[_Frame]:

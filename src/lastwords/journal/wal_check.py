@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 HEADER = 32  # bytes, of the -wal
 FRAME_HEADER = 24  # bytes, of each frame; the salts are at 8
+_MASK = 0xFFFFFFFF
 _BLOCK = 512  # what st_blocks counts
 _TRIES = 5  # other processes commit meanwhile
 _MOST = 1_000  # frames in one look
@@ -107,12 +108,18 @@ def _places(index: Index, before: Index | None) -> Iterator[int]:
 def _sums_up(wal: int, at: int, raw: bytes) -> bool:
     """Whether a frame has its checksum (https://sqlite.org/fileformat2.html#wal_file_format)."""
     order = ">" if os.pread(wal, 4, 0)[3] & 1 else "<"
-    one, two = struct.unpack(">II", os.pread(wal, 8, 24 if at == HEADER else at - len(raw) + 16))
-    words = struct.unpack(f"{order}{(len(raw) - 16) // 4}I", raw[:8] + raw[FRAME_HEADER:])
-    for i in range(0, len(words), 2):
-        one = (one + words[i] + two) & 0xFFFFFFFF
-        two = (two + words[i + 1] + one) & 0xFFFFFFFF
-    return raw[16:FRAME_HEADER] == struct.pack(">II", one, two)
+    seed = os.pread(wal, 8, 24 if at == HEADER else at - len(raw) + 16)
+    return raw[16:FRAME_HEADER] == checksum(raw[:8] + raw[FRAME_HEADER:], seed, order)
+
+
+def checksum(raw: bytes, seed: bytes, order: str) -> bytes:
+    """That of ``raw``, which follows what has the checksum ``seed``; ``order``: of the bytes, as ``struct`` has it."""
+    one, two = struct.unpack(">2I", seed)
+    words = iter(struct.unpack(f"{order}{len(raw) // 4}I", raw))
+    for word in words:
+        one = one + word + two & _MASK
+        two = two + next(words) + one & _MASK
+    return struct.pack(">2I", one, two)
 
 
 def _has_hole(wal: int, end: int) -> bool:
