@@ -183,16 +183,15 @@ class Salvage(Transfer):
         meta.put(conn, "salvaged", str(self._total[0]))
         meta.put(conn, "unreadable", str(self._total[1]))
 
-    def done(self, store: Store) -> None:
+    def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
         self.source.close()
-        self.is_over = set_aside.done(self.name)
-        if self.is_known and not self.moved and not self.unreadable:
-            return  # the second look, or another process was at it, and there was nothing more
-        say(
-            f"journal {store.path} was damaged ({self._reason}) and is set aside as {self.name}; {self._total[0]:,}"
-            f" pending records were salvaged, {self._total[1]:,} could not be read"
-        )
+        if not self.is_known or self.moved or self.unreadable:  # else it was another process, or the second look
+            say(
+                f"journal {store.path} was damaged ({self._reason}) and is set aside as {self.name}; {self._total[0]:,}"
+                f" pending records were salvaged, {self._total[1]:,} could not be read"
+            )
+        return set_aside.done(self.name)
 
 
 def resume(store: Store, under_way: list[Transfer]) -> None:

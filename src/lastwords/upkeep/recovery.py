@@ -81,10 +81,8 @@ class Mover:
                 moved = self._under_way.pop(0)
             more = bool(self._under_way)
             self._store.filling = more
-        if moved is not None:
-            moved.done(self._store)
-            if not moved.is_over:
-                self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
+        if moved is not None and not moved.done(self._store):
+            self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
         if not more and committer is not None:
             committer.retry()
         return more

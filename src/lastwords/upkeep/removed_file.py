@@ -28,7 +28,7 @@ class Rescue(Transfer):
     def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
         super().__init__(old.conn, str(old.identity), into, old.epochs)
 
-    def done(self, store: Store) -> None:
+    def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
         self.source.close()
         say(
@@ -36,6 +36,7 @@ class Rescue(Transfer):
             " copied into the file that is there now"
             + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
         )
+        return True
 
 
 def is_replaced(store: Store, *, closely: bool = False) -> bool:

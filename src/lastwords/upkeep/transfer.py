@@ -169,7 +169,6 @@ class Transfer:
     ``into``: the journal's connection, for what is known there. ``epochs``: if they cannot be read any more.
     """
 
-    is_over = True  # after `done`: False if there may be more later
     is_raw = False  # its rows were found in the pages, when those that SQLite reads had been moved
     prefix = "moved "  # of the key under which it is written down how far it is
     counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
@@ -197,7 +196,7 @@ class Transfer:
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
-        self._kept_room = 0  # 1 until the newest entry is come to, which is there already
+        self._room = 0  # the seq of the newest entry, if it is there already
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
         self.moved = 0
         self.unreadable = 0
@@ -218,7 +217,7 @@ class Transfer:
     @property
     def left(self) -> int:
         """How many seqs are still to be looked at."""
-        return self.newest - self.at - self._kept_room
+        return self.newest - self.at - int(self._room > self.at)
 
     def step(self, store: Store) -> bool:
         """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
@@ -253,7 +252,6 @@ class Transfer:
         self._seen = min(seen + LOOK_ROWS, newest)
         query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
         self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
-        self._keeping = self._kept_room
         self._next = (self.at, self._dead_at, self._dead_left, 0, 0, self._seen)
         self._is_behind = self._seen < newest
         return not self._is_behind
@@ -265,8 +263,7 @@ class Transfer:
             if not self.is_known:
                 self._keep_room(conn)
                 self._carry_settings(conn)
-        room = whole(meta.get(conn, f"room {self._uuid}"))
-        self._keeping = int(room > min(at + self._slice_rows, self.newest))
+        room = self._room = whole(meta.get(conn, f"room {self._uuid}"))
         settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
@@ -346,7 +343,6 @@ class Transfer:
         return int(rows[-1][0]), True
 
     def _commit(self) -> None:
-        self._kept_room = self._keeping
         self.at, self._dead_at, self._dead_left, moved, unreadable, self._seen = self._next
         self.moved += moved
         self.unreadable += unreadable
@@ -377,6 +373,6 @@ class Transfer:
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """Write down what people may want to know of a slice, in its transaction."""
 
-    def done(self, store: Store) -> None:
-        """The last slice is committed."""
+    def done(self, store: Store) -> bool:
+        """The last slice is committed. False if there may be more later."""
         raise NotImplementedError
