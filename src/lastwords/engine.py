@@ -280,16 +280,16 @@ class Engine:
         deadline = float("inf") if timeout is None else deadline_within(timeout)
         newest = None
         while newest is None or self.keeper.moving:  # this one asked for after that: it may have just begun
-            while self.committer.buffered or self.keeper.moving:  # logged before, so it is to be settled, too
+            while self.committer.buffered or self.keeper.moving or self.store.damaged:  # logged before: is settled, too
                 if monotonic() >= deadline:
                     return False
                 self.keeper.nudge()
                 pause(0.05)
-            newest = self.journal.newest_seq()
+            newest = self.keeper.ask(self.journal.newest_seq, None)
 
         def done() -> bool:
             with self.store.lock:  # else a damaged file is set aside between the two questions
-                return not (self.keeper.moving or self.journal.has_pending_up_to(newest))
+                return not (self.keeper.moving or self.keeper.ask(lambda: self.journal.has_pending_up_to(newest), True))
 
         if done():
             return True

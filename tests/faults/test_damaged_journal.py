@@ -289,3 +289,27 @@ def test_a_seq_out_of_all_bounds_delays_nothing(tmp_path, number):
     names = [entry.message.split()[0] for entry in got]
     assert len(set(names)) == len(names) >= COUNT - 100
     assert "after" in names
+
+
+@pytest.mark.parametrize("asked", ["newest_seq", "has_pending_up_to"])
+def test_damage_that_drain_meets_is_no_exception_of_the_application(tmp_path, monkeypatch, poll, asked):
+    """It asks the journal itself, in the caller: what it cannot read, the keeper repairs, and it goes on waiting."""
+    handler = DurableHandler(lambda entries: None, tmp_path / "j.db", sync_interval=0.05)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.info("m")
+    real, met = getattr(Line, asked), []
+
+    def malformed(self, *args):
+        if not met and self is handler._engine.journal:
+            met.append(1)
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        return real(self, *args)
+
+    monkeypatch.setattr(Line, asked, malformed)
+    assert handler.drain(30)
+    assert met
+    assert poll(lambda: list(tmp_path.glob("j.db.damaged-*")), 30)
+    handler.close()

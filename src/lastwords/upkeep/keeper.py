@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..journal import continuity, tidy, wal
 from ..journal.explain import TROUBLE
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..journal.store import Store
     from ..runtime.bell import Bell
 
+T = TypeVar("T")
 CHECKPOINT_BYTES = 32 * 2**20  # of WAL, under load; a checkpoint keeps callers waiting for some 2 ms
 SYNCED_CHECKPOINT_BYTES = 4 * 2**20  # while most commits are synced: to sync what lengthens the file costs double
 LOOK_SECONDS = 0.1  # between two looks at the WAL, while records come fast
@@ -139,6 +140,17 @@ class Keeper:
     def moving(self) -> int:
         """How many entries are still to be moved, at most."""
         return self._mover.left
+
+    def ask(self, question: Callable[[], T], if_damaged: T) -> T:
+        """What is asked of the journal in a caller. Damage that is met is the keeper's to repair, and no exception."""
+        try:
+            return question()
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            self._store.damaged = str(error)
+            self.nudge()
+            return if_damaged
 
     # --- the thread -----------------------------------------------------------------------------------
 
