@@ -241,6 +241,35 @@ def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tm
     assert out == "0\n", err
 
 
+def test_no_lock_is_left_to_a_thread_that_the_child_does_not_have(children, tmp_path):
+    """A journal opened by another thread, or being made after the fork has looked who takes part in it."""
+    code = """
+    import os, signal, sys, threading
+    from lastwords import DurableHandler
+    from lastwords.journal.sqlite_files import OPENING
+    from lastwords.runtime.lock import new_lock
+    nobodys, taken, go = new_lock(), threading.Event(), threading.Event()
+    def hold():
+        with nobodys, OPENING:
+            taken.set(); go.wait(0.3)
+        with nobodys: go.wait(20)
+    threading.Thread(target=hold, daemon=True).start(); taken.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with nobodys:
+            DurableHandler(None, sys.argv[1]).close()
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(0)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)
+    """
+    out, err, _ = children.run(code, tmp_path / "j.db")
+    assert out == "0\n", err
+
+
 def test_a_rescue_that_fails_at_a_fork_leaves_nothing_open(children, tmp_path):
     """The journal was replaced by something that cannot be opened: the child must not get the old connection."""
     code = """

@@ -126,6 +126,8 @@ class _Fork:
             if not lock.acquire(timeout=0.05):
                 return False
             self.locks.append(lock)
+        if any(member not in members for member in alive(_forkables)):
+            return False  # made meanwhile by another thread
         self.members = members
         for member in members:
             try:
@@ -211,6 +213,7 @@ def _after_fork_in_child() -> None:
         fork.locks = [lock for lock in fork.locks if lock is not logging._lock]  # type: ignore[attr-defined]
     fork = _forks.under_way.pop()
     forget_in_child()
+    renew_all()  # another thread may have one that no member stands for, or one that was just being made
     _unshared.close_all()
     _inside.clear()
     for member in fork.members:

@@ -91,7 +91,7 @@ def new_lock() -> AnyLock:
 
 
 def renew_all() -> None:
-    """In a process that was forked by C code: whoever had taken a lock of ours is not here to give it back."""
+    """In a forked process: whoever had taken a lock of ours is not here to give it back, but for this thread."""
     for lock in alive(_all):
         if not lock.is_mine():
             lock._at_fork_reinit()
