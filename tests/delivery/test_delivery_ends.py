@@ -141,6 +141,7 @@ def _logs_one(handler):
     log.error("one")
 
 
+@pytest.mark.slow
 def test_an_end_that_gets_the_lease_as_it_gives_up_waiting_delivers(tmp_path, monkeypatch, poll):
     """It came back with the lease taken by its thread, and others that ended left what was pending to it."""
     got = []
@@ -164,6 +165,7 @@ def test_an_end_that_gets_the_lease_as_it_gives_up_waiting_delivers(tmp_path, mo
     assert [entry.message for entry in got] == (["one"] if held.is_set() else [])
 
 
+@pytest.mark.slow
 def test_an_end_is_patient_each_time_it_finds_the_lease_taken(tmp_path, monkeypatch, poll):
     """Once it has delivered for long, another that held the lease for a moment as it gave up made it leave the rest."""
     came, others = [], []
@@ -235,6 +237,7 @@ def test_what_others_logged_after_our_last_look_is_not_ours_to_tell(tmp_path, ca
     assert said == [False, True]
 
 
+@pytest.mark.slow
 def test_the_exit_waits_for_what_a_collected_handler_delivers(children, tmp_path):
     """Its process may hold the lease, and others have left theirs to it."""
     children.run(
