@@ -12,6 +12,7 @@ import pytest
 from lastwords import DurableHandler, JournalError
 from lastwords.delivery import marks
 from lastwords.journal.line import Line
+from lastwords.journal.pages import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.upkeep import keeper, transfer
 
@@ -41,7 +42,7 @@ def contents(path):
         return {journal.decode(row).message.split()[0]: row.id for row in journal.read(0, COUNT * 2)}
 
 
-def damage_pages(path, pages, size=4096):
+def damage_pages(path, pages, size=PAGE_SIZE):
     with open(path, "r+b") as f:
         for page in pages:
             f.seek(page * size)
@@ -83,7 +84,7 @@ def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path,
     """Found while it is open: by the courier that reads, or the keeper; settled entries are not delivered again."""
     path = tmp_path / "j.db"
     ids = make(path)
-    pages = (tmp_path / "j.db").stat().st_size // 4096
+    pages = (tmp_path / "j.db").stat().st_size // PAGE_SIZE
     damage_pages(path, random.Random(3).sample(range(60, pages), 5))
     got = []
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
@@ -198,8 +199,10 @@ def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
     path = tmp_path / "j.db"
     ids = make(path, settled=0)
     raw = path.read_bytes()
-    page = next(at for at in range(60 * 4096, len(raw), 4096) if raw[at] == 13 and b"m1" in raw[at : at + 4096])
-    for at in range(page + 512, page + 4096, 512):
+    page = next(
+        at for at in range(60 * PAGE_SIZE, len(raw), PAGE_SIZE) if raw[at] == 13 and b"m1" in raw[at : at + PAGE_SIZE]
+    )
+    for at in range(page + 512, page + PAGE_SIZE, 512):
         path.write_bytes(raw[:at] + bytes(512) + raw[at + 512 :])
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as conn:
             rows = conn.execute("SELECT seq, CAST(payload AS BLOB) FROM entries ORDER BY seq").fetchall()

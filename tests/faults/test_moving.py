@@ -12,6 +12,7 @@ import pytest
 from lastwords import DurableHandler, JournalError
 from lastwords.journal import set_aside, tidy, wal
 from lastwords.journal.line import Burial, Line
+from lastwords.journal.pages import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.upkeep import damaged_file, recovery, removed_file, transfer
 
@@ -306,11 +307,11 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
     handler._engine.keeper.stop()
     assert handler._engine.keeper.join(10)
     wal.checkpoint(handler._engine.store, shrink=True)
-    pages = os.path.getsize(path) // 4096
+    pages = os.path.getsize(path) // PAGE_SIZE
     with open(path, "r+b") as f:
         for page in (pages // 3, pages // 2):
-            f.seek(page * 4096)
-            f.write(b"\xff" * 4096)
+            f.seek(page * PAGE_SIZE)
+            f.write(b"\xff" * PAGE_SIZE)
     lose(handler, "removed")
     with handler._engine.store.lock:
         handler._engine.store._conn.execute("PRAGMA shrink_memory")  # else it has not to read them

@@ -1,13 +1,17 @@
 """Pages and rows out of the files themselves: only what was committed, and unharmed, counts."""
 
+import contextlib
 import logging
 import sqlite3
 
 import pytest
 
 from lastwords.journal import pages, raw_rows, wal
+from lastwords.journal.first_look import APPLICATION_ID
 from lastwords.journal.store import Store
 from lastwords.record import codec
+
+FRAME = 24 + pages.PAGE_SIZE
 
 
 def commit(store, first, last, text=""):
@@ -88,11 +92,11 @@ def test_a_torn_frame_does_not_count(tmp_path, path, monkeypatch, verified):
     whole = all_pages(path)
     file = tmp_path / "copy-wal"
     data = bytearray(file.read_bytes())
-    last = max(at for at in range(32, len(data), 4120) if data[at : at + 4] == (1).to_bytes(4, "big"))
-    data[last + 24 + 4_000] ^= 1
+    last = max(at for at in range(32, len(data), FRAME) if data[at : at + 4] == (1).to_bytes(4, "big"))
+    data[last + 24 + 2_000] ^= 1
     file.write_bytes(data)
     flipped = bytearray(whole[0])
-    flipped[4_000] ^= 1
+    flipped[2_000] ^= 1
     assert (all_pages(path)[0] == flipped) is not verified
 
 
@@ -102,9 +106,9 @@ def test_what_was_not_committed_does_not_count(tmp_path, path):
     file = tmp_path / "copy-wal"
     data = file.read_bytes()
     order = "<" if data[3] == 0x82 else ">"
-    page = b"y" * 4_096
+    page = b"y" * pages.PAGE_SIZE
     header = (1).to_bytes(4, "big") + bytes(4)  # no size: not the last one of it
-    seed = data[-4_120:][16:24]
+    seed = data[-FRAME:][16:24]
     file.write_bytes(data + header + data[16:24] + pages.checksum(header + page, seed, order) + page)
     assert all_pages(path) == before
 
@@ -117,9 +121,9 @@ def with_a_frame_for(tmp_path, number):
     file = tmp_path / "copy-wal"
     data = file.read_bytes()
     order = "<" if data[3] == 0x82 else ">"
-    page = b"\x0d" + bytes(4_095)
+    page = b"\x0d" + bytes(pages.PAGE_SIZE - 1)
     header = number.to_bytes(4, "big") * 2
-    seed = data[-4_120:][16:24]
+    seed = data[-FRAME:][16:24]
     file.write_bytes(data + header + data[16:24] + pages.checksum(header + page, seed, order) + page)
 
 
@@ -140,8 +144,65 @@ def test_the_holes_of_the_main_file_are_passed_over(tmp_path, path):
     """A checkpoint of such a frame makes a file of a terabyte with a few pages in it."""
     rows = raw(path, "SELECT count(*) FROM entries")
     with open(path, "r+b") as file:
-        file.truncate(FAR * 4_096)
+        file.truncate(FAR * pages.PAGE_SIZE)
     assert raw(path, "SELECT count(*) FROM entries") == rows
+
+
+@pytest.mark.parametrize("size", [2048, 4096])
+@pytest.mark.parametrize("length", [0, 1_500, 9_000])
+def test_the_size_of_a_page_is_found_without_a_header(tmp_path, size, length):
+    """In the main file by what its pages begin with, in the -wal by what follows what: older journals have larger ones."""
+    path, copy = tmp_path / "j.db", tmp_path / "copy"
+    with contextlib.closing(sqlite3.connect(path)) as conn:  # an empty file that is a journal: it keeps its size
+        conn.executescript(f"PRAGMA page_size={size}; PRAGMA auto_vacuum=INCREMENTAL")
+        conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    store = Store(str(path))
+    commit(store, 0, 60, "x" * length)
+    assert wal.checkpoint(store, shrink=True)
+    copy.write_bytes(bytes(512) + path.read_bytes()[512:])
+    assert pages.Pages(str(copy)).size == size
+    commit(store, 60, 120, "x" * length)
+    wal_of_copy = tmp_path / "copy-wal"
+    wal_of_copy.write_bytes(bytes(32) + (tmp_path / "j.db-wal").read_bytes()[32:])
+    assert pages.Pages(str(copy)).size == size
+    copy.unlink()
+    assert pages.Pages(str(copy)).size == size
+    assert pages.has_frames(str(copy))
+    store.close()
+
+
+def test_a_checkpoint_cut_short_is_mended_by_what_sqlite_takes_of_the_wal(tmp_path):
+    """Torn pages of the schema in the main file are in the -wal; a frame of it that is torn hides those behind it."""
+    path, copy = tmp_path / "j.db", tmp_path / "copy"
+    store = Store(str(path))
+    for i in range(20):
+        commit(store, i, i + 1, "x" * 1_500)  # a page of its own for each
+    main, frames = bytearray(path.read_bytes()), bytearray((tmp_path / "j.db-wal").read_bytes())
+    store.close()
+    numbers = [int.from_bytes(frames[at : at + 4], "big") for at in range(32, len(frames), FRAME)]
+    views = len(main) // pages.PAGE_SIZE  # its last page is of the schema
+    assert numbers.count(views) == 1, "made after the switch to WAL, and never again"
+    main[-pages.PAGE_SIZE :] = b"\xff" * pages.PAGE_SIZE
+    new = [at for at, number in enumerate(numbers) if number > views and numbers.count(number) == 1]
+    torn = new[len(new) // 2]
+    assert 1 in numbers[torn + 3 :], "a size that the file never reaches without it"
+    frames[32 + torn * FRAME + 1_000] ^= 1
+    copy.write_bytes(main)
+    (tmp_path / "copy-wal").write_bytes(frames)
+    store = Store(str(copy))
+    with store.lock, store.reading() as conn:
+        assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert 0 < conn.execute("SELECT count(*) FROM entries").fetchone()[0] < 20
+    store.close()
+
+
+def test_a_new_journal_has_small_pages(tmp_path):
+    """Before anything is in it; afterwards SQLite takes no other size."""
+    store = Store(str(tmp_path / "j.db"))
+    with store.lock, store.reading() as conn:
+        assert conn.execute("PRAGMA page_size").fetchone() == (pages.PAGE_SIZE,)
+        assert conn.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    store.close()
 
 
 def test_overflow_pages_in_a_circle_end(tmp_path, path):
@@ -149,10 +210,10 @@ def test_overflow_pages_in_a_circle_end(tmp_path, path):
     found = pages.Pages(path)
     for _ in found.look():
         pass
-    circle = (2).to_bytes(4, "big") + b"x" * 4_092
+    circle = (2).to_bytes(4, "big") + b"x" * (pages.PAGE_SIZE - 4)
     found.read = {2: circle}.get
     found.count = FAR
-    start = bytes(4_092) + (2).to_bytes(4, "big")
+    start = bytes(pages.PAGE_SIZE - 4) + (2).to_bytes(4, "big")
     with pytest.raises(ValueError, match="^$"):
-        raw_rows._payload(found, start, 0, FAR * 4_000)
+        raw_rows._payload(found, start, 0, FAR * 2_000)
     found.close()

@@ -8,6 +8,7 @@ import pytest
 
 from lastwords import DurableHandler
 from lastwords.journal import wal
+from lastwords.journal.pages import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.record import codec
 from lastwords.upkeep import chores as chores_module
@@ -40,7 +41,7 @@ def frames_by_sqlite(path):
 def test_fill_is_what_sqlite_counts(store):
     """Through growth and restarts, with old frames behind the new ones."""
     rng = random.Random(5)
-    frame = wal.FRAME_HEADER + 4096
+    frame = wal.FRAME_HEADER + PAGE_SIZE
     for _ in range(12):
         commit(store, rng.randrange(1, 60))
         assert wal.fill(store) == frames_by_sqlite(store.path) * frame
@@ -132,7 +133,7 @@ def test_a_backfill_leaves_little_to_the_checkpoint(store):
     commit(store, 500)
     before = wal.fill(store)
     wal.Backfill(store).run()
-    assert wal.fill(store) == before + wal.FRAME_HEADER + 4096  # its own commit
+    assert wal.fill(store) == before + wal.FRAME_HEADER + PAGE_SIZE  # its own commit
     immutable = sqlite3.connect(f"file:{store.path}?immutable=1", uri=True)  # the database without its WAL
     assert immutable.execute("SELECT count(*) FROM entries").fetchone()[0] == 500
     immutable.close()

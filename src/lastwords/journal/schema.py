@@ -17,6 +17,7 @@ from ..errors import JournalDamaged, JournalForeign
 from ..runtime.fork import importing
 from . import meta, new_schema
 from .first_look import APPLICATION_ID, refuse_foreign
+from .pages import PAGE_SIZE
 from .sqlite_codes import text_of
 
 if TYPE_CHECKING:
@@ -84,9 +85,10 @@ def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_ne
         _steps()  # imported before it begins
     try:
         # All in one transaction: a kill leaves what was there, an empty file, or one that SQLite rolls back. Of a new
-        # file not IMMEDIATE: that writes the first page, and auto_vacuum is set before it or never.
+        # file not IMMEDIATE: that writes the first page, and these are set before it or never.
         conn.execute("BEGIN" if is_new else "BEGIN IMMEDIATE")
         if is_new:
+            conn.execute(f"PRAGMA page_size={PAGE_SIZE}")
             conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         if version < FORMAT:  # nobody was faster

@@ -29,8 +29,8 @@ SHED_SPAN = 5_000  # rows that are looked at, in one hold of the lock
 SHED_SHARE = 0.05  # of max_bytes: so much more than needed, so that it is not needed again at once
 SHED_SPARES = 1_000  # pending entries at the front that may be in a courier's hands right now, at most
 SPARED_SHARE = 0.25  # of max_bytes: the bytes of those, at most
-VACUUM_PAGES = 64  # per hold of the lock
-VACUUM_FROM = 1_024  # free pages; fewer are kept for reuse
+VACUUM_PAGES = 128  # per hold of the lock
+VACUUM_FROM = 2_048  # free pages; fewer are kept for reuse
 
 
 _SPAN_END = "SELECT max(seq) FROM (SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?)"

@@ -31,7 +31,7 @@ FRAME_HEADER = 24  # bytes, of each frame; the salts are at 8
 _MASK = 0xFFFFFFFF
 _BLOCK = 512  # what st_blocks counts
 _TRIES = 5  # other processes commit meanwhile
-_MOST = 1_000  # frames in one look
+_MOST = 2_000  # frames in one look
 _MOST_SUMS = 50  # of them; one takes 0.1 ms
 
 
