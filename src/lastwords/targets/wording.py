@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import operator
 import os
 import socket
 import sys
@@ -77,8 +78,87 @@ def host_name() -> str:
 # --- JSON ----------------------------------------------------------------------------------------------------------
 
 
+class _Line(msgspec.Struct, omit_defaults=True):
+    """What ``fields`` says, in the same order, of a record whose attributes are all of their usual types."""
+
+    id: str
+    time: str
+    created: float
+    level: str | None
+    levelno: int
+    logger: str | None
+    message: str | None
+    template: str | None = None
+    exception: str | None = None
+    stack: str | None = None
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    process: int | None = None
+    process_name: str | None = None
+    thread: int | None = None
+    thread_name: str | None = None
+    task: str | None = None
+    extra: Any = None
+
+
+_LINE = operator.itemgetter(
+    "msg", "levelname", "pathname", "funcName", "processName", "threadName", "lineno", "process", "thread", "exc_info"
+)
+_USUAL = (str,) * 6 + (int,) * 3 + (type(None),)
+_encode = msgspec.json.Encoder().encode
+
+
 def as_json(entry: Entry) -> bytes:
     """The entry as one line of JSON, without the line end. Total: odd values become text."""
+    return _usual_json(entry) or _any_json(entry)
+
+
+def _usual_json(entry: Entry) -> bytes:
+    """The bytes of ``_any_json`` at a third of its cost; empty if anything about the record is unusual."""
+    record = entry.record
+    try:
+        values = _LINE(record.__dict__)
+        msg, level, path, function, process_name, thread_name, line, process, thread, _ = values
+        task = getattr(record, "taskName", None)
+        if (
+            tuple(map(type, values)) != _USUAL
+            or not (level and entry.logger and entry.message)
+            or not (type(entry.logger) is type(entry.message) is str)
+            or not (task is None or type(task) is str)
+            or not (-_MAX_INT <= min(line, process, thread) <= max(line, process, thread) < _MAX_INT)
+            or record.stack_info
+            or trace(entry)
+        ):
+            return b""
+        return _encode(
+            _Line(
+                entry.id,
+                utc(entry.created),
+                entry.created,
+                level,
+                entry.level,
+                entry.logger,
+                entry.message,
+                (msg or None) if record.args else None,
+                None,
+                None,
+                path or None,
+                line,
+                function or None,
+                process,
+                process_name or None,
+                thread,
+                thread_name or None,
+                task or None,
+                _plain(entry.extra, 0) if entry.extra else None,
+            )
+        )
+    except (KeyError, UnicodeEncodeError):  # an attribute that somebody removed; half of a surrogate pair
+        return b""
+
+
+def _any_json(entry: Entry) -> bytes:
     return msgspec.json.encode({key: value for key, value in fields(entry).items() if value not in (None, "")})
 
 

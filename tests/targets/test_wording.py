@@ -1,0 +1,66 @@
+"""An entry as JSON: the quick way for usual records says what the thorough one does."""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from lastwords.record import codec
+from lastwords.targets.wording import _any_json, as_json
+
+
+class Name(str):
+    __slots__ = ()
+
+
+def raised():
+    try:
+        raise ValueError("no")
+    except ValueError:
+        return sys.exc_info()
+
+
+RECORDS = {
+    "usual": {},
+    "arguments": {"msg": "%s of %d", "args": ("a", 2)},
+    "not ASCII": {"msg": "caf\u00e9 \U0001f600", "pathname": "/srv/\u00fc.py"},
+    "half a surrogate pair": {"msg": "a\ud800b", "pathname": "/srv/\udcff.py", "name": "n\udcff", "funcName": "\ud800"},
+    "extra": {"user": "x\udcff", "n": 1, "deep": {"a": [1, None, 2.5]}},
+    "empty": {"msg": "", "name": "", "pathname": "", "funcName": "", "processName": "", "threadName": ""},
+    "empty template": {"msg": "", "args": ({"a": 1},)},
+    "None": {"funcName": None, "process": None, "thread": None, "threadName": None, "processName": None},
+    "large numbers": {"thread": 2**63, "lineno": -(2**63), "process": 2**64},
+    "largest numbers": {"thread": 2**63 - 1, "lineno": -(2**63)},
+    "subclass": {"name": Name("n"), "funcName": Name("f"), "levelname": Name("L")},
+    "bool": {"lineno": True, "process": False},
+    "level": {"levelname": "", "levelno": 17},
+    "task": {"taskName": "Task-1"},
+    "odd task": {"taskName": 7},
+    "exception": {"exc_info": raised()},
+    "text of one": {"exc_text": "Traceback"},
+    "stack": {"stack_info": "Stack (most recent call last)"},
+    "mapping": {"msg": {"event": "e", "user": 1}},
+    "no text": {"msg": 12, "args": ()},
+}
+
+
+@pytest.mark.parametrize("changes", RECORDS.values(), ids=RECORDS)
+def test_a_usual_record_and_an_odd_one_are_said_in_the_same_words(changes):
+    """Byte for byte, whichever way a record takes: what is repeated by another version is the same."""
+    record = logging.LogRecord("shop", logging.INFO, "/srv/shop.py", 7, "hello", (), None, "buy")
+    record.__dict__.update(changes)
+    created, level, payload, _ = codec.encode(record)
+    entry = codec.decode(seq=1, id="e-1", created=created, level=level, payload=payload)
+    assert as_json(entry) == _any_json(entry)
+    assert json.loads(as_json(entry))["id"] == "e-1"
+
+
+def test_an_attribute_that_a_filter_made_odd_or_removed():
+    """A record is rebuilt once, and what a target's filter did to it counts."""
+    for change in ({"lineno": "7"}, {"thread": 1.5}, {"pathname": b"/srv"}):
+        record = logging.LogRecord("shop", logging.INFO, "/srv/shop.py", 7, "hello", (), None, "buy")
+        created, level, payload, _ = codec.encode(record)
+        entry = codec.decode(seq=1, id="e-1", created=created, level=level, payload=payload)
+        entry.record.__dict__.update(change)
+        assert as_json(entry) == _any_json(entry)
