@@ -15,6 +15,7 @@ Other load on the machine moves the rates; the processor's seconds for a record 
 
 import os
 import statistics
+import time
 
 from bench_backlog_parts import ask, place, remove, shuffled
 from bench_report import Row
@@ -23,7 +24,7 @@ CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench_fleet_ch
 WORDS = {"nats": "JetStream R3", "redis": "Redis", "kafka": "Kafka's protocol"}
 WAYS = ("courier", "ready", "made", "encoding")
 GOAL, ENCODING = 40_000, 78_000  # entries a second into JetStream, where making their JSON alone does so many
-COUNT, ROUNDS = 20_000, 5  # about a minute
+COUNT, ROUNDS, SECONDS = 20_000, 5, 60  # of an engine
 
 
 def jetstream(bench):
@@ -64,8 +65,11 @@ def _measure(bench, name):
 
 
 def _taking_turns(bench, name, engine, count):
-    results = {way: [] for way in WAYS}
-    for _ in bench.each_round(min(bench.rounds, ROUNDS), "fleet, " + WORDS[name]):
+    results, began = {way: [] for way in WAYS}, time.monotonic()
+    for turn in bench.each_round(min(bench.rounds, ROUNDS), "fleet, " + WORDS[name]):
+        if turn and time.monotonic() - began > SECONDS * turn / (turn + 1):  # another one would not fit
+            bench.say("%d rounds must do" % turn)
+            break
         for way in shuffled(bench, WAYS):
             path = place(bench, "fleet-round")
             if way == "courier":  # a journal of its own each time: what is there already is not sent
