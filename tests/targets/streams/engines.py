@@ -95,9 +95,9 @@ class Nats(Engine):
     def url(self, stream="LOGS", query="", scheme="nats", user=""):
         return f"{scheme}://{user}localhost:{self.port}/{stream}" + (f"?{query}" if query else "")
 
-    def admin(self, query=""):
+    def admin(self, query="", user=""):
         """A connection to look at streams and to make them."""
-        target = resolve(self.url("ADMIN", query))
+        target = resolve(self.url("ADMIN", query, user=user))
         connection = target._connection
         connection.begin()
         connection.open()

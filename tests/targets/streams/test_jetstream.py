@@ -247,6 +247,25 @@ def test_a_stream_that_is_full_is_later(nats, admin):
     assert admin.seqs(name) == [1, 2, 3, 4]
 
 
+def test_a_stream_that_is_sealed_or_an_account_without_room(tmp_path):
+    """A sealed stream takes nothing more, which is a failure; an account may be given room, so it is later."""
+    accounts = """accounts { A: { jetstream: { max_file: 20000 }, users: [ { user: a, password: a } ] } }"""
+    server = Nats(tmp_path / "n", accounts).start()
+    try:
+        for name in ("SEALED", "ROOM"):
+            target = resolve(server.url(name, "create=R1", user="a:a@"))
+            target.deliver(entries(1))
+            target.close()
+        with pytest.raises(TryAgain, match="exceeded"):
+            resolve(server.url("ROOM", user="a:a@")).deliver(entries(2, text="x" * 30_000))
+        admin = server.admin(user="a:a@")
+        admin.update("SEALED", sealed=True)
+        admin.close()
+        failing(server.url("SEALED", user="a:a@"), words=["sealed"], batch=entries(2, 3))
+    finally:
+        server.kill()
+
+
 def test_a_stream_that_is_purged_or_removed_under_its_target(target, admin, stream):
     """What the stream has lost is not mistaken for what it has; that it is gone is said with how to make it."""
     one = target()

@@ -176,6 +176,25 @@ def test_an_unknown_topic_is_told_and_not_made(kafka):
 
 
 @pytest.mark.slow
+def test_a_topic_that_is_removed_and_made_again_under_its_target(target, kafka, topic):
+    """A failure in time that buries nothing, or later; then the records go on."""
+    from confluent_kafka.admin import AdminClient
+
+    one = target("timeout=1")
+    one.deliver(entries(1, 2))
+    admin = AdminClient(kafka.settings())
+    admin.delete_topics([topic])[topic].result(20)
+    began = time.monotonic()
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what it means is checked below
+        one.deliver(entries(3, 4))
+    assert time.monotonic() - began < 12
+    assert classify(caught.value) in (Fault.FAILURE, Fault.OUTAGE), repr(caught.value)
+    assert "\n" not in str(caught.value), str(caught.value)
+    sooner_or_later(one, entries(3, 4))  # this broker has made it anew, as soon as a producer asked for it
+    assert sorted(seqs(kafka, topic)) == [3, 4]
+
+
+@pytest.mark.slow
 def test_nobody_there():
     """The reason, not just that it took too long."""
     url = f"kafka://127.0.0.1:{free_port()}/logs?timeout=1"

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import socketserver
 import threading
 import time
 
@@ -147,6 +148,43 @@ def test_memory_that_is_full_is_later(target, redis, key):
             client.config_set("maxmemory", "0")
     one.deliver(entries(1, 2))
     assert seqs(redis, key) == [1, 2]
+
+
+def test_a_server_that_became_a_replica_is_later(target, redis, key):
+    """READONLY says nothing against an entry: a failover is on its way, or over soon."""
+    one = target()
+    with redis.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        try:
+            with pytest.raises(TryAgain, match="read only replica"):
+                one.deliver(entries(1, 2))
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+    one.deliver(entries(1, 2))
+    assert seqs(redis, key) == [1, 2]
+
+
+class Elsewhere(socketserver.StreamRequestHandler):
+    """A node of a cluster that has none of the keys; it reads whole commands."""
+
+    def handle(self):
+        while head := self.rfile.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2])
+            self.wfile.write(b"-MOVED 7365 10.9.8.7:7001\r\n" if words[0].startswith(b"EVAL") else b"+OK\r\n")
+
+
+def test_a_node_of_a_cluster_that_has_not_the_key_says_who_has_it():
+    """One line that tells what to write."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Elsewhere) as node:
+        node.daemon_threads = True
+        threading.Thread(target=node.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            words = ["Redis Cluster", "10.9.8.7:7001 has the key", "into the URL"]
+            failing(f"redis://127.0.0.1:{node.server_address[1]}/logs", words=words)
+        finally:
+            node.shutdown()
 
 
 def test_replicas_that_are_not_there(target, redis, key):

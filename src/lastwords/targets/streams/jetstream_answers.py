@@ -24,7 +24,7 @@ NO_MESSAGE = 10037
 NO_STREAM = 10059
 BATCH_TOO_LARGE = 10199
 _TOO_LARGE = 10054
-_FULL = frozenset({10023, 10028, 10047, 10077, 10110, 10122})  # no room, or too much on its way
+_FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10110, 10122})  # no room, or too much on its way
 _BROKEN_BATCH = frozenset({10175, 10176})  # a leader that changed in the middle of it
 
 

@@ -199,6 +199,11 @@ class RedisStreams(StreamTarget):
         refused = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
         if isinstance(error, refused) or re.search("NOAUTH|unauthenticated", text):
             return RuntimeError(f"{words}: check the credentials")
+        if isinstance(error, redis.exceptions.MovedError):
+            return RuntimeError(
+                f"{self.label}: this is a Redis Cluster, and {error.host}:{error.port} has the key: "
+                "write that host and port into the URL"
+            )
         if isinstance(error, redis.exceptions.ResponseError):
             later = type(error).__name__ in _LATER_CLASSES or _LATER.search(text)
             return TryAgain(words) if later else RuntimeError(words)
