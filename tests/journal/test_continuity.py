@@ -184,6 +184,7 @@ def test_a_note_that_cannot_be_written_is_no_trouble(tmp_path, monkeypatch, caps
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_processes_that_log_at_once_miss_nothing(children, tmp_path):
     """Each notes what it sees, and opens while others commit."""
     path = str(tmp_path / "j.db")
