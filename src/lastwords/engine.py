@@ -134,10 +134,11 @@ class Engine:
             )
             self.courier.delivery.look_on()
         follow_forks(self)
-        if not is_passive():
+        if not is_passive():  # the command line may only look
             self._move()
-        self.remember("keep_delivered", f"{keep_delivered:g}")
-        self._begin()
+            self.remember("keep_delivered", f"{keep_delivered:g}")
+            self.remember("max_bytes", str(max_bytes))
+            self._begin()
 
     def remember(self, key: str, value: str) -> None:
         """Note something for the command line: where entries go, how long `flush` from cron keeps what it delivered."""
@@ -155,8 +156,6 @@ class Engine:
             self.keeper.nudge()
 
     def _begin(self) -> None:
-        if is_passive():
-            return
         try:
             pending = self.journal.has_pending()
         except TROUBLE as error:  # damage that no look at the file has found: the keeper repairs it

@@ -16,7 +16,7 @@ from . import knobs, targets
 from .engine import Engine
 from .journal import files
 from .record import codec
-from .runtime.guard import guard
+from .runtime.guard import guard, is_passive
 from .runtime.signals import is_interrupt
 from .runtime.stderr import say
 from .runtime.visible import visible
@@ -159,7 +159,7 @@ class DurableHandler(logging.Handler):
                 RuntimeWarning,
                 stacklevel=3,
             )
-        if label and known != label:
+        if label and known != label and not is_passive():
             self._engine.remember("destination", label)
 
     @property

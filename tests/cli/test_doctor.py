@@ -182,6 +182,11 @@ def failing_head(path, monkeypatch, sink):
     sql(log_to(path), "UPDATE cursor SET attempts = 3, failed_at = 1.0, last_error = 'ValueError: 7'")
 
 
+def target_down(path, monkeypatch, sink):
+    log_to(path)
+    run("flush", "--to", f"{sink.name}:down", "--timeout", "0.3", path)
+
+
 def stale(path, monkeypatch, sink):
     log_to(path, at=time.time() - 9 * 86400)
 
@@ -249,6 +254,7 @@ def follow_hints(said, sink):
         open_mode,
         open_side_file,
         failing_head,
+        target_down,
         stale,
         set_aside,
         big_wal,
@@ -274,6 +280,19 @@ def test_each_hint_is_a_command_that_works(make, tmp_path, sink, monkeypatch):
     if make is not wrong_counts:
         follow_hints(run("doctor", path), sink)  # what was buried may be dropped
         assert "FAIL" not in run("doctor", path).out.replace("FAIL  set aside", ""), "and then nothing is damaged"
+
+
+def test_entries_that_a_target_which_is_down_leaves_are_no_ok_line(tmp_path, sink, monkeypatch):
+    """And they are one again when something was delivered since."""
+    path = tmp_path / "j.db"
+    target_down(path, monkeypatch, sink)
+    (line,) = [line for line in run("doctor", "--quick", path).out.splitlines() if " line: " in line]
+    assert line.startswith("  WARN") and "nobody there" in line and "10 entries pending" in line
+    assert run("flush", "--to", f"{sink.name}:deliver", path).code == 0
+    log_to(path, 2)
+    assert "  ok    line: 2 entries pending" in run("doctor", "--quick", path).out
+    card = run("status", path).out
+    assert "delivered since" in card and "nobody there" in card
 
 
 def test_one_finding_is_one_line_and_damage_comes_first(tmp_path, sink, monkeypatch):

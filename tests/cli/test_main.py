@@ -422,3 +422,10 @@ def test_the_console_script_is_the_same(journal):
     done = subprocess.run([script, "status", path], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert path in done.stdout
+
+
+def test_a_mistyped_verb_is_answered_with_the_one_that_was_meant():
+    """Verbs are imported late, so click itself does not know them all."""
+    said = run("stauts", "j.db")
+    assert said.code == 2 and "did you mean status?" in said.err
+    assert "the verbs are status, list" in run("xyzzy").err

@@ -1,7 +1,9 @@
 """`lastwords prune`: deletes what was delivered, and nothing else."""
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -94,3 +96,15 @@ def test_beside_a_service_that_logs(tmp_path, children, sink):
     out, err = service.communicate()
     assert (out, err) == (b"True\n", b"")
     assert counts(path) == (0, 3000, 0)
+
+
+def test_a_reader_in_the_way_is_named_as_the_reason_why_no_space_came_back(journal, sink):
+    """The -wal cannot be emptied while a program reads in it; lsof names that program."""
+    path = journal(count=200)
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM cursor").fetchall()
+        run("flush", "--to", f"{sink.name}:deliver", path)
+        said = run("prune", "--keep", "0", path)
+        assert said.code == 0 and f"lsof {path}-wal" in said.out
+    assert "lsof" not in run("prune", path).out

@@ -79,6 +79,23 @@ def test_another_destination_than_the_journals_own_wants_yes(journal, sink):
     assert counts(path) == (0, 10, 0)
 
 
+def test_a_configuration_notes_its_destination_when_it_delivers_and_not_before(journal, sink, tmp_path):
+    """Whoever looks, or is answered with no, has changed nothing; the journal of another handler keeps its own."""
+    path, other = journal(), journal("other.db")
+    for name in (path, other):
+        sql(name, "INSERT OR REPLACE INTO meta VALUES ('destination', 'the auditors')")
+    handler = {"class": "lastwords.DurableHandler", "target": f"file:{tmp_path}/out", "journal": str(path)}
+    config = tmp_path / "log.json"
+    config.write_text(json.dumps({"version": 1, "handlers": {"d": handler}}))
+    said = run("replay", "--config", config, other)
+    assert said.code == 2 and "--yes" in said.err
+    run("replay", "--config", config, "--level", "error", path)
+    for name in (path, other):
+        assert run_json("status", "--json", name)[1][0]["destination"] == "the auditors"
+    assert run("replay", "--config", config, path).code == 0
+    assert str(tmp_path) in run_json("status", "--json", path)[1][0]["destination"]
+
+
 def test_a_no_on_the_terminal_settles_nothing(journal, sink, monkeypatch):
     """The question says whose entries they are; whoever says no has changed nothing."""
     path = journal()

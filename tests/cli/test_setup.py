@@ -137,3 +137,13 @@ def test_logrotate_names_the_files(tmp_path):
     """Absolute, and without copytruncate, which would lose lines."""
     text = run("setup", "logrotate", tmp_path / "a b.log").out
     assert f"'{tmp_path}/a b.log' {{" in text and "nocopytruncate" in text
+
+
+def test_a_relative_journal_that_is_not_here_is_warned_of(tmp_path):
+    """Cron would start in this folder, and find nothing in silence."""
+    config = tmp_path / "log.json"
+    handler = {"class": "lastwords.DurableHandler", "target": "file:/dev/null", "journal": "elsewhere/rel.db"}
+    config.write_text(json.dumps({"version": 1, "handlers": {"d": handler}}))
+    said = run("setup", "cron", "--config", config)
+    assert said.code == 0 and "* * * * *" in said.out
+    assert "elsewhere/rel.db is not there, and the path is relative" in said.err

@@ -236,6 +236,13 @@ def test_ids_are_named_in_short(log):
     assert ranges(kept) == "e1-2..3, e1-5, odd"
 
 
+def test_the_subject_has_a_message_and_not_its_template(log):
+    """That of most records: an order, a host, a file."""
+    for number in (7, 8, 8):
+        log("shop", logging.ERROR, "order %d failed", number)
+    assert compose(log.entries)[0]["Subject"].endswith("3 ERROR: order 8 failed")
+
+
 def test_the_subject_can_begin_with_what_the_user_likes(log):
     """?subject=; long ones are cut, odd levels named."""
     log("app", 37, "x" * 500)

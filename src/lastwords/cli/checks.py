@@ -284,6 +284,14 @@ def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
             f"{text}; the first failed {output.many(cursor.attempts, 'time')} since {since}: {stats.last_error}",
             f"the target says why; {command(journal.path, 'list --limit 1')} shows the entry",
         )
+    elif stats.pending and stats.last_error and (stats.last_error_at or 0.0) > (stats.last_delivery or 0.0):
+        ago = output.age(max(0.0, time.time() - (stats.last_error_at or 0.0)))
+        yield Finding(
+            "line",
+            "warning",
+            f"{text}; the target took nothing at the last attempt, {ago} ago: {stats.last_error}",
+            f"none is lost; {command(journal.path, 'flush --takeover --to TARGET')} sends them elsewhere",
+        )
     elif stats.oldest_age is not None and stats.oldest_age > STALE_DAYS * 86400:
         yield Finding(
             "line",

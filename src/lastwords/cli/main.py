@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
@@ -47,6 +48,17 @@ class Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if (
+            args and args[0] not in VERBS and not args[0].startswith("-")
+        ):  # click knows only commands that it has loaded
+            near = difflib.get_close_matches(args[0], VERBS, 2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else f": the verbs are {', '.join(VERBS)}"
+            ctx.fail(f"no such verb {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

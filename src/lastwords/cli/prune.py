@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import Any
 
@@ -17,6 +18,9 @@ lastwords prune --config /etc/app/logging.toml
 lastwords prune --keep 7d --dead 90d --yes '/var/lib/app/*.db'
 lastwords prune --keep 0 --json /var/lib/app/mail.db
 """
+
+
+WAL_LEFT = 64 * 2**10  # bytes: what a service has written meanwhile is less
 
 
 def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
@@ -40,8 +44,15 @@ def prune(path: str, keep: float | None, dead: float | None) -> dict[str, Any]:
             while tidy.vacuum_slice(journal.store, 0):  # the caller wants the space back, the keeper keeps some
                 pass
             wal.checkpoint(journal.store, shrink=True)
-    after = sum(readonly.sizes(path))
-    return {"journal": path, "pruned": pruned, "dead_dropped": dropped, "bytes_before": before, "bytes": after}
+    main, left = readonly.sizes(path)
+    return {
+        "journal": path,
+        "pruned": pruned,
+        "dead_dropped": dropped,
+        "bytes_before": before,
+        "bytes": main + left,
+        "wal_bytes": left,
+    }
 
 
 @click.command(epilog=output.examples(EXAMPLES))
@@ -99,5 +110,12 @@ def command(
         text = f"{one['journal']}: pruned {output.many(one['pruned'], 'entry', 'entries')}"
         if one["dead_dropped"]:
             text += f" and {output.many(one['dead_dropped'], 'dead letter')}"
-        output.echo(output.plain(f"{text}; {output.size(one['bytes_before'])} before, {output.size(one['bytes'])} now"))
+        text += f"; {output.size(one['bytes_before'])} before, {output.size(one['bytes'])} now"
+        if one["wal_bytes"] > WAL_LEFT:
+            wal = f"{one['journal']}-wal"
+            text += (
+                f"; {output.size(one['wal_bytes'])} of it in the -wal, which a program that reads it keeps from being"
+                f" emptied, or that logs now: `lsof {shlex.quote(wal)}` names it"
+            )
+        output.echo(output.plain(text))
     output.leave(output.worst(codes))

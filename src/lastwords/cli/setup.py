@@ -79,8 +79,23 @@ def _delivery(to: str | None, config: str | None, journals: tuple[str, ...]) -> 
             raise click.UsageError("name at least one JOURNAL", click.get_current_context())
     if config is not None and (os.sep in config or os.path.isfile(config)):
         config = os.path.abspath(os.path.expanduser(config))
+    if config is not None:
+        _warn_of_relative(config)
     places = [os.path.abspath(os.path.expanduser(name)) for name in journals]
     return [*(("--to", to) if to is not None else ("--config", str(config))), *places]
+
+
+def _warn_of_relative(config: str) -> None:
+    """The lines start in this folder: a relative journal that is not in it would never be found."""
+    from .delivering.config import Configuration
+
+    try:
+        wrong = Configuration(config).relative
+    except (output.Misconfigured, OSError) as error:  # it may be for another machine, or be written later
+        output.complain(f"cannot be looked at from here, so its journals were not checked: {error}")
+        return
+    for name, text in wrong.items():
+        output.complain(f"--config {config}: handler {name!r}: {text}; call `lastwords setup` there, too")
 
 
 def _place(to: str | None, config: str | None) -> tuple[str | None, dict[str, str]]:

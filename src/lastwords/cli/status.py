@@ -81,7 +81,7 @@ def _read(path: str) -> dict[str, Any]:
             stats = journal.stats()
             if not all(type(count) is int for count in (stats.pending, stats.delivered, stats.dead, stats.dropped)):
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
-            keys = ("destination", "format", "salvaged", "unreadable", "missing", "missing_at")
+            keys = ("destination", "format", "max_bytes", "salvaged", "unreadable", "missing", "missing_at")
             meta = {key: journal.get_meta(key) for key in keys}
             with journal.store.lock, journal.store.reading() as conn:
                 missing = continuity.look(path, conn)
@@ -112,6 +112,7 @@ def _read(path: str) -> dict[str, Any]:
         "next_attempt": None if holder is None else holder.next_attempt,
         "bytes": file_bytes,
         "wal_bytes": wal_bytes,
+        "max_bytes": _whole(meta["max_bytes"]),
         "set_aside": aside,
         "salvaged": _whole(meta["salvaged"]),
         "unreadable": _whole(meta["unreadable"]),

@@ -29,9 +29,19 @@ def gravity(state: dict[str, Any]) -> str | None:
     """The colour of a journal: red for what is lost or broken, yellow for what is stuck."""
     if state["error"] or state["set_aside"] or state["dropped"] or state["missing"]:
         return "red"
-    if state["dead"] or (state["pending"] and state["last_error"]) or holder_trouble(state):
+    if state["dead"] or fails(state) or holder_trouble(state):
         return "yellow"
     return None
+
+
+def recovered(state: dict[str, Any]) -> bool:
+    """True if something was delivered after the last error."""
+    return bool(state["last_delivery"] and state["last_error_at"] and state["last_delivery"] > state["last_error_at"])
+
+
+def fails(state: dict[str, Any]) -> bool:
+    """True if entries wait because the last attempt failed."""
+    return bool(state["pending"] and state["last_error"]) and not recovered(state)
 
 
 def holder_trouble(state: dict[str, Any]) -> bool:
@@ -87,7 +97,7 @@ def notes(state: dict[str, Any]) -> list[str]:
             f"{state['journal']}: was damaged and set aside as {aside}; {salvaged} salvaged,"
             f" {state['unreadable'] or 0:,} could not be read; remove it when you have looked"
         )
-    if state["pending"] and state["last_error"]:
+    if fails(state):
         said.append(f"{state['journal']}: last error, {_ago(state['last_error_at'])}: {state['last_error']}")
     if holder_trouble(state):
         said.append(f"{state['journal']}: {holder(state)}")
@@ -134,7 +144,7 @@ def card(state: dict[str, Any]) -> str:
         pending += f", the oldest for {output.age(state['oldest_age_seconds'])}"
     last = state["last_delivery"]
     facts: list[tuple[str, str | None, str | None]] = [
-        ("pending", pending, "yellow" if state["pending"] and state["last_error"] else None),
+        ("pending", pending, "yellow" if fails(state) else None),
         ("delivered", f"{state['delivered']:,}" + (f", the last {_ago(last)}" if last else ""), None),
         ("destination", state["destination"] or "none: its process only commits", None),
         ("holder", holder(state), "yellow" if holder_trouble(state) else None),
@@ -142,8 +152,8 @@ def card(state: dict[str, Any]) -> str:
         ("attempts", f"{state['head_attempts']:,} at the head of the line" if state["head_attempts"] else None, None),
     ]
     if state["last_error"]:
-        tint = "yellow" if state["pending"] else None
-        facts.append(("last error", f"{_ago(state['last_error_at'])}: {state['last_error']}", tint))
+        when = _ago(state["last_error_at"]) + (", delivered since" if recovered(state) else "")
+        facts.append(("last error", f"{when}: {state['last_error']}", "yellow" if fails(state) else None))
     if state["dead"]:
         first = f"; the first: {state['first_dead']}" if state["first_dead"] else ""
         facts.append(("dead letters", f"{state['dead']:,}{first}", "yellow"))
@@ -153,7 +163,9 @@ def card(state: dict[str, Any]) -> str:
         when = f", found {_ago(state['missing_at'])}" if state["missing_at"] else ""
         facts.append(("missing", f"{state['missing']:,} acknowledged records, at least{when}", "red"))
     facts.append(("retries", f"{state['retries']:,}" if state["retries"] else None, None))
-    facts.append(("size", f"{output.size(state['bytes'])}, and {output.size(state['wal_bytes'])} of -wal", None))
+    most = f", at most {output.size(state['max_bytes'])}" if state["max_bytes"] else ""
+    size = f"{output.size(state['bytes'])}{most}, and {output.size(state['wal_bytes'])} of -wal"
+    facts.append(("size", size, None))
     lines = [output.plain(state["journal"])]
     lines += [colour(_fact(name, value), tint) for name, value, tint in facts if value is not None]
     damage = notes(state | {"last_error": None, "lease_state": None})

@@ -51,7 +51,7 @@ _BASICS = (
     "SELECT first_seq, uuid FROM epochs",
     "SELECT max(seq) FROM entries",
 )
-_SETTINGS = "SELECT key, value FROM meta WHERE key IN ('destination', 'keep_delivered')"
+_SETTINGS = "SELECT key, value FROM meta WHERE key IN ('destination', 'keep_delivered', 'max_bytes')"
 _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"

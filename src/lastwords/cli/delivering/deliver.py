@@ -62,6 +62,7 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
         if job.delivery is None:
             job.delivery = _delivery(job, journal)
         job.delivery.journal, job.delivery.deadline = journal, deadline
+        _note_destination(job, journal)
         job.outcome = _drain(job, job.delivery, once=once, take_over=take_over)
         job.remaining = journal.stats().pending
         _tidy(job, journal)
@@ -76,6 +77,15 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
         if journal is not None:
             journal.close()
         job.end()
+
+
+def _note_destination(job: Job, journal: Line) -> None:
+    """As its service would. Not before the delivery: whoever only looks, or is asked and says no, changes nothing."""
+    assert job.way is not None
+    label = job.way.target.label
+    if job.way.own and label and label != job.destination:
+        journal.set_meta("destination", label)
+        job.destination = label
 
 
 def _delivery(job: Job, journal: Line) -> Delivery:

@@ -105,6 +105,11 @@ class Kind:
         return one_line(self.template)
 
     @property
+    def commonest(self) -> str:
+        """The text that most of them have: it names an order, a host, a file, which a template does not."""
+        return self.texts.most_common(1)[0][0]
+
+    @property
     def examples(self) -> list[tuple[str, int]]:
         """Texts with their counts, where they differ."""
         return self.texts.most_common(MOST_EXAMPLES) if len(self.texts) > 1 else []
@@ -147,7 +152,7 @@ def make(entries: Sequence[Entry], detail: Detail) -> Digest:
         shown=shown,
         first=clock.first,
         last=clock.last,
-        headline=kinds[0].title,
+        headline=kinds[0].commonest,
         ids=ranges(entries),
     )
 
