@@ -276,7 +276,7 @@ def test_a_seq_out_of_all_bounds_delays_nothing(tmp_path, number):
     make(path)
     raw = bytearray(path.read_bytes())
     text = b'"m%d ' % (number - 1)
-    page = next(at for at in range(0, len(raw), 4096) if raw[at] == 13 and text in raw[at : at + 4096])
+    page = next(at for at in range(0, len(raw), PAGE_SIZE) if raw[at] == 13 and text in raw[at : at + PAGE_SIZE])
     places = [page + int.from_bytes(raw[at : at + 2], "big") for at in range(page + 8, page + 8 + 2 * raw[page + 4], 2)]
     cell = max(place for place in places if place < raw.index(text, page))  # two bytes of length, then the seq
     raw[cell + 2 : cell + 8] = bytes([0x82, 0xD0, 0x9A, 0xB3, 0xC4, 0x11])

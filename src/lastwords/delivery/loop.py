@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..runtime.bell import Bell
     from ..targets.contract import Target
 
-COALESCE_SECONDS = 0.01
+COALESCE_SECONDS = 0.03  # the longest that a record in a flood waits for others to go with it
 
 
 class Outcome(enum.Enum):
