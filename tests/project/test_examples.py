@@ -204,7 +204,7 @@ def test_celery_keeps_what_its_tasks_said(service, receiver, poll, tmp_path):
     first = service("celery_worker", *worker, env=env)
     ask(service, "celery_worker", "import tasks\nfor w in {!r}: tasks.say.delay(w)", WORDS[:4], env)
     journal = tmp_path / "celery_worker" / "tasks.db"
-    assert poll(lambda: pending(journal) >= 4, 60, 0.2), service.said()
+    assert poll(lambda: said(journal) >= set(WORDS[:4]), 60, 0.2), service.said()  # kombu warns there, too
     kill(first)
     receiver.start()
     second = service("celery_worker", *worker, env=env)
@@ -217,6 +217,17 @@ def test_celery_keeps_what_its_tasks_said(service, receiver, poll, tmp_path):
 def ask(service, example, code, words, env):
     process = service(example, sys.executable, "-c", code.format(words), env=env)
     assert process.wait(40) == 0, service.said()
+
+
+def said(journal):
+    """The words that wait in the journal: a broker forgets a task once a child has begun it."""
+    from lastwords import Journal, JournalError
+
+    try:
+        with Journal(journal) as opened:
+            return {entry.message.removeprefix("said ") for entry in opened.entries() if entry.logger == "shop"}
+    except JournalError:
+        return set()
 
 
 def pending(journal):
