@@ -316,3 +316,19 @@ def test_damage_that_drain_meets_is_no_exception_of_the_application(tmp_path, mo
     assert met
     assert poll(lambda: list(tmp_path.glob("j.db.damaged-*")), 30)
     handler.close()
+
+
+def test_a_damaged_schema_is_damage(tmp_path):
+    """A column whose name has another letter: the constructor salvages, as it does if a page is destroyed."""
+    path = tmp_path / "j.db"
+    ids = make(path, settled=0)
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"TABLE meta (key TEXT PRIMARY KEY, value ", b"TABLE meta (key TEXT PRIMARY KEY, valve "
+        )
+    )
+    got = []
+    handler = DurableHandler(got.extend, path)
+    assert handler.drain(30)
+    handler.close()
+    assert {entry.message.split()[0] for entry in got} == set(ids)

@@ -107,12 +107,7 @@ def note_at_rest(path: str, newest: Note | None) -> None:
 
 
 def _newest(conn: sqlite3.Connection) -> Note | None:
-    try:
-        row = conn.execute(_NEWEST).fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-            raise
-        return None  # a table is gone: the first read says so, and what becomes of it
+    row = conn.execute(_NEWEST).fetchone()
     return Note(row[0], row[1], row[2], is_exact=False) if row is not None and isinstance(row[0], str) else None
 
 

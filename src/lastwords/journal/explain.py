@@ -63,7 +63,8 @@ def explain_sqlite(path: str, error: sqlite3.Error, *, reading: bool = True) -> 
         )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         return JournalDenied(path, f"cannot be written: {error}", "check mode and owner of file and folder")
-    if reading and code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}:  # no such table, no such column
+    is_gone = code == sqlite3.SQLITE_ERROR and str(error).startswith("no such ")  # table, column: a damaged schema
+    if is_gone or (reading and code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}):
         return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
     return JournalError(path, f"cannot be used: {error}", "check the disk, the folder and their modes")
 

@@ -174,14 +174,7 @@ class Line(Letters):
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery, or may: a damaged row ends a scan, without error."""
         with self.store.lock, self.store.reading() as conn:
-            query = (
-                "SELECT settled, (SELECT seq FROM entries WHERE seq > settled AND seq NOT IN (SELECT seq FROM ahead)"
-                " ORDER BY seq LIMIT 1) FROM cursor"
-            )
-            settled, first = conn.execute(query).fetchone() or (0, None)
-            if settled >= seq or first is None:
-                return False
-            return first <= seq or not order.follows(conn, settled, first)
+            return order.may_wait_up_to(conn, seq)
 
     decode = staticmethod(decode_row)
 

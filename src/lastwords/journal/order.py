@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LOOKS = 2_000  # at most, of some 5 us, in one read
 RUN_UP = 200  # rows: a page has fewer
 _ONE = "SELECT 1 FROM entries WHERE seq = ? AND seq NOT IN (SELECT seq FROM ahead)"
+_FIRST = (
+    "SELECT settled, (SELECT seq FROM entries WHERE seq > settled AND seq NOT IN (SELECT seq FROM ahead)"
+    " ORDER BY seq LIMIT 1) FROM cursor"
+)
 _SPAN = "SELECT seq FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq"
 
 
@@ -33,9 +37,12 @@ def check(conn: sqlite3.Connection, path: str, after: int, seqs: list[int]) -> N
             raise JournalDamaged(path, "is damaged: entries are out of order", "see `lastwords doctor`")
 
 
-def follows(conn: sqlite3.Connection, before: int, seq: int) -> bool:
-    """Whether ``seq`` is what comes after ``before``, and what is between them is not there."""
-    return seq > before and _is_gap(conn, before, seq, range(before + 1, min(seq, before + 1 + LOOKS)))
+def may_wait_up_to(conn: sqlite3.Connection, seq: int) -> bool:
+    """Whether an entry at or below ``seq`` is pending, or may be: the first that a scan comes to is out of order."""
+    settled, first = conn.execute(_FIRST).fetchone() or (0, None)
+    if settled >= seq or first is None:
+        return False
+    return first <= seq or not _is_gap(conn, settled, first, range(settled + 1, min(first, settled + 1 + LOOKS)))
 
 
 def _is_gap(conn: sqlite3.Connection, before: int, seq: int, gap: range) -> bool:
