@@ -411,7 +411,7 @@ def test_a_target_that_hangs_ends_at_the_deadline(journal, sink):
     result = spawn("flush", "--to", f"{sink.name}:hang", "--timeout", "1", path)
     assert result.code == 75
     assert "did not return" in result.out
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 40
     assert counts(path)[0] == 10
 
 

@@ -203,7 +203,7 @@ def test_copies_wait_for_a_target_that_is_down_and_then_give_up(journal, sink):
     result = run("replay", "--to", f"{sink.name}:down", "--level", "info", "--timeout", "1.5", path)
     assert result.code == 75
     assert "nobody there" in result.out
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert counts(path) == (10, 0, 0)
 
 

@@ -37,7 +37,7 @@ def test_close_delivers_what_nobody_else_does(tmp_path, monkeypatch):
 def test_close_does_not_wait_for_what_another_holder_delivers(tmp_path):
     """The control: with the lease taken, it leaves at once."""
     got = []
-    handler = DurableHandler(got.extend, tmp_path / "j.db")
+    handler = DurableHandler(got.extend, tmp_path / "j.db", drain_timeout=60)
     other = Lease(handler.journal)
     assert other.acquire(until=time.monotonic(), give_up=lambda: True)
     log = logging.Logger("x")
@@ -45,7 +45,7 @@ def test_close_does_not_wait_for_what_another_holder_delivers(tmp_path):
     log.error("one")
     began = time.monotonic()
     handler.close()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 20
     assert got == []
     other.release()
 

@@ -73,7 +73,7 @@ def test_a_failing_journal_never_reaches_the_application(tmp_path, faults, capfd
     began = time.monotonic()
     for i in range(1, 60):
         log.log(20 + 20 * (i % 2), "m%d", i)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert poll(lambda: faults.failures, 5)
     if lasts:
         assert handler._engine.committer.buffered > 0

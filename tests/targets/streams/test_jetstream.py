@@ -335,7 +335,7 @@ def test_a_server_that_restarts_in_the_middle_of_a_batch(tmp_path):
         began = time.monotonic()
         with pytest.raises((TimeoutError, ConnectionError), match="no answer within 1 s"):
             one.deliver(entries(*range(3, 60)))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         server.kill()
         with pytest.raises(ConnectionError):
             one.deliver(entries(*range(3, 60)))

@@ -257,7 +257,7 @@ def test_a_server_that_is_paused_killed_and_started_again_in_the_middle(tmp_path
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             one.deliver(entries(*range(3, 60)))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         server.kill()
         with pytest.raises(ConnectionError):
             one.deliver(entries(*range(3, 60)))
