@@ -184,7 +184,7 @@ def failing_head(path, monkeypatch, sink):
 
 def target_down(path, monkeypatch, sink):
     log_to(path)
-    run("flush", "--to", f"{sink.name}:down", "--timeout", "0.3", path)
+    run("flush", "--to", f"{sink.name}:down", "--timeout", "1", path)
 
 
 def stale(path, monkeypatch, sink):
