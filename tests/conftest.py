@@ -25,7 +25,7 @@ for ignored in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(ignored, lambda number, frame: None)
 
 
-def poll(condition, seconds=10.0, every=0.01):
+def poll(condition, seconds=30.0, every=0.01):
     """Wait until ``condition()`` is true; its last value. Bounded, so a failure is an assertion, not a hang."""
     deadline = time.monotonic() + seconds
     while True:

@@ -207,7 +207,7 @@ def test_takeover_delivers_in_place_of_a_stopped_holder_which_is_fenced_off(tmp_
         path,
     )
     stopped = f"/proc/{service.pid}/stat"
-    assert poll(lambda: open(stopped).read().rpartition(")")[2].split()[0] == "T", 10)
+    assert poll(lambda: open(stopped).read().rpartition(")")[2].split()[0] == "T", 30)
     pending, delivered, _ = counts(path)
     assert pending == 20 - delivered
     left = run("flush", "--to", f"{sink.name}:deliver", path)

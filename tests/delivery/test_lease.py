@@ -165,11 +165,11 @@ def test_a_waiter_delivers_after_a_takeover_from_a_holder_that_stays_stopped(chi
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("one")
-    assert poll(lambda: handler._engine.courier.delivery.waits_for_lease, 20)
+    assert poll(lambda: handler._engine.courier.delivery.waits_for_lease, 30)
     stopped.send_signal(signal.SIGSTOP)
     taker = Lease(str(path))
     taker.take_over()
     assert got == []
     taker.release()
-    assert poll(lambda: got == ["one"], 20)
+    assert poll(lambda: got == ["one"], 30)
     handler.close()

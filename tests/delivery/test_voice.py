@@ -36,7 +36,7 @@ def test_an_outage_is_one_line_and_its_end_another(tmp_path, capfd, poll):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("one")
-    assert poll(lambda: len(tries) > 4, 20)
+    assert poll(lambda: len(tries) > 4, 30)
     down[0] = False
     assert handler.drain(20)
     handler.close()
@@ -63,7 +63,7 @@ def test_a_journal_that_cannot_be_counted_keeps_nobody_from_trying_again(tmp_pat
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("one")
-    assert poll(lambda: len(tries) > 4, 20)
+    assert poll(lambda: len(tries) > 4, 30)
     handler.close()
     (first,) = spoken(capfd)
     assert "nobody listens; next attempt in 0.0 s" in first

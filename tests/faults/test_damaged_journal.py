@@ -88,7 +88,7 @@ def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path,
     damage_pages(path, random.Random(3).sample(range(60, pages), 5))
     got = []
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
-    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 20)
+    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 30)
     assert poll(lambda: handler._engine.store.damaged is None and handler.stats().pending == 0, 30)
     log = logging.Logger("x")
     log.addHandler(handler)
@@ -212,7 +212,7 @@ def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
         raise AssertionError("no sector of that page does it")
     got = []
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
-    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 20)
+    assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 30)
     assert poll(lambda: handler._engine.store.damaged is None and handler.stats().pending == 0, 30)
     assert handler.drain(10)
     handler.close()

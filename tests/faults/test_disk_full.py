@@ -116,7 +116,7 @@ def test_logging_goes_on_while_the_journal_cannot_be_opened(tmp_path, capfd, pol
         log.error("m%d", i)
     assert handler._engine.committer.buffered == 19
     (tmp_path / "away").rename(folder)
-    assert poll(lambda: handler._engine.committer.buffered == 0, 10)
+    assert poll(lambda: handler._engine.committer.buffered == 0, 30)
     assert handler.stats().pending == 20
     err = capfd.readouterr().err
     assert err.count("takes no records") == 1, err

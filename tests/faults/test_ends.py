@@ -379,7 +379,7 @@ def test_both_sides_of_a_fork_lose_nothing(children, tmp_path, poll, fork):
         with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as conn:
             return conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0] >= 20
 
-    assert poll(logged, 10)
+    assert poll(logged, 30)
     children.run(NEXT_RUN, journal, received)
     lines = received.read_text().splitlines()
     assert {line.split(" ", 1)[1] for line in lines} == {f"m{i}" for i in range(20)}

@@ -124,7 +124,7 @@ def test_a_child_does_not_hold_its_killed_parents_lease(children, tmp_path, poll
     child.kill()
     child.wait()
     try:
-        assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 5)
+        assert poll(lambda: holder(str(tmp_path / "j.db")) is None, 30)
     finally:
         os.killpg(child.pid, signal.SIGKILL)
 

@@ -77,7 +77,7 @@ def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path,
     if not room:
         monkeypatch.setattr(transfer.Transfer, "_keep_room", lambda self, conn: None)
     lose(handler, how)
-    assert poll(lambda: handler._engine.keeper.moving, 10)
+    assert poll(lambda: handler._engine.keeper.moving, 30)
     count, worst = 1500, 0.0
     while handler._engine.keeper.moving:
         began = time.monotonic()
@@ -88,7 +88,7 @@ def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path,
         count += 1
         time.sleep(0.005)
     log.info("m%d", count)
-    assert poll(lambda: handler.stats().pending == count + 1, 10)
+    assert poll(lambda: handler.stats().pending == count + 1, 30)
     assert count > 1501
     assert worst < sum(slow)
     found = messages(path)
@@ -181,7 +181,7 @@ def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
     """For stats and for drain, which must not say that all was settled."""
     handler, _ = begin(str(tmp_path / "j.db"))
     lose(handler, "removed")
-    assert poll(lambda: handler._engine.keeper.moving, 10)
+    assert poll(lambda: handler._engine.keeper.moving, 30)
     assert handler.stats().pending == 1500
     assert not handler.drain(0.01)
     handler.close()
@@ -231,7 +231,7 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
         time.sleep(0.5)
         assert ([entry.message for entry in got] == ["a"]) is checked
     handler.flush()
-    assert poll(lambda: [entry.message for entry in got] == ["a", "b"], 10)
+    assert poll(lambda: [entry.message for entry in got] == ["a", "b"], 30)
     handler.close()
 
 
@@ -260,10 +260,10 @@ def test_a_buried_entry_that_is_no_text_is_rescued_too(tmp_path, poll):
         conn.execute("UPDATE entries SET payload = CAST(x'7bff' AS TEXT)")
     del handler._engine.courier.delivery.target.deliver
     handler.flush()
-    assert poll(lambda: handler.stats().dead == 1, 10)
+    assert poll(lambda: handler.stats().dead == 1, 30)
     lose(handler, "removed")
-    assert poll(lambda: os.path.exists(path), 10)
-    assert poll(lambda: handler.stats().dead == 1, 10)
+    assert poll(lambda: os.path.exists(path), 30)
+    assert poll(lambda: handler.stats().dead == 1, 30)
     log.info("after")
     assert handler.drain(10)
     with sqlite3.connect(path) as conn:
@@ -467,7 +467,7 @@ def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path,
     children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", total // 2, check=-9)
     expected = {message for _, message in json.loads((tmp_path / "ids").read_text())}
     log.error("after")
-    assert poll(lambda: set(messages(tmp_path / "j.db")) >= {"after", *expected}, 20)
+    assert poll(lambda: set(messages(tmp_path / "j.db")) >= {"after", *expected}, 30)
     found = messages(tmp_path / "j.db")
     assert len(found) == len(set(found))
     handler.close()
@@ -502,8 +502,8 @@ def test_what_a_sibling_still_wrote_to_the_damaged_file_before_it_was_killed(
     assert handler.stats().pending == 6
     handler._engine.store.damaged = "said by the test"
     handler._engine.keeper.nudge()
-    assert poll(lambda: list(tmp_path.glob("*.salvage")), 10)
-    assert poll(lambda: set(messages(path)) == {"early", *(f"m{i}" for i in range(5))}, 10)
+    assert poll(lambda: list(tmp_path.glob("*.salvage")), 30)
+    assert poll(lambda: set(messages(path)) == {"early", *(f"m{i}" for i in range(5))}, 30)
     writer.stdin.write(b"go\n")
     writer.stdin.flush()
     assert writer.stdout.readline() == b"acknowledged\n"
@@ -511,9 +511,9 @@ def test_what_a_sibling_still_wrote_to_the_damaged_file_before_it_was_killed(
         assert writer.wait(10) == -9
     time.sleep(0.6)
     log.info("after")  # or the keeper would look in a minute
-    assert poll(lambda: "late" in messages(path), 10)
+    assert poll(lambda: "late" in messages(path), 30)
     assert sorted(messages(path)) == sorted(["early", "late", "after", *(f"m{i}" for i in range(5))])
-    assert poll(lambda: not list(tmp_path.glob("*.salvage")), 10)
+    assert poll(lambda: not list(tmp_path.glob("*.salvage")), 30)
     handler.close()
 
 

@@ -102,7 +102,7 @@ def test_it_is_let_go_when_no_more_comes(tmp_path, poll):
     for i in range(10):
         log.info("m%d", i)
     other = Store(str(tmp_path / "j.db"))
-    assert poll(lambda: not held(handler), 5)
+    assert poll(lambda: not held(handler), 30)
     assert wal.checkpoint(other, shrink=True) is True
     handler.close()
     other.close()
