@@ -29,7 +29,7 @@ os._exit(0)
 """
 
 
-def run(path, count, end="close"):
+def run(path, count):
     handler = DurableHandler(None, path)
     log = logging.Logger("x")
     log.addHandler(handler)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import JournalError
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
-from . import epochs, files
+from . import epochs, files, meta
 from .commit_lock import SUFFIX
 
 if TYPE_CHECKING:
@@ -198,9 +198,7 @@ def go_on(store: Store, conn: sqlite3.Connection, identity: Identity) -> None:
 
 
 def _count(conn: sqlite3.Connection, missing: Missing) -> None:
-    row = conn.execute("SELECT value FROM meta WHERE key = 'missing'").fetchone()
-    before = int(row[0]) if row is not None and str(row[0]).isdecimal() else 0
-    conn.executemany(
-        "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
-        [("missing", str(before + missing.records)), ("missing_at", str(time.time()))],
-    )
+    noted = meta.get(conn, "missing")
+    before = int(noted) if noted is not None and noted.isdecimal() else 0
+    meta.put(conn, "missing", str(before + missing.records))
+    meta.put(conn, "missing_at", str(time.time()))
