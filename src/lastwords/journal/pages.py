@@ -136,9 +136,9 @@ def _frames(fd: int, size: int, head: bytes) -> Iterator[_Frame]:
 class Pages:
     """Those of the journal at ``path``. Read with :meth:`look` to the end first."""
 
-    def __init__(self, path: str, *, main: bool = True) -> None:
+    def __init__(self, path: str) -> None:
         owner = files.owner_of(path)
-        self._main = files.open_if_sound(path, owner) if main else None
+        self._main = files.open_if_sound(path, owner)
         self._wal = files.open_if_sound(path + "-wal", owner)
         self._order, self._head = "<", b""
         self.size = self._find_size()
@@ -206,13 +206,9 @@ class Pages:
         except OSError as error:  # ENXIO: nothing but a hole up to its end
             return self._main_pages + 1 if error.errno == errno.ENXIO else number
 
-    def newest(self, number: int) -> bytes:
-        """The page, if the last transactions wrote it, else empty."""
-        return self._of_wal(self._newest, number)
-
     def read(self, number: int) -> bytes:
         """The page, empty if there is none."""
-        page = self.newest(number)
+        page = self._of_wal(self._newest, number)
         if not page and 1 <= number <= self._main_pages and self._main is not None:
             page = _read(self._main, self.size, (number - 1) * self.size)
         return page if any(page) else self._of_wal(self._older, number)
