@@ -24,7 +24,6 @@ from ..runtime import retrying
 from ..runtime.clock import monotonic
 from ..runtime.fork import importing
 from ..runtime.guard import delivering
-from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from . import drops, verdict
 from .ages import Ages
@@ -267,7 +266,7 @@ class Delivery(Marks):
             with delivering(), nullcontext() if self.delivered else importing():
                 self.target.deliver(entries)
         except BaseException as error:  # a target that calls sys.exit(), say, must not end the courier
-            if not isinstance(error, (Exception, SystemExit)) and is_interrupt(error):
+            if not verdict.is_of_the_target(error):
                 raise
             self.last_error = describe(error)
             return error
@@ -359,7 +358,7 @@ class Delivery(Marks):
             with delivering():
                 self.target.rebuild()
         except BaseException as error:  # the target's own code must not end the courier
-            if not isinstance(error, (Exception, SystemExit)) and is_interrupt(error):
+            if not verdict.is_of_the_target(error):
                 raise
             self.last_error = describe(error)
             say(f"journal {self.journal.path}: building the target anew: {self.last_error}")

@@ -26,6 +26,7 @@ import socket
 from typing import NamedTuple
 
 from ..errors import Rejected, TryAgain
+from ..runtime.signals import is_interrupt
 
 SLOW_SECONDS = 1.0  # a refused connection is so at once; a proxy or a worker's limit takes its time
 _STEPS = 40  # in one round of probing; 2**40 entries are beyond any newest one
@@ -64,6 +65,11 @@ class Next(NamedTuple):
     state: State
     pause: bool = False
     bury_head: bool = False
+
+
+def is_of_the_target(error: BaseException) -> bool:
+    """False for what came from outside while the target ran, as Control-C does; its own sys.exit() is its failure."""
+    return isinstance(error, (Exception, SystemExit)) or not is_interrupt(error)
 
 
 def classify(error: BaseException) -> Fault:
