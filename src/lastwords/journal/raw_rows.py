@@ -80,7 +80,8 @@ class RawRows:
             for rowid, record in cells(self._pages, number, self._wants):
                 self._take(rowid, record)
             yield
-        self.conn.execute("INSERT INTO cursor VALUES (?, ?)", (self._settled, self._consumed))
+        if self._settled or self._consumed:  # else it was not found: all that is there is pending
+            self.conn.execute("INSERT INTO cursor VALUES (?, ?)", (self._settled, self._consumed))
         self._place_at_the_end()
         self._pages.close()
 

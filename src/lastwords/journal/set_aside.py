@@ -22,12 +22,9 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from . import files
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MARKER = ".salvage"
 DAMAGED = ".damaged-"
@@ -37,11 +34,16 @@ LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idl
 
 
 class Marker(NamedTuple):
-    """What a marker says: the inode of the damaged file, what SQLite said of it, and the epochs that were known."""
+    """What a marker says: the inode of the damaged file, what SQLite said of it, and the epochs that were known.
+
+    ``journal`` and ``newest``: how far the journal of that name was noted to be, see ``continuity``; else empty.
+    """
 
     inode: int
     reason: str
     epochs: tuple[tuple[int, str], ...] = ()
+    journal: str = ""
+    newest: int = 0
 
 
 def prefix(path: str) -> str:
@@ -70,20 +72,19 @@ def _age(aside: str) -> tuple[str, int, str]:
     return stamp, len(number), number
 
 
-def begin(path: str, inode: int, reason: str, epochs: Sequence[tuple[int, str]] = ()) -> None:
-    """Set the journal aside (commit lock held). ``epochs``: as they may not be readable any more."""
-    marker = os.open(
-        new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
+def begin(path: str, marker: Marker) -> None:
+    """Set the journal aside (commit lock held)."""
+    said = marker._replace(reason=marker.reason[:500], epochs=marker.epochs[-MOST_EPOCHS:])
+    fd = os.open(new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         model = os.stat(path)
-        os.fchmod(marker, stat.S_IMODE(model.st_mode))
+        os.fchmod(fd, stat.S_IMODE(model.st_mode))
         if os.geteuid() == 0:
-            os.fchown(marker, model.st_uid, model.st_gid)
-        os.write(marker, json.dumps(Marker(inode, reason[:500], tuple(epochs[-MOST_EPOCHS:]))._asdict()).encode())
-        files.sync_descriptor(marker)
+            os.fchown(fd, model.st_uid, model.st_gid)
+        os.write(fd, json.dumps(said._asdict()).encode())
+        files.sync_descriptor(fd)
     finally:
-        os.close(marker)
+        os.close(fd)
     files.sync_folder(path)
     finish(path)
 
@@ -129,7 +130,8 @@ def read(aside: str) -> Marker | None:
     try:
         said = json.loads(os.read(fd, 10_000))
         epochs = tuple((int(first), str(uuid)) for first, uuid in said.get("epochs", ()))
-        return Marker(int(said["inode"]), str(said["reason"])[:500], epochs)
+        journal, newest = str(said.get("journal", "")), int(said.get("newest", 0))
+        return Marker(int(said["inode"]), str(said["reason"])[:500], epochs, journal, newest)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError):
         return None
     finally:

@@ -10,8 +10,8 @@ Rules
   delivered again; if it cannot, everything readable is pending: at least once.
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
 
-``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable`` (seqs that are known
-to have existed and could not be read; a torn ``-wal`` may have held more, which nobody can count).
+``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable``: seqs that are known
+to have existed, by later ones or by what ``journal/continuity`` noted, and could not be read.
 
 A process that had the file open goes on committing to it until it notices, as with a removed one, and then moves that
 itself. If it is killed before, that is found by a second look a minute later, or at the next start.
@@ -27,14 +27,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import JournalBusy, JournalDenied, JournalError, JournalMissing
-from ..journal import files, meta, set_aside
+from ..journal import continuity, files, meta, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.commit_lock import CommitLock
 from ..journal.raw_rows import RawRows
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
 from ..runtime.stderr import say
-from .transfer import AIM_SECONDS, Transfer, whole
+from .transfer import AIM_SECONDS, Transfer, count, read_all, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
     """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
     if not is_ours(path):
         raise error
-    set_aside_file(path, files.identify(path), error.problem)
+    set_aside_file(path, files.identify(path), error.problem, is_damaged=True)
     return Store(path, mode=mode)
 
 
@@ -80,31 +80,41 @@ def repair_open(store: Store) -> None:
         if reason is None:
             return
         store.give_up()
-        set_aside_file(store.path, identity, reason, epochs)
+        set_aside_file(store.path, identity, reason, epochs, is_damaged=True)
         store.damaged = None
         store.connection()
 
 
 def set_aside_file(
-    path: str, identity: files.Identity | None, reason: str, epochs: Sequence[tuple[int, str]] = ()
+    path: str,
+    identity: files.Identity | None,
+    reason: str,
+    epochs: Sequence[tuple[int, str]] = (),
+    *,
+    is_damaged: bool = False,
 ) -> None:
-    """Rename it and its side files, if it is still the one."""
-    with _commit_lock(path):
-        if identity is not None and files.identify(path) == identity:  # else another process has done it meanwhile
-            set_aside.begin(path, identity.inode, reason, epochs)
+    """Rename it and its side files, if it is still the one. ``is_damaged``: what it should have is not elsewhere."""
+    with _commit_lock(path) as lock:
+        if identity is None or files.identify(path) != identity:  # another process has done it meanwhile
+            return
+        marker = set_aside.Marker(identity.inode, reason, tuple(epochs))
+        noted = continuity.read(lock.descriptor()) if is_damaged and lock is not None else None
+        if noted is not None:
+            marker = marker._replace(journal=noted.journal, newest=noted.newest)
+        set_aside.begin(path, marker)
 
 
 @contextmanager
-def _commit_lock(path: str) -> Iterator[None]:
+def _commit_lock(path: str) -> Iterator[CommitLock | None]:
     if not was_a_journal(path):  # somebody removed the lock file
-        yield
+        yield None
         return
     lock = CommitLock(path, LOCK_SECONDS)
     try:
         lock.hold()
         if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
             raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
-        yield
+        yield lock
     finally:
         lock.close()
 
@@ -119,11 +129,14 @@ class Salvage(Transfer):
 
     def __init__(self, conn: sqlite3.Connection, name: str, marker: set_aside.Marker, into: sqlite3.Connection) -> None:
         self._raw: RawRows | None = None  # while they are looked for
-        self._is_rest = False  # and SQLite could read others before
+        self._counted = 0  # up to this seq, what is not there was counted before they were looked for
         self._total = 0, 0  # salvaged, and unreadable
         self._gaps: list[tuple[int, int]] = []  # what is looked for in them, if it is not all
         self._reason = marker.reason
         super().__init__(conn, name, into, marker.epochs)
+        names = read_all(conn, "SELECT value FROM meta WHERE key = 'journal'")
+        self._should_end = marker.newest if names == [(marker.journal,)] else 0
+        self.is_broken |= max(self.newest, self.noted_at(into)) < self._should_end
 
     def size(self) -> int:
         """See :meth:`Transfer.size`. The file may name any number of pages, too."""
@@ -145,8 +158,9 @@ class Salvage(Transfer):
             return True
         if self.is_raw or self.was_whole(store.connection()):
             return False
-        self._is_rest = self.newest > 0
-        self._gaps = [] if self.is_broken else self.lost(store.connection())
+        lost = self.lost(store.connection())
+        self._counted = max(self.newest, self._first - 1, *(high for _, high in lost))
+        self._gaps = [] if self.is_broken else lost
         self._raw = RawRows(self.name, self._wants_of if self._gaps else None)
         return True
 
@@ -161,15 +175,25 @@ class Salvage(Transfer):
 
     def wants(self, seq: int) -> bool:
         """See :meth:`Transfer.wants`."""
-        return not self._gaps or self._wants_of(seq, seq)
+        return not self._gaps or _is_within(self._gaps, seq, seq)
 
     def _wants_of(self, first: int, last: int) -> bool:
-        place = bisect_right(self._gaps, (last, 2**63)) - 1
-        return place >= 0 and first <= self._gaps[place][1]
+        return _is_within(self._gaps, first, last)
 
-    def missing(self, gaps: int, moved: int) -> int:
-        """See :meth:`Transfer.missing`. What SQLite could not read, and is found after all, is missing no more."""
-        return -moved if self._is_rest else gaps
+    def count_missing(
+        self, conn: sqlite3.Connection, gaps: list[tuple[int, int]], moved: list[int], *, is_last: bool
+    ) -> int:
+        """See :meth:`Transfer.count_missing`. What SQLite could not read, and is found after all, is not missing."""
+        if not self.is_raw:
+            return super().count_missing(conn, gaps, moved, is_last=is_last)
+        lost = self.lost(conn)
+        missing = -sum(_is_within(lost, seq, seq) for seq in moved)
+        missing += count((max(low, self._counted + 1), high) for low, high in gaps if high > self._counted)
+        end = max(self.newest, self._counted) + 1
+        if is_last and end <= self._should_end and (end, self._should_end) not in lost:
+            self.note_lost(conn, [(end, self._should_end)])
+            missing += self._should_end - end + 1
+        return missing
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`. Of all processes that are at it, and of all looks."""
@@ -192,6 +216,12 @@ class Salvage(Transfer):
                 f" pending records were salvaged, {self._total[1]:,} could not be read"
             )
         return set_aside.done(self.name)
+
+
+def _is_within(spans: list[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether one of the spans, in order, has some of the seqs from ``first`` to ``last``."""
+    place = bisect_right(spans, (last, 2**63)) - 1
+    return place >= 0 and first <= spans[place][1]
 
 
 def resume(store: Store, under_way: list[Transfer]) -> None:

@@ -31,7 +31,7 @@ from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 from ..runtime.clock import monotonic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..journal.store import Store
 
@@ -157,6 +157,11 @@ def _between(seqs: list[int], at: int, upto: int) -> list[tuple[int, int]]:
     return [(low + 1, high - 1) for low, high in ends if high - low > 1]
 
 
+def count(spans: Iterable[tuple[int, int]]) -> int:
+    """How many seqs are in them."""
+    return sum(high - low + 1 for low, high in spans)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -191,6 +196,7 @@ class Transfer:
         self.at = settled
         self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
         self._dead_at = 0  # the rowid up to which dead letters are moved
+        self._first = settled + 1
         self.at, self._dead_at = self._noted(into)
         self._dead_left = True
         self._there: set[str] = set()  # ids in the journal
@@ -268,13 +274,14 @@ class Transfer:
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         gaps: list[tuple[int, int]] = []
-        rows, seqs = [], []
+        rows, seqs, moved = [], [], []
         strict = self.counts_gaps
         found = ranges(self.source, at + 1, upto, gaps.append, strict=strict)
         for seq, created, level, payload, checksum, own in found:
             seqs.append(seq)
             id_ = _id(self._epochs, seq, own)
             if seq not in self._ahead and id_ not in self._there and self.wants(seq):
+                moved.append(seq)
                 place = seq if settled < seq <= room else None
                 rows.append((place, *_columns(created, level, payload, checksum), id_))
         placed = [row for row in rows if row[0] is not None]
@@ -284,8 +291,7 @@ class Transfer:
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
         if strict:
             gaps = _between(seqs, at, upto)
-        missing = self.missing(sum(high - low + 1 for low, high in gaps), len(rows))
-        self._note_lost(conn, gaps)
+        missing = self.count_missing(conn, gaps, moved, is_last=upto == self.newest)
         self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
         meta.put(conn, self._key, f"{upto} {dead_at}")
         if upto == self.newest and not dead_left:
@@ -312,6 +318,10 @@ class Transfer:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
         at, dead_at = _numbers(meta.get(conn, self._key))
         return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
+
+    def noted_at(self, conn: sqlite3.Connection) -> int:
+        """The seq up to which they are moved: also of one that this file has no more, but another process had."""
+        return _numbers(meta.get(conn, self._key))[0]
 
     def _carry_notes(self, conn: sqlite3.Connection) -> None:
         """Of still older files: what was moved from those to this one need not be moved to the next one again."""
@@ -355,8 +365,9 @@ class Transfer:
         """The spans of seqs that could not be read, by whichever process."""
         return [(int(low), int(high)) for low, high in _SPAN.findall(meta.get(conn, f"lost {self._uuid}") or "")]
 
-    def _note_lost(self, conn: sqlite3.Connection, gaps: list[tuple[int, int]]) -> None:
-        if gaps and not self.is_raw:
+    def note_lost(self, conn: sqlite3.Connection, gaps: list[tuple[int, int]]) -> None:
+        """Add spans to those."""
+        if gaps:
             both = " ".join(f"{low}-{high}" for low, high in sorted({*self.lost(conn), *gaps}))
             meta.put(conn, f"lost {self._uuid}", both)
 
@@ -366,9 +377,12 @@ class Transfer:
         """Whether an entry is to be moved."""
         return True
 
-    def missing(self, gaps: int, _moved: int) -> int:
-        """How many more could not be read, of which ``gaps`` were not there."""
-        return gaps
+    def count_missing(
+        self, conn: sqlite3.Connection, gaps: list[tuple[int, int]], _moved: list[int], *, is_last: bool
+    ) -> int:
+        """How many more could not be read; ``gaps``: the spans of seqs that were not there."""
+        self.note_lost(conn, gaps)
+        return count(gaps)
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """Write down what people may want to know of a slice, in its transaction."""
