@@ -1,10 +1,14 @@
-"""`lastwords dead list|retry|drop`: what was buried, why, and what becomes of it."""
+"""`lastwords dead list|retry|drop|bury`: what was buried, why, and what becomes of it."""
 
 import json
+import logging
+import os
+import threading
 
 import pytest
 
-from cli.tools import counts, run, run_json, snapshot, sql
+from cli.tools import counts, hung_holder, run, run_json, snapshot, sql
+from lastwords import DurableHandler
 
 
 @pytest.fixture
@@ -106,3 +110,101 @@ def test_a_damaged_letter_is_listed_and_can_be_dropped(buried):
     assert "cannot be shown" in letter["message"]
     assert letter["levelname"] == "CRITICAL" and letter["level"] == 50 and letter["time"].endswith("+00:00")
     assert run("dead", "drop", "--yes", buried, 5).code == 0
+
+
+# --- bury ---------------------------------------------------------------------------------------------------
+
+
+def test_what_blocks_the_line_is_buried_by_hand(journal, sink):
+    """Shown first; it is a dead letter with its attempts and the last error, the rest is delivered, and it can be requeued."""
+    path = journal(count=3)
+    run("flush", "--timeout", "0.2", "--to", f"{sink.name}:down", path)
+    result = run("dead", "bury", "--yes", path, 1)
+    assert result.code == 0 and "message 0" in result.out and "nobody there" in result.out and "buried 1" in result.out
+    _, (letter,) = run_json("dead", "list", "--json", path)
+    assert letter["seq"] == 1 and letter["error"].startswith("by hand; last error: ConnectionRefusedError")
+    assert run("flush", "--to", f"{sink.name}:deliver", path).code == 0
+    assert sink.messages() == ["message 1", "message 2"]
+    assert counts(path) == (0, 2, 1)
+    assert run("dead", "retry", "--all", path).code == 0
+    assert counts(path) == (1, 2, 0)
+
+
+def test_burying_asks_and_without_a_terminal_wants_yes(journal):
+    """What would be buried is said, and nothing is done."""
+    path = journal()
+    result = run("dead", "bury", path)
+    assert result.code == 2 and "message 0" in result.out and "--yes" in result.err
+    assert counts(path) == (10, 0, 0)
+
+
+@pytest.mark.parametrize("entry", ["2", "77", "nonsense"])
+def test_only_the_first_that_waits_can_be_buried(journal, entry):
+    """Another one is not passed by."""
+    path = journal()
+    assert run("dead", "bury", "--yes", path, entry).code == 66
+    assert counts(path) == (10, 0, 0)
+
+
+def test_what_was_delivered_while_somebody_thought_is_not_buried(journal, monkeypatch, sink):
+    """Between the question and the answer the line went on: nobody's entry is buried in its place."""
+    path = journal(count=2)
+
+    def meanwhile(*_, **__):
+        assert run("flush", "--to", f"{sink.name}:deliver", path).code == 0
+
+    monkeypatch.setattr("lastwords.cli.output.agreed", meanwhile)
+    result = run("dead", "bury", path)
+    assert result.code == 66 and "not the first any more" in result.err
+    assert counts(path) == (0, 2, 0)
+
+
+def test_nothing_to_bury(journal, sink):
+    """Nothing is pending: said, and no fault."""
+    path = journal(count=1)
+    run("flush", "--to", f"{sink.name}:deliver", path)
+    assert "nothing is pending" in run("dead", "bury", "--yes", path).out
+    assert run_json("dead", "bury", "--yes", "--json", path) == (0, {"buried": None})
+
+
+def test_a_damaged_head_can_be_buried(journal):
+    """One that does not decode is shown as such."""
+    path = journal(count=2)
+    sql(path, "UPDATE entries SET payload = CAST(X'7BFF' AS TEXT) WHERE seq = 1")
+    assert "cannot be shown" in run("dead", "bury", "--yes", path).out
+    assert counts(path) == (1, 0, 1)
+
+
+def test_burying_beside_a_service_that_waits_for_its_next_attempt(tmp_path):
+    """Its lease is taken over, its marks are fenced, and it goes on behind what was buried, by itself."""
+    accepted, tried = [], threading.Event()
+
+    def deliver(entries):
+        if entries[0].message == "poison":
+            tried.set()
+            raise ConnectionError("nothing gets past this")
+        accepted.extend(entry.message for entry in entries)
+
+    path = tmp_path / "live.db"
+    handler = DurableHandler(deliver, path, batch_size=1, retry_min=0.5, retry_max=0.5)
+    for text in ("poison", "one", "two"):
+        handler.handle(logging.makeLogRecord({"msg": text, "levelno": 40}))
+    assert tried.wait(30)
+    assert run("dead", "bury", "--yes", path, 1).code == 0
+    assert handler.drain(30)
+    handler.close()
+    assert accepted == ["one", "two"]
+    assert counts(path) == (0, 2, 1)
+
+
+def test_what_is_in_a_target_just_now_is_not_buried_by_others(journal):
+    """It may have been accepted: 75, with who has it, unless --takeover says otherwise."""
+    path = journal()
+    lease = hung_holder(path)
+    result = run("dead", "bury", "--yes", path)
+    assert result.code == 75 and str(os.getpid()) in result.err and "--takeover" in result.err
+    assert counts(path) == (10, 0, 0)
+    assert run("dead", "bury", "--yes", "--takeover", path).code == 0
+    assert not lease.held
+    lease.release()
+    assert counts(path) == (9, 0, 1)

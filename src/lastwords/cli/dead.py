@@ -1,4 +1,4 @@
-"""``lastwords dead list|retry|drop``: entries that were buried, with the reason."""
+"""``lastwords dead list|retry|drop|bury``: entries that were buried, with the reason."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported when a verb runs: --help must not pay for it
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from . import options, output
+from . import dead_bury, options, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ EXAMPLES = """
 lastwords dead list /var/lib/app/mail.db
 lastwords dead retry /var/lib/app/mail.db 17 18
 lastwords dead drop --all /var/lib/app/mail.db
+lastwords dead bury /var/lib/app/mail.db
 """
 EXAMPLES_LIST = """
 lastwords dead list /var/lib/app/mail.db
@@ -41,7 +42,10 @@ lastwords dead drop --all --yes /var/lib/app/mail.db
 
 @click.group(epilog=output.examples(EXAMPLES))
 def command() -> None:
-    """List, requeue or delete entries that no target would take."""
+    """List, requeue or delete dead letters; bury an entry by hand."""
+
+
+command.add_command(dead_bury.command)
 
 
 # --- list -------------------------------------------------------------------------------------------------
