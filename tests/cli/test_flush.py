@@ -59,6 +59,36 @@ def test_entries_that_remain_are_75_with_the_reason(journal, sink):
     assert counts(path) == (10, 0, 0)
 
 
+FAILS_AT_FIRST = """
+    calls = []
+    def deliver(entries):
+        calls.append(len(entries))
+        if len(calls) <= 3:
+            raise ConnectionRefusedError("nobody there")
+    LOGGING = {"version": 1, "handlers": {"mail": {
+        "()": "lastwords.DurableHandler", "target": deliver, "journal": "a.db", "retry_min": 0.01, "retry_max": 0.02}}}
+"""
+
+
+@pytest.mark.parametrize(("quiet", "times"), [((), 1), (("-q",), 0)])
+def test_while_it_waits_for_a_target_that_is_down_it_says_so_once(journal, module, quiet, times):
+    """At the first failed attempt: why, and when the next one is; not again, and not to cron."""
+    journal("a.db")
+    result = run("flush", *quiet, "--config", f"{module(FAILS_AT_FIRST)}:LOGGING", "a.db")
+    assert (result.code, result.err.count("nobody there")) == (0, times), result
+    assert result.err.count("cannot be delivered") == result.err.count("next attempt in ") == times
+
+
+@pytest.mark.slow
+def test_many_journals_of_one_target_that_is_down_are_one_line(journal, module):
+    """Whose it is, is in it."""
+    for name in ("a.db", "b.db"):
+        journal(name)
+    result = run("flush", "--to", f"{module(FAILS_AT_FIRST)}:deliver", "--timeout", "60", "a.db", "b.db")
+    assert (result.code, result.err.count("nobody there")) == (0, 1), result
+    assert "a.db: cannot be delivered: ConnectionRefusedError: nobody there; next attempt in " in result.err
+
+
 def test_a_burial_is_65_and_the_rest_is_delivered(journal, sink):
     """A refused entry becomes a dead letter; the code says that somebody should look."""
     path = journal()

@@ -139,11 +139,19 @@ def test_logrotate_names_the_files(tmp_path):
     assert f"'{tmp_path}/a b.log' {{" in text and "nocopytruncate" in text
 
 
-def test_a_relative_journal_that_is_not_here_is_warned_of(tmp_path):
-    """Cron would start in this folder, and find nothing in silence."""
-    config = tmp_path / "log.json"
-    handler = {"class": "lastwords.DurableHandler", "target": "file:/dev/null", "journal": "elsewhere/rel.db"}
+def test_a_relative_journal_that_is_not_here_is_refused(tmp_path, monkeypatch):
+    """What would be printed starts in this folder, and `flush` refuses there: said now, and nothing is printed."""
+    (tmp_path / "service").mkdir()
+    config = tmp_path / "service" / "log.json"
+    handler = {"class": "lastwords.DurableHandler", "target": "file:/dev/null", "journal": "rel.db"}
     config.write_text(json.dumps({"version": 1, "handlers": {"d": handler}}))
+    for kind in ("cron", "systemd"):
+        said = run("setup", kind, "--config", config)
+        assert (said.code, said.out) == (78, "")
+        assert "rel.db is not there, and the path is relative" in said.err
+    log_to(tmp_path / "service" / "rel.db", 1)
+    assert f"cd {tmp_path / 'service'}" in run("setup", "cron", "--config", config).err
+    assert "* * * * *" in run("setup", "cron", "--config", config, tmp_path / "service" / "rel.db").out
+    monkeypatch.chdir(tmp_path / "service")
     said = run("setup", "cron", "--config", config)
-    assert said.code == 0 and "* * * * *" in said.out
-    assert "elsewhere/rel.db is not there, and the path is relative" in said.err
+    assert (said.code, said.err) == (0, "") and f"cd {tmp_path / 'service'} && " in said.out

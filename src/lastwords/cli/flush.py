@@ -86,7 +86,7 @@ def command(
     nothing when there is nothing to say. A journal that another live process delivers from is left to it. Delivered
     entries are pruned as their service would prune them.
     """
-    from .delivering import destination, sources, together
+    from .delivering import destination, sources, together, waiting
 
     if timeout <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--timeout")
@@ -100,10 +100,11 @@ def command(
     if salvage:
         looked = [(job, wanted or job.forgive_damage()) for job, wanted in looked]
     to_do = [job for job, wanted in looked if wanted and sources.equip(source, job)]
+    left = max(0.1, timeout - (monotonic() - began))
+    if not quiet:
+        waiting.Waiting(to_do, left)
     interrupted = together.run(
-        to_do,
-        lambda group, deadline: together.settle_group(group, deadline, take_over=takeover),
-        timeout=max(0.1, timeout - (monotonic() - began)),
+        to_do, lambda group, deadline: together.settle_group(group, deadline, take_over=takeover), timeout=left
     )
     jobs = [job for job, _ in looked]
     _say(jobs, quiet=quiet, verbose=verbose, as_json=as_json)

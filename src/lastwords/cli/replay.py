@@ -159,7 +159,7 @@ def _bar(jobs: Sequence[Job], *, copies: bool, stream: str) -> AbstractContextMa
 def _deliver(
     jobs: Sequence[Job], want: Filter, *, copies: bool, timeout: float | None, takeover: bool, stream: str
 ) -> int | None:
-    from .delivering import together
+    from .delivering import together, waiting
     from .delivering.copies import Copies
 
     def settle(group: list[Job], deadline: float | None) -> None:
@@ -174,6 +174,7 @@ def _deliver(
 
     work: Callable[[list[Job], float | None], None] = copy if copies else settle
     with _bar(jobs, copies=copies, stream=stream) as bar:
+        waiting.Waiting(jobs, timeout, in_a_bar=bar is not None)
         watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, stream=stream)
         interrupted = together.run(jobs, work, timeout=timeout, watch=watch)
     if watch.broken is not None:

@@ -4,6 +4,7 @@ Rules
 -----
 * What is printed works as it stands: absolute paths, the user, quoting for whoever reads it (systemd's ``%``, cron's).
 * A configuration may name modules and relative paths, and ``--to`` a module: then it starts where ``setup`` was called.
+  If that is plainly not the service's folder, as a relative journal is not there, nothing is printed.
 * No credential is ever printed into a unit or a crontab, which others can read: a URL that has one is refused.
 """
 
@@ -79,14 +80,14 @@ def _delivery(to: str | None, config: str | None, journals: tuple[str, ...]) -> 
             raise click.UsageError("name at least one JOURNAL", click.get_current_context())
     if config is not None and (os.sep in config or os.path.isfile(config)):
         config = os.path.abspath(os.path.expanduser(config))
-    if config is not None:
-        _warn_of_relative(config)
+    if config is not None and not journals:
+        _refuse_relative(config)
     places = [os.path.abspath(os.path.expanduser(name)) for name in journals]
     return [*(("--to", to) if to is not None else ("--config", str(config))), *places]
 
 
-def _warn_of_relative(config: str) -> None:
-    """The lines start in this folder: a relative journal that is not in it would never be found."""
+def _refuse_relative(config: str) -> None:
+    """The lines start in this folder: `flush` would refuse a relative journal that is not in it, each minute."""
     from .delivering.config import Configuration
 
     try:
@@ -95,7 +96,10 @@ def _warn_of_relative(config: str) -> None:
         output.complain(f"cannot be looked at from here, so its journals were not checked: {error}")
         return
     for name, text in wrong.items():
-        output.complain(f"--config {config}: handler {name!r}: {text}; call `lastwords setup` there, too")
+        raise output.Misconfigured(
+            f"--config {config}: handler {name!r}: {text}; what is printed starts where `lastwords setup` is called, so"
+            " call it there, once the service has made its journal, or make the path absolute"
+        )
 
 
 def _place(to: str | None, config: str | None) -> tuple[str | None, dict[str, str]]:

@@ -115,6 +115,7 @@ class Copies:
                 asked=lambda: self._asked,
                 deadline=self._left,
                 bell=self._job.bell,
+                on_pause=lambda seconds: self._job.pauses(self._job.last_error, seconds),
             )(attempt)
 
     def _passed_by(self, waiting: list[Entry], failures: int) -> bool:

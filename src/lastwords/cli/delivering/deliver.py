@@ -92,6 +92,7 @@ def _delivery(job: Job, journal: Line) -> Delivery:
     assert job.way is not None
     delivery = Delivery(journal, job.way.target, Lease(job.path), job.bell, **job.way.knobs)
     delivery.hurry = True
+    delivery.on_pause = lambda seconds: job.pauses(delivery.last_error, seconds)
     if job.limit is not None:
         _stop_at(job.limit, delivery)
     return delivery

@@ -22,6 +22,7 @@ from ...runtime.clock import monotonic
 from .. import output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from lastwords.delivery.lease import Holder
@@ -66,6 +67,12 @@ class Job:
     bell: Bell = field(default_factory=Bell)
     stopping: bool = False
     delivery: Delivery | None = None
+    on_pause: Callable[[Job, str | None, float], None] | None = None  # told of a failure: why, seconds to the next try
+
+    def pauses(self, why: str | None, seconds: float) -> None:
+        """An attempt failed, and the next one is due in ``seconds``."""
+        if self.on_pause is not None:
+            self.on_pause(self, why, seconds)
 
     def as_owner(self) -> AbstractContextManager[None]:
         """Root is the journal's owner inside."""
