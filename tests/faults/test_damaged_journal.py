@@ -256,16 +256,28 @@ def test_damage_that_only_a_mark_meets_is_salvaged_too(tmp_path, capfd, at):
     assert set(target.got) <= set(ids)
 
 
-@pytest.mark.slow
-def test_damage_that_only_a_mark_meets_stops_the_line_unless_it_is_seen(tmp_path, monkeypatch, poll):
-    """The control: neither the mark nor the keeper takes it for damage, and it is tried again and again."""
-    path = tmp_path / "j.db"
-    make(path)
-    overwrite_6000_bytes(path, 0.5)
-    monkeypatch.setattr(marks, "is_damage", lambda error: False)
+def malformed(*_):
+    """What SQLite raises where a mark counts damaged rows."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    raise error
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_damage_that_only_a_mark_meets_stops_the_line_unless_it_is_seen(tmp_path, monkeypatch, poll, is_seen):
+    """Seen, it goes to the keeper; the control: taken for trouble that passes, it is tried again and again."""
+    handler = DurableHandler(Collects(), tmp_path / "j.db", retry_min=0.05, retry_max=0.1, drain_timeout=0.1)
+    monkeypatch.setattr(Line, "settle", malformed)
     monkeypatch.setattr(keeper.Keeper, "_tick", lambda self: 0.05)
-    handler = DurableHandler(Collects(), path, retry_min=0.05, retry_max=0.1)
-    assert poll(lambda: "cannot be marked" in (handler._engine.courier.delivery.last_error or ""), 60)
+    if not is_seen:
+        monkeypatch.setattr(marks, "is_damage", lambda error: False)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    log.error("m")
+    engine = handler._engine
+    assert poll(lambda: engine.store.damaged or "cannot be marked" in (engine.courier.delivery.last_error or ""))
+    assert bool(engine.store.damaged) is is_seen
+    engine.store.damaged = None  # it was only said
     handler.close()
 
 
