@@ -60,3 +60,42 @@ def test_a_target_that_hangs_does_not_keep_a_program_from_forking(children, tmp_
     )
     out, _, seconds = children.run(code, tmp_path, "guarded", timeout=60)
     assert out.strip() == "0" and seconds < 20
+
+
+LOCKED = """
+import os, signal, sys, threading
+from lastwords.runtime import fork
+signal.alarm(20)
+
+class Member:
+    fork_lock = fork.new_lock()
+    def before_fork(self): pass
+    after_fork_in_parent = after_fork_in_child = before_fork
+
+member = Member()
+fork.follow_forks(member)
+locked = threading.Event()
+
+def open_journal():
+    with member.fork_lock:
+        locked.set()
+        while fork._gate.acquire(blocking=False):  # until the fork has it
+            fork._gate.release()
+        with fork.importing():
+            import tenacity
+
+thread = threading.Thread(target=open_journal)
+thread.start()
+locked.wait()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def test_a_thread_that_holds_a_journal_may_import_amid_a_fork(children):
+    """One that opens a locked journal imports tenacity; the fork waits for that journal, and does not bar the import."""
+    out, _, _ = children.run(LOCKED, timeout=60)
+    assert out.strip() == "0"

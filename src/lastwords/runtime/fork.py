@@ -23,6 +23,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .clock import monotonic
 from .descriptor import Unshared
 from .exit import forget_in_child
 from .lock import is_mine_told, new_lock, renew_all
@@ -102,11 +103,10 @@ def importing() -> Iterator[None]:
         _inside.remove(me)
 
 
-def _wait_for_imports() -> None:
-    me, left = threading.get_ident(), IMPORT_SECONDS
-    while left > 0 and any(thread != me for thread in _inside):
+def _wait_for_imports(until: float) -> None:
+    me = threading.get_ident()
+    while monotonic() < until and any(thread != me for thread in _inside):
         sleep(0.002)
-        left -= 0.002
 
 
 class _Fork:
@@ -117,7 +117,9 @@ class _Fork:
         self.members: list[Any] = []
         self.gate = False
 
-    def hold(self) -> bool:
+    def hold(self, until: float) -> bool:
+        self.gate = _gate.acquire(timeout=IMPORT_SECONDS)
+        _wait_for_imports(until)
         logging_lock = logging._lock  # type: ignore[attr-defined]
         logging_lock.acquire()
         self.locks.append(logging_lock)
@@ -139,6 +141,9 @@ class _Fork:
     def let_go(self) -> None:
         while self.locks:
             self.locks.pop().release()
+        if self.gate:  # last; and never kept while waiting: whoever imports may hold a journal's lock
+            self.gate = False
+            _gate.release()
 
 
 class _Forks(threading.local):
@@ -186,9 +191,8 @@ def _before_fork() -> None:
     notice()
     fork = _Fork()
     _forks.under_way.append(fork)
-    fork.gate = _gate.acquire(timeout=IMPORT_SECONDS)
-    _wait_for_imports()
-    while not fork.hold():
+    until = monotonic() + IMPORT_SECONDS
+    while not fork.hold(until):
         fork.let_go()
         sleep(0.001)
 
@@ -196,8 +200,6 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     fork = _forks.under_way.pop()
     fork.let_go()
-    if fork.gate:
-        _gate.release()
     for member in fork.members:
         member.after_fork_in_parent()
 
@@ -219,8 +221,6 @@ def _after_fork_in_child() -> None:
     for member in fork.members:
         member.after_fork_in_child()
     fork.let_go()
-    if fork.gate:
-        _gate.release()
 
 
 os.register_at_fork(
