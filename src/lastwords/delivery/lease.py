@@ -19,14 +19,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import random
 import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..journal import files
-from ..runtime.clock import monotonic
+from ..runtime.clock import about, monotonic
 from ..runtime.fork import unshared_fds
 from ..runtime.native import sleep
 
@@ -76,7 +75,7 @@ class Lease:
         while not self._try():
             if give_up() or (until is not None and monotonic() >= until):
                 return False
-            if pause(random.uniform(longest / 10, longest)):  # noqa: S311 - jitter
+            if pause(about(longest / 10, longest)):
                 longest = SLEEP_SECONDS
             elif until is None:
                 longest = min(longest * 1.2, PATIENT_SECONDS)

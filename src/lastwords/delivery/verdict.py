@@ -22,7 +22,6 @@ cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offs
 from __future__ import annotations
 
 import enum
-import socket
 from typing import NamedTuple
 
 from ..errors import Rejected, TryAgain
@@ -84,7 +83,7 @@ def classify(error: BaseException) -> Fault:
     status = _http_status(error)
     if status is not None:
         return Fault.OUTAGE if status >= 500 or status in _NOT_NOW else Fault.FAILURE
-    if isinstance(error, OSError | EOFError | socket.timeout):
+    if isinstance(error, OSError | EOFError):
         return Fault.OUTAGE
     # Client libraries wrap what the network said: look at the reason they give.
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -20,10 +20,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import random
 
 from ..errors import JournalBusy
-from ..runtime.clock import monotonic
+from ..runtime.clock import about, monotonic
 from ..runtime.descriptor import Descriptor
 from ..runtime.native import sleep
 from . import files
@@ -122,7 +121,7 @@ class CommitLock:
         began = monotonic()
         while True:
             pause = NEXT_SECONDS if turn else QUEUE_SECONDS
-            sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            sleep(about(pause / 2, pause * 1.5))
             waited = monotonic() - began
             turn = turn or self._try_byte(TURNSTILE)
             # Whoever is in the turnstile may be stopped, too.

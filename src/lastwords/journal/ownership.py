@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import stat
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,6 +88,10 @@ def _user(found: Found) -> identity.User:
 
 
 _imported = False
+_LATE = (
+    *("encodings.ascii", "encodings.idna", "sqlite_utils", "tenacity", "lastwords.migrations.migrations"),
+    *("dataclasses", "hashlib", "json", "shutil", "socket"),
+)
 
 
 def _import_all() -> None:
@@ -96,7 +99,9 @@ def _import_all() -> None:
     global _imported  # noqa: PLW0603 - once
     if _imported:
         return
-    for name in ("encodings.ascii", "encodings.idna", "sqlite_utils", "tenacity", "lastwords.migrations.migrations"):
+    import pkgutil  # noqa: PLC0415 - only root needs it
+
+    for name in _LATE:
         importlib.import_module(name)
     package = importlib.import_module("lastwords")
     for module in pkgutil.walk_packages(package.__path__, "lastwords."):

@@ -15,7 +15,6 @@ Rules
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import stat
 from contextlib import closing, suppress
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalError
 from ..runtime import identity
+from ..runtime.fork import importing
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
 from . import files, schema
@@ -60,6 +60,8 @@ def _size(path: str) -> int:
 
 
 def _copy(path: str, copy: str) -> None:
+    with importing():
+        import shutil  # noqa: PLC0415 - 15 ms (all its archives), and hardly ever needed
     model = os.stat(path)
     for suffix in ("", "-wal"):
         fd = files.open_if_sound(path + suffix, model.st_uid)

@@ -16,14 +16,13 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
 import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from ..runtime.fork import importing
 from . import files
 
 MARKER = ".salvage"
@@ -51,6 +50,8 @@ def prefix(path: str) -> str:
     folder, name = os.path.split(path)
     raw = os.fsencode(name)
     if len(raw) > LONGEST:
+        with importing():
+            import hashlib  # noqa: PLC0415 - 8 ms, for the longest names only
         name = os.fsdecode(raw[: LONGEST - 13]) + "~" + hashlib.blake2b(raw, digest_size=6).hexdigest()
     return os.path.join(folder, name + DAMAGED)
 
@@ -74,6 +75,8 @@ def _age(aside: str) -> tuple[str, int, str]:
 
 def begin(path: str, marker: Marker) -> None:
     """Set the journal aside (commit lock held)."""
+    with importing():
+        import json  # noqa: PLC0415 - no service needs it that meets no damage
     said = marker._replace(reason=marker.reason[:500], epochs=marker.epochs[-MOST_EPOCHS:])
     fd = os.open(new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -124,6 +127,8 @@ def _is_void(path: str) -> bool:
 
 def read(aside: str) -> Marker | None:
     """What the marker of ``aside`` says, None if it is none."""
+    with importing():
+        import json  # noqa: PLC0415 - see above
     fd = files.open_if_sound(aside + MARKER, files.owner_of(aside.rpartition(DAMAGED)[0]), files.READ)
     if fd is None:
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime as dt
 import decimal
 import enum
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.fork import importing
 from .foreign import MAX_FIELDS
 from .write_values import _ESCAPE, MAX_DECIMAL, MAX_INT_BITS, MAX_ITEMS, READ_DEPTH, TAG, Malformed
 
@@ -300,6 +300,8 @@ def _data(fields: dict[str, Any], depth: int) -> Any:
     if type(raw) is not dict or len(raw) > MAX_FIELDS:
         raise Malformed("the fields of a dataclass are no object")
     values = {name: read(value, depth + 1) for name, value in raw.items()}
+    with importing():
+        import dataclasses  # noqa: PLC0415 - 14 ms (inspect), and few log one
     try:
         named = [(name, object) for name in values]
         cls: Any = dataclasses.make_dataclass(

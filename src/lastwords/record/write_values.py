@@ -36,8 +36,9 @@ import decimal
 import enum
 import re
 import uuid
-from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
 
 from ..runtime.signals import pass_on
 from .foreign import Seen, data_fields, overrides
@@ -99,7 +100,7 @@ def _cost(text: str) -> int:
     """Return the bytes that ``text`` takes in JSON, or a little more."""
     if len(text) <= SMALL:
         return len(text)
-    return len(encode_basestring(text).encode())
+    return len(msgspec.json.encode(text))
 
 
 def _plain_format(value: object) -> str:

@@ -13,10 +13,9 @@ A bell does not survive a fork: make a new one in the child.
 from __future__ import annotations
 
 from functools import partial
-from queue import Empty
 from typing import TYPE_CHECKING
 
-from .native import SimpleQueue
+from .native import Empty, SimpleQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,6 @@ Rules
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import threading
 from contextlib import contextmanager
@@ -165,7 +164,7 @@ class _PerThread:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._array = ctypes.c_uint32
         self._get_errno = ctypes.get_errno
-        self._setgroups = _SETGROUPS[platform.machine()]
+        self._setgroups = _SETGROUPS[os.uname().machine]
         self.ourselves = _current()
 
     def become(self, user: User) -> None:
@@ -208,7 +207,7 @@ def _way() -> _PerThread | _WholeProcess:
 
 
 def _choose() -> _PerThread | _WholeProcess:
-    if sys.platform.startswith("linux") and platform.machine() in _SETGROUPS and sys.maxsize > 2**32:
+    if sys.platform.startswith("linux") and os.uname().machine in _SETGROUPS and sys.maxsize > 2**32:
         try:
             return _PerThread()
         except (ImportError, OSError):  # a Python without ctypes

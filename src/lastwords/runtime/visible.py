@@ -6,7 +6,6 @@ receivers are told as text.
 
 from __future__ import annotations
 
-import json
 import re
 
 # C0, DEL and C1 (escape sequences, line ends that only some programs know); the line separators; what turns the
@@ -24,7 +23,12 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def visible_json(text: str) -> str:
     """JSON that says the same and is safe to be shown."""
-    return _UNSAFE.sub(lambda m: json.dumps(m[0])[1:-1], text)
+    return _UNSAFE.sub(lambda m: _escaped(m[0]), text)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+    return "".join("\\u" + unit for unit in units)
 
 
 def first_line(text: str) -> str:
