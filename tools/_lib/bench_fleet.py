@@ -8,7 +8,7 @@ ready       the client's own loop, which waits for all acknowledgements, with pa
             can be faster than with that client. Where it is C (Kafka) or filled in one go (Redis), making the JSON alone
             takes longer than the whole loop
 made        the same loop, with payloads made of the same rows as it goes: the work that has to be done by anybody
-encoding    making the JSON, and nothing else
+encoding    making the JSON, and nothing else, by way of a LogRecord: the measure of the machine that the goal has
 
 Other load on the machine moves the rates; the processor's seconds for a record move less, so these are given, too.
 """

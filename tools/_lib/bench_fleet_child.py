@@ -50,13 +50,36 @@ class Clock:
 
 
 def encoding(engine, url, path, count):
-    """Making the JSON of entries that are there, without anything else."""
-    from lastwords.targets.wording import as_json
+    """JSON of entries that are there, by way of a LogRecord, as whoever wraps a handler makes it: our own quicker way
+    is to move nothing but our own rate."""
+    import msgspec
 
-    all_ = list(entries(rows(count)))
+    from lastwords.targets.wording import utc
+
+    all_, encode = list(entries(rows(count))), msgspec.json.Encoder().encode
     clock = Clock()
     for entry in all_:
-        as_json(entry)
+        record = entry.record
+        encode(
+            {
+                "id": entry.id,
+                "time": utc(record.created),
+                "created": record.created,
+                "level": record.levelname,
+                "levelno": record.levelno,
+                "logger": record.name,
+                "message": record.getMessage(),
+                "template": record.msg if record.args else None,
+                "exception": record.exc_text,
+                "file": record.pathname,
+                "line": record.lineno,
+                "function": record.funcName,
+                "process": record.process,
+                "process_name": record.processName,
+                "thread": record.thread,
+                "thread_name": record.threadName,
+            }
+        )
     return clock.read()
 
 

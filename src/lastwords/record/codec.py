@@ -225,6 +225,16 @@ class Entry:
             record = self._record = replay(self._payload, self.created, self.level)
         return record
 
+    @property
+    def usual(self) -> Payload | None:
+        """What the row says, where it says all that the record would: no exception, no stack, nothing odd.
+
+        None also if the record was asked for: whoever has it may write on it, and then that is what counts.
+        """
+        p = self._payload
+        odd = (p.odd, p.exc_info, p.exc_text, p.rendered, p.stack_info) != _NO_ODD
+        return None if odd or self._record is not None else p
+
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Entry) else NotImplemented
 
@@ -235,6 +245,7 @@ class Entry:
         return f"<Entry {self.id} {level_name(self.level)} {self.logger!r}>"
 
 
+_NO_ODD = (None,) * 5
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 

@@ -20,8 +20,11 @@ HAS_TASK_NAME = sys.version_info >= (3, 12)
 pack = struct.Struct("<dq").pack
 
 
-class Payload(msgspec.Struct, omit_defaults=True):
-    """The top level of a payload. The order of the fields is that of ``STANDARD``."""
+class Payload(msgspec.Struct, omit_defaults=True, gc=False):
+    """The top level of a payload. The order of the fields is that of ``STANDARD``.
+
+    Nothing in it knows it, so that it is in no cycle, and the collector need not look at a batch of them.
+    """
 
     logger: str
     message: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
-import operator
 import os
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..record.payload import HAS_TASK_NAME, level_name
 from ..record.replayed import rendered
 from ..runtime.visible import first_line, visible
 
@@ -78,7 +78,7 @@ def host_name() -> str:
 # --- JSON ----------------------------------------------------------------------------------------------------------
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     """What ``fields`` says, in the same order, of a record whose attributes are all of their usual types."""
 
     id: str
@@ -102,10 +102,6 @@ class _Line(msgspec.Struct, omit_defaults=True):
     extra: Any = None
 
 
-_LINE = operator.itemgetter(
-    "msg", "levelname", "pathname", "funcName", "processName", "threadName", "lineno", "process", "thread", "exc_info"
-)
-_USUAL = (str,) * 6 + (int,) * 3 + (type(None),)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -115,20 +111,23 @@ def as_json(entry: Entry) -> bytes:
 
 
 def _usual_json(entry: Entry) -> bytes:
-    """The bytes of ``_any_json`` at a third of its cost; empty if anything about the record is unusual."""
-    record = entry.record
+    """The bytes of ``_any_json`` at a fraction of its cost, without a LogRecord; empty if anything is unusual."""
+    p = entry.usual
+    if p is None:
+        return b""
+    msg = p.message if p.msg is msgspec.UNSET else p.msg
+    level, logger, message = p.levelname or level_name(entry.level), entry.logger, entry.message
+    task = p.taskName if HAS_TASK_NAME else entry.extra.get("taskName")
     try:
-        values = _LINE(record.__dict__)
-        msg, level, path, function, process_name, thread_name, line, process, thread, _ = values
-        task = getattr(record, "taskName", None)
-        if (
-            tuple(map(type, values)) != _USUAL
-            or not (level and entry.logger and entry.message)
-            or not (type(entry.logger) is type(entry.message) is str)
-            or not (task is None or type(task) is str)
-            or not (-_MAX_INT <= min(line, process, thread) <= max(line, process, thread) < _MAX_INT)
-            or record.stack_info
-            or trace(entry)
+        if not (
+            type(msg) is type(logger) is type(message) is str
+            and (task is None or type(task) is str)
+            and p.levelname != ""
+            and logger
+            and message
+            and -_MAX_INT <= p.lineno < _MAX_INT  # type: ignore[operator]
+            and -_MAX_INT <= p.process < _MAX_INT  # type: ignore[operator]
+            and -_MAX_INT <= p.thread < _MAX_INT  # type: ignore[operator]
         ):
             return b""
         return _encode(
@@ -138,23 +137,23 @@ def _usual_json(entry: Entry) -> bytes:
                 entry.created,
                 level,
                 entry.level,
-                entry.logger,
-                entry.message,
-                (msg or None) if record.args else None,
+                logger,
+                message,
+                (msg or None) if p.args else None,
                 None,
                 None,
-                path or None,
-                line,
-                function or None,
-                process,
-                process_name or None,
-                thread,
-                thread_name or None,
+                p.pathname or None,
+                p.lineno,
+                p.funcName or None,
+                p.process,
+                p.processName or None,
+                p.thread,
+                p.threadName or None,
                 task or None,
                 _plain(entry.extra, 0) if entry.extra else None,
             )
         )
-    except (KeyError, UnicodeEncodeError):  # an attribute that somebody removed; half of a surrogate pair
+    except (TypeError, UnicodeEncodeError):  # a number that is none; half of a surrogate pair
         return b""
 
 

@@ -284,28 +284,27 @@ class JetStream(StreamTarget):
         subject = f"{self._subject}.{part[0].epoch}"
         messages = []
         for place, item in enumerate(part):
-            headers = {ID: item.id}
+            headers = f"{ID}: {item.id}\r\n"
             if last:
-                headers["Nats-Batch-Id"] = batch
-                headers["Nats-Batch-Sequence"] = str(place + 1)
+                headers += f"Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {place + 1}\r\n"
             if place == 0:
-                headers[_EXPECTED] = str(at)
+                headers += f"{_EXPECTED}: {at}\r\n"
             if place == last:
-                headers[STATE] = str(after)
+                headers += f"{STATE}: {after}\r\n"
                 if last:
-                    headers["Nats-Batch-Commit"] = "1"
+                    headers += "Nats-Batch-Commit: 1\r\n"
             messages.append(Message(subject, item.payload, headers, place in (0, last)))
         answers = self._connection.exchange(messages, until=last, until_error=True)
         return next((answer for answer in answers.values() if "error" in answer), answers.get(last, {}))
 
     def _send_each(self, run: list[Item], new: list[Item], where: str = "") -> None:
         """The ``new`` ones of ``run``, each by itself. ``where``: the subject that all share, else each its own."""
-        own = {_EXPECTED: "0"} if not where else {}
+        own = "" if where else f"{_EXPECTED}: 0\r\n"
         messages = [
             Message(
                 f"{self._subject}.{item.epoch}.{where or item.seq}",
                 item.payload,
-                {ID: item.id, "Nats-Msg-Id": item.id, **own},
+                f"{ID}: {item.id}\r\nNats-Msg-Id: {item.id}\r\n{own}",
             )
             for item in new
         ]

@@ -7,6 +7,8 @@ Rules
 * nats-py must not reconnect by itself: while it does, it keeps what it is given in memory, and says that it was sent.
 * ``nats+tls`` is encrypted or fails. nats-py encrypts if the server asks for it in its first, unprotected line, so that
   line is looked at before anything secret is sent.
+* Of many messages all but the last one are handed over as one command, by a method of nats-py's own that ``publish``
+  ends in: by ``publish`` each took a third of the whole time of a record. A nats-py without it gets them one by one.
 * What nats-py logs, it logs on this thread, where the guard keeps it out of every journal.
 * In a forked child the connection is the parent's: it is kept, unused, for ever.
 """
@@ -36,16 +38,27 @@ if TYPE_CHECKING:
 
 _NO_ONE = {"error": {"code": 503, "err_code": 503, "description": "no server answers for it"}}
 _IN_CREDS = re.compile(r"BEGIN (NATS USER JWT|USER NKEY SEED)-+\s+[A-Za-z0-9._-]{50,}")
+_COMMAND = "_send_command"
 _inherited: list[object] = []  # closing them would tell the parent's selector, or its server
 
 
 class Message(NamedTuple):
-    """What is published. ``answered``: the server is asked for an answer."""
+    """What is published. ``headers``: as they are sent, each with its line end. ``answered``: it asks for an answer."""
 
     subject: str
     payload: bytes
-    headers: dict[str, str] | None = None
+    headers: str = ""
     answered: bool = True
+
+
+def frame(message: Message, reply: str) -> bytes:
+    """What nats-py sends for ``message``. Pure."""
+    body = message.payload
+    if not message.headers:
+        return f"PUB {message.subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n"
+    head = f"NATS/1.0\r\n{message.headers}\r\n".encode()
+    first = f"HPUB {message.subject} {reply} {len(head)} {len(head) + len(body)}\r\n".encode()
+    return b"".join((first, head, body, b"\r\n"))
 
 
 class Login(NamedTuple):
@@ -322,9 +335,14 @@ class Connection:
         self._waiting = asyncio.get_running_loop().create_future()
         client, inbox, run = self._client, self._inbox, self._run
         try:
-            for at, message in enumerate(messages):
-                reply = f"{inbox}.{run}_{at}" if message.answered else ""
-                await client.publish(message.subject, message.payload, reply, message.headers)
+            replies = [f"{inbox}.{run}_{at}" if message.answered else "" for at, message in enumerate(messages)]
+            rest = 0
+            if len(messages) > 1 and hasattr(client, _COMMAND):
+                rest = len(messages) - 1
+                await getattr(client, _COMMAND)(b"".join(map(frame, messages[:rest], replies)))
+            for message, reply in zip(messages[rest:], replies[rest:], strict=True):  # this also has all be written
+                headers = dict(line.split(": ", 1) for line in message.headers.splitlines()) or None
+                await client.publish(message.subject, message.payload, reply, headers)
             await self._waiting
         except Exception as error:
             if isinstance(error, OSError | RuntimeError):

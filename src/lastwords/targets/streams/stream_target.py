@@ -40,13 +40,20 @@ class Item(NamedTuple):
     entry: Entry
 
 
-def item_of(entry: Entry) -> Item:
-    """``entry`` with its id taken apart. Total."""
-    found = _PLAIN_ID.fullmatch(entry.id)
-    if found is not None:
-        return Item(found[1], int(found[2]), entry.id, as_json(entry), entry)
-    digest = hashlib.sha256(entry.id.encode("utf-8", "backslashreplace")).hexdigest()
-    return Item(f"x{digest[:40]}", 1, f"x{digest[:40]}-1", as_json(entry), entry)
+def items_of(entries: Sequence[Entry]) -> list[Item]:
+    """``entries`` with their ids taken apart. Total."""
+    items, usual = [], ""  # nearly all are of one epoch
+    for entry in entries:
+        epoch, _, seq = entry.id.rpartition("-")
+        if epoch == usual != "" and len(seq) < 19 and seq.isascii() and seq.isdigit():
+            items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
+        elif _PLAIN_ID.fullmatch(entry.id) is not None:
+            usual = epoch
+            items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
+        else:
+            digest = hashlib.sha256(entry.id.encode("utf-8", "backslashreplace")).hexdigest()
+            items.append(Item(f"x{digest[:40]}", 1, f"x{digest[:40]}-1", as_json(entry), entry))
+    return items
 
 
 class StreamTarget(Target):
@@ -56,7 +63,7 @@ class StreamTarget(Target):
     _max_bytes = 8 * 2**20
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        items = [item_of(entry) for entry in entries]
+        items = items_of(entries)
         self._open()
         largest = self._largest()
         large = [item for item in items if len(item.payload) > largest]
