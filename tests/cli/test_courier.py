@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -16,6 +17,7 @@ import pytest
 from cli.tools import hung_holder
 from cli.tools import log_to as fill
 from lastwords import DurableHandler, Journal
+from lastwords.cli.delivering import deliver
 from lastwords.cli.delivering.resident import Resident
 from lastwords.cli.delivering.sources import FromTo
 from lastwords.delivery.lease import Lease
@@ -164,6 +166,33 @@ def test_an_outage_is_said_once_and_so_is_its_end(tmp_path, courier, poll):
     assert poll(lambda: len(lines(tmp_path / "got")) == 3, 30), one.said()
     assert poll(lambda: "is delivered again" in one.said(), 30)
     one.end()
+
+
+def test_what_comes_as_a_try_ends_is_delivered_by_the_end(tmp_path, monkeypatch):
+    """A try that has read its last entry when SIGTERM comes is not the last one."""
+    path, out = fill(tmp_path / "j.db", 1), tmp_path / "out.jsonl"
+    late, at_the_end, settle = iter([5]), threading.Event(), deliver.settle
+
+    def with_late_ones(*args, **kwargs):
+        settle(*args, **kwargs)
+        for count in late:
+            fill(path, count)
+            assert at_the_end.wait(30)
+
+    class Paths:
+        looks = 0
+
+        def paths(self):
+            self.looks += 1
+            if self.looks == 2:  # the first of stop()
+                threading.Timer(0.05, at_the_end.set).start()
+            return [path]
+
+    monkeypatch.setattr(deliver, "settle", with_late_ones)
+    resident = Resident(FromTo(f"file:{out}?format=json", (path,)), Paths(), drain_timeout=30)
+    resident.look()
+    assert resident.stop() == 0
+    assert len(lines(out)) == 6
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ class Watched:
     job: Job | None = None
     seen: Signature | None = None  # None: to be looked at, changed or not
     running: bool = False
+    ended: bool = False  # it had the try that the end owes it
     not_before: float = 0.0  # monotonic()
     failures: int = 0
     trouble: str = ""  # what was said last
@@ -126,7 +127,8 @@ class Resident:
                 del self._watched[path]
         now = monotonic()
         for watched in self._watched.values():
-            if not watched.running and watched.not_before <= now and watched.seen != signature(watched.path):
+            waits = watched.running or watched.ended or watched.not_before > now
+            if not waits and watched.seen != signature(watched.path):
                 self._put(watched)
 
     def _put(self, watched: Watched) -> None:
@@ -140,6 +142,7 @@ class Resident:
             return
         line = self._lines.setdefault(name, Line(self._source))
         watched.running = True
+        watched.ended = self._deadline is not None
         with line.lock:
             line.due.append(watched)
         self._start(line)
@@ -175,17 +178,31 @@ class Resident:
         self._deadline = monotonic() + self._drain_timeout
         for watched in self._watched.values():
             watched.not_before = 0.0
-        self.look()
-        lines = list(self._lines.values())
-        for line in lines:
-            line.closing = True
+        for line in self._lines.values():
             if line.current is not None and line.current.delivery is not None:
                 line.current.delivery.deadline = self._deadline
+        self._last_tries(self._deadline)
+        lines = list(self._lines.values())  # the last look may have found the first journal of one
+        for line in lines:
+            line.closing = True
             self._start(line)
         for line in lines:
             if line.finished is not None and not line.finished.wait(max(0.0, self._deadline - monotonic())):
                 self._give_up(line)
         return sum(w.running or w.failures > 0 or w.seen is None for w in self._watched.values())
+
+    def _last_tries(self, deadline: float) -> None:
+        """Each journal that changed gets one try that begins after now: one under way may have read its last entry."""
+        while (left := deadline - monotonic()) > 0:
+            idle = not self._running()
+            self.look()
+            if self._running():
+                self.bell.wait(left)
+            elif idle:
+                return
+
+    def _running(self) -> bool:
+        return any(watched.running for watched in self._watched.values())
 
     def _give_up(self, line: Line) -> None:
         if line.current is not None:
@@ -239,6 +256,7 @@ class Resident:
             self._failed(watched, job.last_error, job.remaining or 0)
         else:  # done, or its slice is over: what is left is found by the next look
             watched.seen = before if job.outcome is Outcome.DONE else None
+            watched.ended = watched.ended and job.outcome is Outcome.DONE
             self._works_again(watched)
 
     def _deliver(self, line: Line, watched: Watched, job: Job) -> None:
