@@ -50,18 +50,20 @@ def once(found, count):
 
 
 SLEEPER = """
-import logging, os, signal, sys
+import logging, os, signal, sys, threading
 from lastwords import DurableHandler
 from lastwords.targets import resolve
 url, journal, place = sys.argv[1:]
 target = resolve(url)
-deliver, calls = target.deliver, []
+deliver, slept, committed = target.deliver, [], threading.Event()
 def sleepy(entries):
-    calls.append(len(entries))
-    if len(calls) == 2 and place == "before":  # it knows what the stream had before it fell asleep
-        os.kill(os.getpid(), signal.SIGSTOP)
+    sleeps = entries[0].seq > 5 and not slept  # it knows what the stream had before it fell asleep
+    if sleeps:
+        slept.append(committed.wait(30))  # asleep in a transaction it would keep everybody out
+        if place == "before":
+            os.kill(os.getpid(), signal.SIGSTOP)
     deliver(entries)
-    if len(calls) == 2 and place == "after":
+    if sleeps and place == "after":
         os.kill(os.getpid(), signal.SIGSTOP)
 target.deliver = sleepy
 handler = DurableHandler(target, journal, retry_min=0.05)
@@ -70,6 +72,9 @@ log.addHandler(handler)
 for first in (0, 5):
     for number in range(first, first + 5):
         log.warning("%d", number)
+    handler.flush()
+    if first:
+        committed.set()
     handler.drain(30)
 log.warning("the last one")
 print(handler.drain(30), handler.stats().pending, handler.stats().dead)
