@@ -10,7 +10,7 @@ from lastwords import Rejected, TryAgain
 from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
 from lastwords.targets.streams import kafka as kafka_module
-from lastwords.targets.streams.stream_target import item_of
+from lastwords.targets.streams.stream_target import items_of
 from targets.servers import SECRET, SECRET_IN_URL, free_port
 from targets.streams.engines import EPOCH, entries
 
@@ -72,7 +72,7 @@ def test_a_process_that_was_asleep_is_shut_out(target, kafka, topic):
     sleeper, other = target(), target()
     sleeper.deliver(entries(1, 2))
     sleeper._producer.begin_transaction()
-    sleeper._produce([item_of(entry) for entry in entries(3, 4)], 0)
+    sleeper._produce(items_of(entries(3, 4)), 0)
     sleeper._producer.flush(5)
     other.deliver(entries(3, 4, 5))
     with pytest.raises(TryAgain):
