@@ -1,11 +1,16 @@
 """Helpers of the command line's tests: journals in every condition, two ways to run a verb."""
 
+import atexit
+import functools
 import json
 import logging
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from types import SimpleNamespace
 
@@ -121,16 +126,45 @@ for module in pkgutil.walk_packages(lastwords.__path__, "lastwords."):  # they m
         importlib.import_module(module.name)
 from lastwords.cli.main import main
 os.chdir("/")
-if os.geteuid() == 0:
-    os.setgroups([]); os.setegid(65534); os.seteuid(65534)
-sys.argv[0] = "lastwords"
-main()
+for line in sys.stdin:
+    args, environment, *outputs = json.loads(line)
+    if (pid := os.fork()) == 0:
+        for number, output in enumerate([os.devnull, *outputs]):
+            os.dup2(os.open(output, os.O_RDWR), number)
+        os.environ.clear(); os.environ.update(environment)
+        if os.geteuid() == 0:
+            os.setgroups([]); os.setegid(65534); os.seteuid(65534)
+        sys.argv = ["lastwords", *args]
+        main()
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
+
+
+@functools.cache
+def _nobodys():
+    """A process that has imported all, which takes a second and a half, and forks for each call of ``as_nobody``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", AS_NOBODY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    atexit.register(process.communicate)  # its input ends, and so does it
+    return process
 
 
 def as_nobody(*args):
     """Run a verb as a user who owns nothing (or as the one who runs the tests, who is not root either)."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", AS_NOBODY, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    return finish(process)
+    server = _nobodys()
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        server.stdin.write(json.dumps([[*map(str, args)], dict(os.environ), out.name, err.name]) + "\n")
+        server.stdin.flush()
+        limit = threading.Timer(60, os.killpg, (server.pid, signal.SIGKILL))
+        limit.start()
+        try:
+            code = server.stdout.readline()
+        finally:
+            limit.cancel()
+        return SimpleNamespace(code=int(code), out=out.read(), err=err.read())

@@ -4,9 +4,17 @@ The points are wrapped around the functions from outside, in the child that is t
 """
 
 import json
+import logging
 import sqlite3
+import subprocess
+import sys
 
 import pytest
+
+from cli import tools as cli
+from lastwords import DurableHandler
+
+pytestmark = pytest.mark.filterwarnings("ignore:journal .* was used for __main__")  # what is next is this process
 
 # name: (module, attribute). A kill before and after each.
 POINTS = {
@@ -104,24 +112,27 @@ print("hits", hits[0], flush=True)
 os._exit(0)
 """
 
-NEXT = """
-import sys
-from lastwords import DurableHandler
-def deliver(entries):
-    with open(sys.argv[2], "a") as f:
-        for e in entries: f.write(f"{e.id} {e.message}\\n")
-h = DurableHandler(deliver, sys.argv[1], batch_size=5)
-assert h.drain(20), h.stats()
-h.close()
-"""
+
+def go_on(journal, received):
+    """The next start, in this process: whatever is pending is delivered."""
+
+    def deliver(entries):
+        with open(received, "a") as f:
+            f.writelines(f"{e.id} {e.message}\n" for e in entries)
+
+    handler = DurableHandler(deliver, journal, batch_size=5)
+    try:
+        assert handler.drain(20), handler.stats()
+    finally:
+        handler.close()
 
 
-def check(children, tmp_path):
+def check(tmp_path):
     """What a kill left: nothing acknowledged is missing, ids are unique, the file is sound."""
     journal, received, acks = tmp_path / "j.db", tmp_path / "received", tmp_path / "acks"
     if not acks.exists():
         return  # killed before the first call returned
-    children.run(NEXT, journal, received)
+    go_on(journal, received)
     with sqlite3.connect(journal) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         dropped, pending = conn.execute(
@@ -170,14 +181,14 @@ def test_a_kill_at_a_named_point(children, tmp_path, name, when):
     assert "Traceback" not in err, err  # it ended by the kill, not by a mistake of its own
     if name not in {"tell of drops", "commit of several"}:  # those depend on timing
         assert "hits" not in out, f"{name} was not reached: {out} {err}"
-    check(children, tmp_path)
+    check(tmp_path)
 
 
 @pytest.mark.parametrize("nth", [1, 3, 7, 12, 18, 25, 33, 42, 60, 80, 110, 150, 200, 260, 330, 400, 480, 560, 640, 720])
 def test_a_kill_around_any_statement(children, tmp_path, nth):
     """Before or after the nth call into SQLite, of any thread."""
     run(children, tmp_path, kind="statement", nth=nth, by="kill")
-    check(children, tmp_path)
+    check(tmp_path)
 
 
 MADE = """
@@ -197,22 +208,29 @@ os._exit(0)
 """
 
 
+@pytest.fixture(scope="module")
+def calls_of_making(tmp_path_factory):
+    """How many calls into SQLite it takes to make a journal, with the point before and the point after each."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "made.py").write_text(MADE)
+    made = [sys.executable, folder / "made.py", folder / "whole.db", "-1"]
+    return int(subprocess.run(made, capture_output=True, check=True, timeout=60).stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(24))
-def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(children, tmp_path, part):
+def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(children, tmp_path, calls_of_making, part):
     """Half a schema is no other program's database, nor damage: for those who look, and for the next start."""
     path = tmp_path / "j.db"
-    out, _, _ = children.run(MADE, tmp_path / "whole.db", -1)
-    nth = 1 + part * (int(out) - 1) // 23
+    nth = 1 + part * (calls_of_making - 1) // 23
     children.run(MADE, path, nth, check=-9)
-    status = "from lastwords.cli.main import cli; cli(['status', *__import__('sys').argv[1:]])"
-    _, err, _ = children.run(status, path, check=None)
-    assert not {"damage", "another program", "ids"} & set(err.split())
-    children.run(
-        "import logging, sys; from lastwords import DurableHandler; log = logging.Logger('x');"
-        " log.addHandler(DurableHandler(None, sys.argv[1])); log.info('m')",
-        path,
-    )
+    said = cli.run("status", path).err
+    assert not any(word in said for word in ("damage", "another program", "ids"))
+    handler = DurableHandler(None, path)
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.info("m")
+    handler.close()
     with sqlite3.connect(path) as conn:
         assert [json.loads(p)["message"] for (p,) in conn.execute("SELECT payload FROM entries")] == ["m"]
         assert conn.execute("PRAGMA auto_vacuum").fetchone() == (2,)
@@ -224,7 +242,7 @@ def test_the_service_reaches_its_end_without_a_kill(children, tmp_path):
     out, err = run(children, tmp_path, kind="statement", nth=-1, by="kill")
     assert out.startswith("hits "), err
     assert int(out.split()[1]) > 720
-    check(children, tmp_path)
+    check(tmp_path)
     assert len((tmp_path / "acks").read_text().split()) == 100
 
 
@@ -253,4 +271,4 @@ def test_settling_before_delivery_is_caught(children, tmp_path):
     args = (tmp_path / "j.db", tmp_path / "received", tmp_path / "acks", json.dumps({**how, "by": "kill"}))
     children.run(wrong, *args, check=None, timeout=60)
     with pytest.raises(AssertionError):
-        check(children, tmp_path)
+        check(tmp_path)
