@@ -23,6 +23,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ...errors import TryAgain
 from ...runtime.stderr import say
 from ..urls.address import credential_source, file_name, number, permitted, seconds, size, words
@@ -37,19 +39,24 @@ if TYPE_CHECKING:
 PORT = 6379
 SEGMENT = 4_096
 
+# Few long arguments: one for each value of each entry took client and server longer than adding them.
 SCRIPT = """
-local added = 0
-for i = 3, #ARGV, 4 do
-  local key, bit = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
+local maxlen, epoch, all = ARGV[1], ARGV[2], ARGV[4]
+local place = cjson.decode(ARGV[3])
+local added, at = 0, 1
+for i = 1, #place, 4 do
+  local key, bit, id, after = KEYS[place[i]], place[i + 1], epoch .. '-' .. place[i + 2], at + place[i + 3]
   if redis.call('GETBIT', key, bit) == 0 then
-    if ARGV[1] == '0' then
-      redis.call('XADD', KEYS[1], '*', 'id', ARGV[i + 2], 'data', ARGV[i + 3])
+    local data = string.sub(all, at, after - 1)
+    if maxlen == '0' then
+      redis.call('XADD', KEYS[1], '*', 'id', id, 'data', data)
     else
-      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[i + 2], 'data', ARGV[i + 3])
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', maxlen, '*', 'id', id, 'data', data)
     end
     redis.call('SETBIT', key, bit, 1)
     added = added + 1
   end
+  at = after
 end
 return added
 """
@@ -158,15 +165,18 @@ class RedisStreams(StreamTarget):
     def _send(self, run: list[Item]) -> None:
         keys = [self._key]
         places: dict[int, int] = {}
-        values: list[Any] = [self._maxlen, run[0].epoch]
+        values: list[int | str] = []
+        epoch = run[0].epoch
         for item in run:
             segment, bit = divmod(item.seq, SEGMENT)
             if segment not in places:
-                keys.append(f"{{{self._key}}}:lastwords:{item.epoch}:{segment}")
+                keys.append(f"{{{self._key}}}:lastwords:{epoch}:{segment}")
                 places[segment] = len(keys)
-            values += (places[segment], bit, item.id, item.payload)
+            # The number as text: a script's numbers are floats.
+            values += (places[segment], bit, item.id[len(epoch) + 1 :], len(item.payload))
+        payloads = b"".join([item.payload for item in run])
         try:
-            self._script(keys=keys, args=values)
+            self._script(keys=keys, args=[self._maxlen, epoch, msgspec.json.encode(values), payloads])
             there = self._client.wait(self._replicas, int(self._timeout * 500)) if self._replicas else 0
         except Exception as error:
             raise self._meaning(error) from None
