@@ -14,45 +14,42 @@ A server's dedupe window forgets after two minutes, so the stream itself keeps w
 
 Without the knob the stream is asked. An epoch that began with one subject for each record stays with it.
 
-In doubt (at the start, after an error, after a refusal) the *leader* is asked for the last message; a direct get may be
-answered by a follower that is behind. An atomic batch of a server below 2.12.2 might be written in part.
+In doubt (at the start, after an error, after a refusal) the stream is asked for the last message (see
+``jetstream_tail``). Into an account with a limit goes no batch that might be larger than what is left: the server would
+write a part of it and answer nothing. Of the last that fits, each record goes by itself, and the server says why not.
 """
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import re
 import secrets
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TryAgain
 from ...runtime.stderr import say
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from ..urls.tls import verifying
-from .covered import Covered
 from .jetstream_answers import (
     BATCH_TOO_LARGE,
-    NO_MESSAGE,
     NO_STREAM,
     WRONG_LAST,
     code_of,
     complaint,
     matches,
 )
+from .jetstream_tail import BATCH, EXPECTED, ID, PLACE, STATE, Tail
 from .nats_connection import Connection, Login, Message
 from .stream_target import MOST_IN_A_RUN, Item, StreamTarget
 
 if TYPE_CHECKING:
     from ..contract import Target
     from ..urls.address import Address
+    from .covered import Covered
 
 ATOMIC_SINCE = (2, 12, 2)
 PORT = 4222
-STATE = "Lastwords-Covered"
-ID = "Lastwords-Id"
-
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _HEADERS = 600  # bytes, without the state
 _MOST_STATE = 8_192
 _STREAM = re.compile(r"[^\s.*>/\\]{1,255}")
@@ -146,6 +143,10 @@ class JetStream(StreamTarget):
             name=app or "lastwords",
             tls=(lambda: verifying(cafile, certfile, keyfile)) if secure else None,
         )
+        self._tail = Tail(self._connection, stream, self.label)
+        self._limited = False  # by an account that may have less room than a batch takes
+        self._replicas = 1
+        self._in_memory = False
         self._how = ""  # what the stream can do: one of the values of once
         self._limit = self._most_state = 0
         self._together = MOST_IN_A_RUN
@@ -196,6 +197,8 @@ class JetStream(StreamTarget):
         self._most_state = min(_MOST_STATE, largest // 4)
         self._limit = largest - _HEADERS - self._most_state
         self._together = MOST_IN_A_RUN
+        self._replicas, self._in_memory = config.get("num_replicas", 1), config.get("storage") == "memory"
+        self._limited = how == "stream" and self._room() is not None
         if how == "entry" and not self._wanted and not self._told:
             self._told = True
             say(f"{self.label}: no atomic batches here, so each record gets a subject of its own (once=entry)")
@@ -217,6 +220,17 @@ class JetStream(StreamTarget):
             why = "it renames subjects (subject_transform)"
         if why:
             raise RuntimeError(f"{self.label}: no record is there exactly once: {why}. Change it, or use once=window")
+
+    def _room(self) -> int | None:
+        """Bytes that the account may still store; None if it has no limit, or we may not ask."""
+        try:
+            account = self._connection.ask("$JS.API.INFO")
+        except RuntimeError:  # no permission, which it did not need so far
+            return None
+        account = (account.get("tiers") or {}).get(f"R{self._replicas}", account)
+        kind = "memory" if self._in_memory else "storage"
+        most = (account.get("limits") or {}).get(f"max_{kind}", -1)
+        return None if most < 0 else max(0, most - account.get(kind, 0))
 
     def _make(self) -> dict[str, Any]:
         subjects = f"{self._subject}.>"
@@ -260,7 +274,7 @@ class JetStream(StreamTarget):
             if self._how == "entry" or epoch in self._by_entry:
                 self._send_each(run, new)
                 return
-            part = new[: self._together]
+            part = self._fitting(new[: self._together])
             after = have.with_added([item.seq for item in part], most_text=self._most_state)
             answer = self._commit(part, at, after)
             code = code_of(answer)
@@ -278,6 +292,14 @@ class JetStream(StreamTarget):
                     else complaint(answer, self.label)
                 )
 
+    def _fitting(self, part: list[Item]) -> list[Item]:
+        """As many of them as the account has room for, and the first one at least."""
+        room = self._room() if self._limited else None
+        if room is None:
+            return part
+        sizes = accumulate((len(item.payload) + _HEADERS) * self._replicas for item in part)
+        return part[: max(1, sum(size + self._most_state <= room for size in sizes))]
+
     def _commit(self, part: list[Item], at: int, after: Covered) -> dict[str, Any]:
         """All of ``part`` and the state, or nothing; the server's answer."""
         batch, last = secrets.token_hex(8), len(part) - 1
@@ -286,9 +308,9 @@ class JetStream(StreamTarget):
         for place, item in enumerate(part):
             headers = f"{ID}: {item.id}\r\n"
             if last:
-                headers += f"Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {place + 1}\r\n"
+                headers += f"{BATCH}: {batch}\r\n{PLACE}: {place + 1}\r\n"
             if place == 0:
-                headers += f"{_EXPECTED}: {at}\r\n"
+                headers += f"{EXPECTED}: {at}\r\n"
             if place == last:
                 headers += f"{STATE}: {after}\r\n"
                 if last:
@@ -299,7 +321,7 @@ class JetStream(StreamTarget):
 
     def _send_each(self, run: list[Item], new: list[Item], where: str = "") -> None:
         """The ``new`` ones of ``run``, each by itself. ``where``: the subject that all share, else each its own."""
-        own = "" if where else f"{_EXPECTED}: 0\r\n"
+        own = "" if where else f"{EXPECTED}: 0\r\n"
         messages = [
             Message(
                 f"{self._subject}.{item.epoch}.{where or item.seq}",
@@ -329,38 +351,9 @@ class JetStream(StreamTarget):
         return known
 
     def _asked(self, epoch: str) -> tuple[int, Covered]:
-        """The last message on the epoch's subject, and the state that it carries."""
+        """The last sequence of the epoch's subject, and what is there."""
         subject = f"{self._subject}.{epoch}"
-        single = self._last(f"{subject}.*") if self._how == "stream" else None
+        single = self._tail.last(f"{subject}.*") if self._how == "stream" else None
         if single is not None and str(single.get("subject", "")).rpartition(".")[2].isdigit():
             self._by_entry.add(epoch)  # what was written one by one is in no state
-        message = self._last(subject)
-        if message is None:
-            return 0, Covered()
-        text = _header(message, STATE)
-        if text is None:
-            raise RuntimeError(
-                f"{self.label}: the last message on {subject} is not ours: nobody else may publish there"
-            )
-        try:
-            return int(message["seq"]), Covered(text)
-        except ValueError as error:
-            raise RuntimeError(f"{self.label}: the last message on {subject} has {error}") from None
-
-    def _last(self, subject: str) -> dict[str, Any] | None:
-        answer = self._connection.ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject})
-        code = code_of(answer)
-        if code == NO_MESSAGE:
-            return None
-        if code:
-            raise complaint(answer, self.label)
-        message: dict[str, Any] = answer["message"]
-        return message
-
-
-def _header(message: dict[str, Any], name: str) -> str | None:
-    for line in base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n"):
-        key, colon, value = line.partition(":")
-        if colon and key.lower() == name.lower():
-            return value.strip()
-    return None
+        return self._tail.state(subject)
