@@ -176,7 +176,7 @@ class Nats(Engine):
         return self._until(read, 20.0)
 
     def _read(self, connection, first, last):
-        from lastwords.targets.streams.nats_connection import Message
+        from lastwords.targets.streams.nats_message import Message
 
         found = []
         for at in range(first, last + 1, 500):

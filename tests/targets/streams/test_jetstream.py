@@ -212,7 +212,7 @@ def test_a_stream_that_forgets_what_it_had_is_refused(nats, admin, config, words
 def test_somebody_else_on_our_subject(nats, admin, stream):
     """Its message has no state: nothing is guessed."""
     admin.connection.begin()
-    from lastwords.targets.streams.nats_connection import Message
+    from lastwords.targets.streams.nats_message import Message
 
     admin.connection.exchange([Message(f"{stream}.{EPOCH}", b"mine")])
     failing(nats.url(stream), words=[f"{stream}.{EPOCH} is not ours"])

@@ -75,6 +75,17 @@ def test_tls_against_a_plain_port_sends_nothing(nats, user):
     failing(nats.url(scheme="nats+tls", user=user), words=words, fault=Fault.OUTAGE)
 
 
+def test_who_may_not_hear_answers_is_told_so(tmp_path):
+    """The server says it when we subscribe, before anything is asked; it is no timeout."""
+    users = """authorization { users = [
+      { user: deaf, password: x, permissions: { publish: ">", subscribe: "LOGS.>" } } ] }"""
+    server = Nats(tmp_path / "n", users).start()
+    try:
+        failing(server.url("LOGS", user="deaf:x@"), words=["permissions violation for subscription"])
+    finally:
+        server.kill()
+
+
 def test_a_client_certificate(tmp_path):
     """Where the server asks for one: certfile and keyfile; without them it is an outage that says why."""
     certificates = Certificates(tmp_path)

@@ -4,6 +4,7 @@ import pytest
 
 from lastwords.delivery.verdict import Fault
 from lastwords.targets import resolve
+from lastwords.targets.streams.kafka_client import Clients, Failed
 from targets.servers import SECRET, SECRET_IN_URL, Certificates
 from targets.streams.engines import EPOCH, entries
 from targets.streams.secure_kafka import SecureKafka, server_context
@@ -49,6 +50,16 @@ def test_a_certificate_of_an_unknown_authority(secure):
     """Nothing is sent to whom we cannot know."""
     query = url(secure, "secured", SECRET_IN_URL, "").replace("timeout=10", "timeout=1")
     failing(query, words=["certificate verify failed"], fault=Fault.OUTAGE)
+
+
+@pytest.mark.parametrize(
+    ("secure", "words"), [(False, "TLS (kafka+tls://), a password"), (True, "a password or a cert")]
+)
+def test_brokers_that_only_hang_up_may_want_something_of_us(secure, words):
+    """The client says no more than that they are down."""
+    clients = Clients({}, label="kafka://h/t", credentials=None, mechanism="PLAIN", secure=secure)
+    meant = clients.meaning(Failed("_ALL_BROKERS_DOWN", "1/1 brokers are down"))
+    assert isinstance(meant, ConnectionError) and words in str(meant)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])

@@ -104,6 +104,30 @@ def test_the_last_records_of_a_program_are_not_lost(request, children, web, tmp_
     assert (stats.delivered, stats.pending, stats.dead) == (300, 0, 0), stats.last_error
 
 
+FORKED = """
+import logging, os, sys
+from lastwords import DurableHandler
+handler = DurableHandler(*sys.argv[1:], drain_timeout=30)
+log = logging.getLogger()
+log.addHandler(handler)
+log.warning("before")
+print(handler.drain(30), flush=True)
+child = os.fork()
+log.warning("after")
+print(handler.drain(30), flush=True)
+if child:
+    print(os.waitpid(child, 0)[1], handler.stats().delivered)
+"""
+
+
+@pytest.mark.slow
+@ENGINES
+def test_parent_and_child_deliver_after_a_fork_with_an_open_client(request, children, web, tmp_path, engine):
+    """Neither is dead or hangs for the other's connection and threads (confluent-kafka-python 172, kafka-python 1732)."""
+    out, err, _ = children.run(FORKED, place(request, engine, web, "forked"), tmp_path / "j.db", timeout=60)
+    assert (out, err) == ("True\nTrue\nTrue\n0 3\n", "")
+
+
 @pytest.mark.slow
 def test_a_client_whose_queue_is_full_is_waited_for(kafka, monkeypatch):
     """BufferError is no reason to lose anything (confluent-kafka-python 16, 781)."""

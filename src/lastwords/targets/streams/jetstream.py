@@ -40,7 +40,8 @@ from .jetstream_answers import (
     matches,
 )
 from .jetstream_tail import BATCH, EXPECTED, ID, PLACE, STATE, Tail
-from .nats_connection import Connection, Login, Message
+from .nats_connection import Connection, Login
+from .nats_message import Message
 from .stream_target import MOST_IN_A_RUN, Item, StreamTarget
 
 if TYPE_CHECKING:

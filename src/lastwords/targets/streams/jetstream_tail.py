@@ -20,7 +20,7 @@ import msgspec
 
 from .covered import Covered
 from .jetstream_answers import NO_MESSAGE, code_of, complaint
-from .nats_connection import Message
+from .nats_message import Message
 from .stream_target import MOST_IN_A_RUN
 
 if TYPE_CHECKING:

@@ -52,6 +52,8 @@ class Clients:
         self._settings = dict(settings)
         self._label, self._credentials, self._mechanism, self._secure = label, credentials, mechanism, secure
         self._said: Failed | None = None
+        wanted = "" if secure else "TLS (kafka+tls://), "
+        self._hint = f": perhaps the broker wants {wanted}a password or a certificate"
         self._log = logging.Logger("librdkafka")  # noqa: LOG001 - of nobody's tree, so it reaches no handler
         self._log.addHandler(logging.NullHandler())
 
@@ -108,7 +110,7 @@ class Clients:
         if name in _SILENT:
             return TimeoutError(words)
         if name in _NO_CONNECTION:
-            return ConnectionError(words)
+            return ConnectionError(words + self._hint if name == "_ALL_BROKERS_DOWN" else words)
         return TryAgain(words) if name in _UNDONE or error.again else RuntimeError(words)
 
 

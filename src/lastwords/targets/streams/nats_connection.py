@@ -29,6 +29,7 @@ import msgspec
 from ...runtime import native
 from ...runtime.clock import monotonic
 from ..wording import one_line
+from .nats_message import Message, frame
 
 if TYPE_CHECKING:
     import ssl
@@ -40,25 +41,6 @@ _NO_ONE = {"error": {"code": 503, "err_code": 503, "description": "no server ans
 _IN_CREDS = re.compile(r"BEGIN (NATS USER JWT|USER NKEY SEED)-+\s+[A-Za-z0-9._-]{50,}")
 _COMMAND = "_send_command"
 _inherited: list[object] = []  # closing them would tell the parent's selector, or its server
-
-
-class Message(NamedTuple):
-    """What is published. ``headers``: as they are sent, each with its line end. ``answered``: it asks for an answer."""
-
-    subject: str
-    payload: bytes
-    headers: str = ""
-    answered: bool = True
-
-
-def frame(message: Message, reply: str) -> bytes:
-    """What nats-py sends for ``message``. Pure."""
-    body = message.payload
-    if not message.headers:
-        return f"PUB {message.subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n"
-    head = f"NATS/1.0\r\n{message.headers}\r\n".encode()
-    first = f"HPUB {message.subject} {reply} {len(head)} {len(head) + len(body)}\r\n".encode()
-    return b"".join((first, head, body, b"\r\n"))
 
 
 class Login(NamedTuple):
@@ -278,6 +260,9 @@ class Connection:
                     raise RuntimeError(f"{self._label}: {_words(said)}: check the credentials") from None
                 errors.append(f"{server}: {_words(said)}" if len(self._servers) > 1 else _words(said))
             else:
+                if self._said is not None:  # we would hear no answer
+                    await self._client.close()
+                    raise RuntimeError(f"{self._label}: {_words(self._said)}")
                 return
         raise ConnectionError(f"{self._label}: {'; '.join(errors)}")
 
@@ -326,6 +311,7 @@ class Connection:
         encrypted()
         self._inbox = client.new_inbox()
         await client.subscribe(self._inbox + ".*", cb=self._heard)
+        await client.flush()  # and what the server says to that was heard
 
     async def _exchange(
         self, messages: Sequence[Message], wanted: frozenset[int], until_error: bool

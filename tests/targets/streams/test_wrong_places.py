@@ -1,0 +1,56 @@
+"""A port where something else listens, or TLS where there is none: one clear line, in time, that shows no credentials."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from lastwords.delivery.verdict import Fault, classify
+from lastwords.targets import resolve
+from targets.servers import SECRET, SECRET_IN_URL
+from targets.streams.engines import entries
+
+PACKAGES = {"nats": "nats", "kafk": "confluent_kafka", "redi": "redis", "otlp": "urllib3"}
+QUICK = ["nats", "nats+tls", "redis", "rediss", "otlp+http", "otlp+https"]
+SCHEMES = [*QUICK, *(pytest.param(scheme, marks=pytest.mark.slow) for scheme in ("kafka", "kafka+tls"))]
+SAYS = {"hangs up": b"", "says something else": b"\x00\xff 220 \x1b[31m mail\r\n\r\n"}
+
+
+@pytest.fixture(params=SAYS)
+def stranger(request):
+    """The port of a listener that is no engine."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        with contextlib.suppress(OSError):  # the test is over
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):  # it was hung up first
+                    connection.sendall(SAYS[request.param])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_something_else_listens_there(stranger, scheme):
+    """An outage: perhaps the port is wrong, perhaps the server comes back."""
+    pytest.importorskip(PACKAGES[scheme[:4]])
+    path = "" if scheme.startswith("otlp") else "/logs"
+    seconds = 1 if scheme.startswith("kafka") else 2  # librdkafka tries again until then
+    target = resolve(f"{scheme}://me:{SECRET_IN_URL}@127.0.0.1:{stranger}{path}?timeout={seconds}")
+    began = time.monotonic()
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what it means is checked below
+        target.deliver(entries(1, 2))
+    assert time.monotonic() - began < 30
+    target.close()
+    assert classify(caught.value) is Fault.OUTAGE, repr(caught.value)
+    text = str(caught.value)
+    assert text.startswith(f"{scheme}://127.0.0.1:{stranger}") and text.isprintable()
+    assert SECRET not in text and SECRET_IN_URL not in text
