@@ -15,7 +15,7 @@ from .delivery.courier import Courier
 from .journal import continuity, files, places
 from .journal.explain import TROUBLE
 from .journal.line import Line, Stats
-from .journal.sqlite_codes import is_damage
+from .journal.rows import UNKNOWN
 from .opening import check_lease, open_store
 from .runtime.clock import monotonic
 from .runtime.exit import arm, deadline_within, disarm, exit_deadline
@@ -100,6 +100,7 @@ class Engine:
             check_lease(self.store)
         _engines[id(self)] = self
         self.journal = Line(self.store)
+        self._known = UNKNOWN
         chores = Chores(self._on_short)
         self.committer = Committer(
             self.store,
@@ -159,8 +160,7 @@ class Engine:
         try:
             pending = self.journal.has_pending()
         except TROUBLE as error:  # damage that no look at the file has found: the keeper repairs it
-            pending, self.store.damaged = True, str(error) if is_damage(error) else None
-            self.keeper.nudge()
+            pending = self.keeper.meets(error)
         if pending or THREADS_END_EARLY:
             arm(self)
             if self.courier is not None:
@@ -222,8 +222,7 @@ class Engine:
 
     def step_aside(self) -> None:
         """The journal has another handler now, which delivers what is logged here, too."""
-        self.closed = True
-        self._ready = 0
+        self.closed, self._ready = True, 0
         self.committer.sync_all()
         self.finish(monotonic())
         self.keeper.stop()
@@ -247,9 +246,14 @@ class Engine:
     def stats(self) -> Stats:
         """See :meth:`lastwords.DurableHandler.stats`."""
         notice()
-        with self.store.lock:  # both of one moment
-            stats = self.journal.stats(buffered=self.committer.buffered, overflowed=self.committer.overflowed)
-            return stats._replace(pending=stats.pending + self.keeper.moving)
+        with self.store.lock:  # all of one moment
+            try:
+                stats = self._known = self.journal.stats()
+            except TROUBLE as error:  # what was known before has to do
+                self.keeper.meets(error)
+                stats = self._known._replace(last_error=f"the journal cannot be read: {error}")
+            pending, dropped = stats.pending + self.keeper.moving, stats.dropped + self.committer.overflowed
+            return stats._replace(pending=pending, dropped=dropped, buffered=self.committer.buffered)
 
     def sync(self) -> None:
         """What is journaled is on the medium, in the file at the path; trouble is the keeper's to report."""
@@ -335,8 +339,7 @@ class Engine:
         if self.closed:
             return
         self._closing = self.closed = True
-        self._logged_meanwhile = False
-        self._ready = 0
+        self._logged_meanwhile, self._ready = False, 0
         try:
             self._close()
         finally:
@@ -353,8 +356,7 @@ class Engine:
         self.committer.sync_all()  # before the last sync: what comes after it is synced by its caller
         self.join(deadline)
         self.keeper.stop()
-        idle = self.courier is None or self.courier.thread is None
-        if idle and self.keeper.join(0.5):
+        if (self.courier is None or self.courier.thread is None) and self.keeper.join(0.5):
             self._close_store()  # a record that is logged later opens it again
 
     def _close_store(self) -> None:
@@ -365,8 +367,7 @@ class Engine:
 
     def retire(self) -> None:
         """The handler was collected. Takes no lock."""
-        self._over = self.closed = True
-        self._ready = 0
+        self._over, self.closed, self._ready = True, True, 0
         self.keeper.stop()
         self.committer.sync_all()
         if self.courier is not None:

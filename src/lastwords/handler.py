@@ -259,7 +259,7 @@ class DurableHandler(logging.Handler):
         super().close()
 
     def stats(self) -> Stats:
-        """The journal in numbers, from the file, so true across processes. Raises JournalError if it cannot be read."""
+        """The journal in numbers, from the file, so true across processes; what was known last if it cannot be read."""
         return self._engine.stats()
 
     def __repr__(self) -> str:

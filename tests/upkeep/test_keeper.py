@@ -312,7 +312,7 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
     import logging, os, sys
     from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.upkeep import recovery
     if sys.argv[2] == "control":
-        recovery.Mover.run = lambda *_: None
+        recovery.Mover.run = lambda *_, **__: None
     h = DurableHandler(None, sys.argv[1], sync_interval=100); log = logging.Logger("x"); log.addHandler(h)
     for i in range(10): log.info("m%d", i)
     for name in os.listdir(os.path.dirname(sys.argv[1])):

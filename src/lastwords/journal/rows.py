@@ -100,6 +100,8 @@ class Stats(NamedTuple):
     last_delivery: float | None
 
 
+UNKNOWN = Stats(0, 0, 0, 0, 0, 0, None, None, None, None)
+
 # The columns of ``dead_letters``, and how a row of them is copied into another file.
 DEAD_COLUMNS = "id, seq, created, level, payload, checksum, error, traceback, attempts, first_failed_at, buried_at"
 INSERT_DEAD = (

@@ -25,6 +25,7 @@ from ..journal.explain import TROUBLE
 from ..journal.line import Line
 from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
+from ..runtime.exit import exit_deadline
 from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from . import damaged_file
@@ -133,8 +134,11 @@ class Keeper:
         self._mover.after_fork_in_child()
 
     def move(self) -> None:
-        """What a removed or damaged file has goes into the journal, all of it. Raises what SQLite raises."""
-        self._mover.run(self._committer)
+        """What a removed or damaged file has goes into the journal. Raises what SQLite raises.
+
+        All of it; at the exit, what a next start can go on with may be left to that one.
+        """
+        self._mover.run(self._committer, until=exit_deadline())
 
     @property
     def moving(self) -> int:
@@ -148,9 +152,15 @@ class Keeper:
         except Exception as error:
             if not is_damage(error):
                 raise
-            self._store.damaged = str(error)
-            self.nudge()
+            self.meets(error)
             return if_damaged
+
+    def meets(self, error: Exception) -> bool:
+        """A caller met trouble; if it is damage, it is to be repaired. True: there is something to do."""
+        if is_damage(error):
+            self._store.damaged = str(error)
+        self.nudge()
+        return True
 
     # --- the thread -----------------------------------------------------------------------------------
 

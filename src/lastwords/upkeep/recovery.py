@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..journal import set_aside
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
+from ..runtime.stderr import say
 from . import damaged_file, removed_file
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Mover:
         self._store = store
         self._under_way: list[Transfer] = []
         self._look = True  # for what was set aside
+        self._told = False  # that the process ends before all is moved
         self._look_again_at = float("inf")  # monotonic()
 
     @property
@@ -58,13 +60,29 @@ class Mover:
         """A file was set aside."""
         self._look = True
 
-    def run(self, committer: Committer | None, rest: Callable[[float], object] = sleep) -> None:
-        """Move all there is. Raises what SQLite and the file system raise; then call it again later."""
+    def run(
+        self, committer: Committer | None, rest: Callable[[float], object] = sleep, *, until: float | None = None
+    ) -> None:
+        """Move all there is. Raises what SQLite and the file system raise; then call it again later.
+
+        ``until`` (``monotonic()``): what has a marker may be left to the next start from then on. What a removed file
+        has dies with this process.
+        """
         if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
         if self._under_way or self._look or removed_file.is_replaced(self._store, closely=True):
             while self.step(committer):
+                if until is not None and monotonic() >= until and self._may_be_left():
+                    return
                 rest(0.001)
+
+    def _may_be_left(self) -> bool:
+        if any(isinstance(transfer, removed_file.Rescue) for transfer in self._under_way):
+            return False
+        if not self._told:
+            self._told = True
+            say(f"journal {self._store.path}: the time is up: what is left of a damaged file waits for the next start")
+        return True
 
     def step(self, committer: Committer | None) -> bool:
         """Move a slice; True while there is more."""

@@ -1,0 +1,93 @@
+"""What is on its way out of damaged files when the process ends, and what the application is told meanwhile."""
+
+import json
+import logging
+import sqlite3
+
+import pytest
+
+from lastwords import DurableHandler
+from lastwords.journal import set_aside
+from lastwords.journal.line import Line
+from lastwords.journal.store import Store
+from lastwords.runtime.clock import monotonic
+from lastwords.upkeep import damaged_file, transfer
+from lastwords.upkeep.recovery import Mover
+
+COUNT = 60
+
+
+@pytest.fixture
+def aside(tmp_path, monkeypatch):
+    """The path of a journal whose damaged file was just set aside, and is to be moved in many slices."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(None, path)
+    for i in range(COUNT):
+        handler.handle(logging.makeLogRecord({"msg": f"m{i}"}))
+    handler.close()
+    damaged_file.set_aside_file(path, damaged_file.files.identify(path), "by a test", is_damaged=True)
+    for name in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(transfer, name, 20)
+    return path
+
+
+def messages(path):
+    with Line.open(path) as journal:
+        return [json.loads(row.payload)["message"] for row in journal.read(0, COUNT * 2)]
+
+
+def test_at_the_exit_what_is_left_of_a_damaged_file_waits_for_the_next_start(aside, capfd):
+    """The time is up: one slice is moved, the marker stays, it is said once, and the next one goes on to the end."""
+    for _ in range(2):
+        store = Store(aside)
+        Mover(store).run(None, until=monotonic() - 1)
+        store.close()
+    assert 0 < len(messages(aside)) < COUNT
+    assert set_aside.unfinished(aside)
+    assert capfd.readouterr().err.count("waits for the next start") == 2  # of two processes
+    handler = DurableHandler(None, aside)
+    handler.close()
+    assert sorted(messages(aside)) == sorted(f"m{i}" for i in range(COUNT))
+    assert "was damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+def test_only_the_end_of_the_process_leaves_a_salvage_unfinished(aside, monkeypatch, is_ending):
+    """The keeper's own way: with the exit's deadline behind it, it leaves the rest; the control moves all."""
+    handler = DurableHandler(None, aside + ".other")
+    store = Store(aside)
+    keeper = handler._engine.keeper
+    keeper._mover = Mover(store)
+    monkeypatch.setattr("lastwords.runtime.exit._exit_deadline", monotonic() - 1 if is_ending else None)
+    keeper.move()
+    assert bool(keeper.moving) is is_ending
+    monkeypatch.undo()
+    keeper.move()
+    assert not keeper.moving
+    store.close()
+    handler.close()
+
+
+CODES = [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_stats_of_a_journal_that_cannot_be_read_is_what_was_known(tmp_path, monkeypatch, code):
+    """The application never sees SQLite's error: the last numbers with the reason; damage is noted for the keeper."""
+    handler = DurableHandler(None, tmp_path / "j.db")
+    handler.handle(logging.makeLogRecord({"msg": "m"}))
+    assert handler.stats().pending == 1
+
+    def fails(*_, **__):
+        error = sqlite3.DatabaseError("what SQLite says")
+        error.sqlite_errorcode = code
+        raise error
+
+    met = []
+    monkeypatch.setattr(handler._engine.keeper, "meets", met.append)
+    monkeypatch.setattr(Line, "stats", fails)
+    stats = handler.stats()
+    monkeypatch.undo()
+    assert stats.pending == 1 and "what SQLite says" in stats.last_error
+    assert [error.sqlite_errorcode for error in met] == [code]
+    handler.close()
