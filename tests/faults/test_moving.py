@@ -476,7 +476,7 @@ def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path,
 WRITES_ON = """
 import logging, os, signal, sys
 from lastwords import DurableHandler; from lastwords.upkeep import recovery
-recovery.Mover.run = lambda *_: None  # it has not noticed yet
+recovery.Mover.run = lambda *_, **__: None  # it has not noticed yet
 handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("x"); log.addHandler(handler)
 log.error("early")
 print("ready", flush=True)
