@@ -94,3 +94,46 @@ def test_memory_is_linear():
     finally:
         tracemalloc.stop()
     assert peak < 6 * len(text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS to count")
+def test_where_there_is_no_memory_the_process_lives(children):
+    """msgspec's own encode() ends it (SIGSEGV), as its buffer is not there: ours raises MemoryError."""
+    out, _, _ = children.run(
+        """
+        import resource
+        from lastwords.record.payload import Payload, to_json
+        payload = Payload("app", "x" * 2000)
+        to_json(payload)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 2**20, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        hog, failed, size = [], 0, 2**16
+        while size >= 16:
+            try:
+                while True:
+                    hog.append(bytearray(size))
+            except MemoryError:
+                size //= 2
+        for _ in range(200):
+            try:
+                hog.append(to_json(payload))
+            except MemoryError:
+                failed += 1
+        hog.clear()
+        print(failed)
+        """
+    )
+    assert 0 <= int(out) <= 200
+
+
+def test_what_stands_for_a_record_that_cannot_be_encoded_suits_every_formatter(monkeypatch):
+    """It has the numbers that a formatter asks for: else it held up the line, until it was buried."""
+
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("lastwords.record.any_record.to_json", fails)
+    monkeypatch.setattr("lastwords.record.codec.to_json", fails)
+    made = through(make()).record
+    style = "%(asctime)s %(levelname)s %(name)s %(lineno)d %(process)d %(thread)d %(msecs)03d %(relativeCreated)d"
+    assert "INFO lastwords 0 0 0 000 0 <lastwords: " in logging.Formatter(style + " %(message)s").format(made)

@@ -18,7 +18,11 @@ from .foreign import Seen
 from .payload import EXPECTED, LEVELS, MAX_PAYLOAD, RESERVED, Payload, checksum, derive, to_json
 from .write_values import Writer, clean, guarded, is_foreign, type_name
 
-_LAST_RESORT = '{"logger":"lastwords","message":"<lastwords: a record that could not be encoded>"}'
+# With the numbers that formatters ask for: what no formatter takes would hold up the line.
+_LAST_RESORT = (
+    '{"logger":"lastwords","message":"<lastwords: a record that could not be encoded>","pathname":"","lineno":0,'
+    '"funcName":"","process":0,"thread":0,"msecs":0.0,"relativeCreated":0.0}'
+)
 _FAR = 1e15  # seconds; beyond it no clock counts, and struct and SQLite have no use for it
 
 
