@@ -231,6 +231,27 @@ class InsertReady(BareInsert):
         self.insert("INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)", self.row)
 
 
+class LeastCode(InsertReady):
+    """The least code that does what a call does: logging, the codec, and that INSERT. None of our promises."""
+
+    def make(self):
+        from lastwords.record import codec
+
+        super().make()
+        insert = self.insert
+
+        class Handler(logging.Handler):
+            def handle(self, record_):
+                insert(
+                    "INSERT INTO entries (created, level, payload, checksum) VALUES (?, ?, ?, ?)",
+                    codec.encode(record_),
+                )
+
+        return Handler()
+
+    log = Contender.log
+
+
 class BareSynced(BareInsert):
     """As anybody would write it: a WAL that is never emptied grows with each sync, and that costs more than it saves."""
 
@@ -321,6 +342,7 @@ CONTENDERS = {
     "bare INSERT": BareInsert,
     "bare INSERT of the record": InsertRecord,
     "INSERT of a ready row": InsertReady,
+    "logging, codec, INSERT": LeastCode,
     "bare INSERT, synced": BareSynced,
     "lastwords": Ours,
     "lastwords, delivering": OursDelivering,
