@@ -1,4 +1,4 @@
-"""What lastwords costs its process and its disk: start-up, status, memory, idling, bytes written, space given back."""
+"""What lastwords costs its process and its disk: status, memory, idling, bytes written, space given back."""
 
 import os
 import statistics
@@ -9,7 +9,7 @@ from bench_report import Row
 MEASURED = os.path.exists("/proc/self/io")  # else not Linux
 NO_PROC = "not measured: needs Linux's /proc"
 
-# --- status, start-up -----------------------------------------------------------------------------------------
+# --- status ---------------------------------------------------------------------------------------------------
 
 
 def status(bench):
@@ -35,43 +35,6 @@ def status_rows(bench, count, rounds):
         Row(
             "lastwords status, %s pending, beyond start-up" % short(count), "< 50 ms", value, full - empty < 50, details
         )
-    ]
-
-
-def startup(bench):
-    """`import lastwords` and a handler; `lastwords --help`."""
-    python, path = python_of(bench), place(bench, "start-journal")
-    ask(bench, "fill", name="lastwords", path=path, count=0)
-    build = "import lastwords, sys; lastwords.DurableHandler(None, sys.argv[1])"
-    commands = {
-        "bare": [python, "-c", "pass"],
-        "logging": [python, "-c", "import logging, sqlite3"],
-        "import": [python, "-c", "import lastwords"],
-        "handler": [python, "-c", build, path],
-        "new": [python, "-c", build, place(bench, "start-new")],
-        "help": [python, "-m", "lastwords", "--help"],
-    }
-    times = {name: [] for name in commands}
-    for turn in range(1 + (4 if bench.quick else 25)):
-        for name in shuffled(bench, commands):
-            remove(place(bench, "start-new"))
-            seconds = seconds_of(commands[name])
-            if turn:  # the first one warms the file cache
-                times[name].append(1e3 * seconds)
-    ms = {name: statistics.median(values) for name, values in times.items()}
-    beyond = {name: ms[name] - ms["bare"] for name in ms}
-    note = "%.0f ms (import alone %.0f; logging and sqlite3 alone %.0f)"
-    first = "%.0f ms (a journal's first: the schema)" % beyond["new"]
-    return [
-        Row(
-            "import and a handler, beyond bare Python",
-            "< 80 ms",
-            note % (beyond["handler"], beyond["import"], beyond["logging"]),
-            beyond["handler"] < 80,
-            {"ms": times},
-        ),
-        Row("the same with a new journal", "< 80 ms", first, beyond["new"] < 80, {"ms": times["new"]}),
-        Row("lastwords --help", "< 200 ms", "%.0f ms" % ms["help"], ms["help"] < 200, {"ms": times["help"]}),
     ]
 
 
