@@ -64,7 +64,7 @@ from .write_values import TAG, Malformed, Writer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DecodeError", "Entry", "checksum", "decode", "encode"]
+__all__ = ["DecodeError", "Entry", "checksum", "decode", "encode", "usual"]
 
 FAST_DEPTH = 4
 FAST_ITEMS = 500
@@ -225,16 +225,6 @@ class Entry:
             record = self._record = replay(self._payload, self.created, self.level)
         return record
 
-    @property
-    def usual(self) -> Payload | None:
-        """What the row says, where it says all that the record would: no exception, no stack, nothing odd.
-
-        None also if the record was asked for: whoever has it may write on it, and then that is what counts.
-        """
-        p = self._payload
-        odd = (p.odd, p.exc_info, p.exc_text, p.rendered, p.stack_info) != _NO_ODD
-        return None if odd or self._record is not None else p
-
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Entry) else NotImplemented
 
@@ -246,6 +236,18 @@ class Entry:
 
 
 _NO_ODD = (None,) * 5
+
+
+def usual(entry: Entry) -> Payload | None:
+    """What the row says, where it says all that the record would: no exception, no stack, nothing odd.
+
+    None also if the record was asked for: whoever has it may write on it, and then that is what counts.
+    """
+    p = entry._payload
+    odd = (p.odd, p.exc_info, p.exc_text, p.rendered, p.stack_info) != _NO_ODD
+    return None if odd or entry._record is not None else p
+
+
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..record.codec import usual
 from ..record.payload import HAS_TASK_NAME, level_name
 from ..record.replayed import rendered
 from ..runtime.visible import first_line, visible
@@ -112,7 +113,7 @@ def as_json(entry: Entry) -> bytes:
 
 def _usual_json(entry: Entry) -> bytes:
     """The bytes of ``_any_json`` at a fraction of its cost, without a LogRecord; empty if anything is unusual."""
-    p = entry.usual
+    p = usual(entry)
     if p is None:
         return b""
     msg = p.message if p.msg is msgspec.UNSET else p.msg
