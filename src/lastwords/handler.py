@@ -19,7 +19,7 @@ from .record import codec
 from .runtime.guard import guard, is_passive
 from .runtime.signals import is_interrupt
 from .runtime.stderr import say
-from .runtime.visible import visible
+from .runtime.visible import encodable, visible
 
 if TYPE_CHECKING:
     import os
@@ -150,7 +150,7 @@ class DurableHandler(logging.Handler):
             return
         for warning in self._target.warnings:
             warnings.warn(f"{self._engine.store.path}: {warning}", RuntimeWarning, stacklevel=3)
-        label = self._target.label
+        label = encodable(self._target.label)
         known = self._engine.journal.get_meta("destination")
         if label and known and known != label:
             warnings.warn(

@@ -15,7 +15,7 @@ import click
 
 from . import output
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guide")
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guide")  # may be in a zipapp
 WIDEST = 100  # columns: longer lines are hard to read
 CONTENTS = "README"  # the page that lists the others
 
@@ -29,7 +29,10 @@ lastwords guide --path targets
 
 def topics() -> list[str]:
     """The names of all pages, in alphabetical order."""
-    return sorted(name[:-3] for name in os.listdir(FOLDER) if name.endswith(".md") and name[:-3] != CONTENTS)
+    from importlib import resources
+
+    names = [page.name for page in resources.files("lastwords").joinpath("guide").iterdir()]
+    return sorted(name[:-3] for name in names if name.endswith(".md") and name[:-3] != CONTENTS)
 
 
 def page(topic: str) -> str:
@@ -45,8 +48,9 @@ def page(topic: str) -> str:
 
 
 def _show(path: str) -> None:
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
+    from importlib import resources
+
+    text = resources.files("lastwords").joinpath("guide", os.path.basename(path)).read_text(encoding="utf-8")
     if sys.stdout is not None and sys.stdout.isatty():
         import shutil
 

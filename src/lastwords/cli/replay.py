@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.clock import monotonic
+from ..runtime.visible import encodable
 from . import options, output
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _ask(jobs: Sequence[Job], *, yes: bool) -> None:
     elsewhere = []
     for job in jobs:
         assert job.way is not None
-        label = job.way.target.label or "the given target"
+        label = encodable(job.way.target.label) or "the given target"
         count = output.many(min(job.pending, job.limit or job.pending), "pending entry", "pending entries")
         output.complain(f"{job.path}: delivers and settles {count}: to {label}")
         if job.destination and job.destination != label and not job.way.own:

@@ -30,6 +30,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import JournalError
+from ..runtime.visible import encodable
 from . import files, meta, order
 from .letters import Letters
 from .rows import (
@@ -341,8 +342,8 @@ class Line(Letters):
             " FROM entries WHERE seq = ?",
             (
                 entry_id(self.store.read_epochs(conn), burial.seq, row[0]),
-                burial.error[:ERROR_TEXT],
-                burial.traceback,
+                encodable(burial.error[:ERROR_TEXT]),
+                burial.traceback and encodable(burial.traceback),
                 burial.attempts,
                 burial.first_failed_at,
                 now,
@@ -365,7 +366,7 @@ class Line(Letters):
             done = conn.execute(
                 "UPDATE cursor SET retries = retries + 1, last_error = ?, last_error_at = ?, attempts = ?, probe = ?,"
                 " failed_at = ? WHERE fence = ? AND settled = ?",
-                (error[:ERROR_TEXT], time.time(), attempts, probe, failed_at, cursor.fence, cursor.settled),
+                (encodable(error[:ERROR_TEXT]), time.time(), attempts, probe, failed_at, cursor.fence, cursor.settled),
             ).rowcount
         if done != 1:
             raise Fenced

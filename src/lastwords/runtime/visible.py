@@ -21,6 +21,11 @@ def visible(text: str, *, keep: str = "") -> str:
     return _UNSAFE.sub(lambda m: m[0] if m[0] in keep else ascii(m[0])[1:-1], text)
 
 
+def encodable(text: str) -> str:
+    """``text`` as a file or SQLite takes it: half of a surrogate pair (of a path, of a foreign reply) is escaped."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def visible_json(text: str) -> str:
     """JSON that says the same and is safe to be shown."""
     return _UNSAFE.sub(lambda m: _escaped(m[0]), text)

@@ -18,6 +18,7 @@ from lastwords.upkeep import keeper, recovery
 
 from ...journal import readonly
 from ...journal.explain import TROUBLE, explain, explained
+from ...runtime.visible import encodable
 from .job import kept
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _settle(job: Job, deadline: float | None, *, once: bool, take_over: bool) ->
 def _note_destination(job: Job, journal: Line) -> None:
     """As its service would. Not before the delivery: whoever only looks, or is asked and says no, changes nothing."""
     assert job.way is not None
-    label = job.way.target.label
+    label = encodable(job.way.target.label)
     if job.way.own and label and label != job.destination:
         journal.set_meta("destination", label)
         job.destination = label
