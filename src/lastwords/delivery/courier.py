@@ -252,7 +252,7 @@ class Courier:
             self.asleep = True
             try:
                 pending = self._journal.has_pending()
-            except TROUBLE as error:
+            except Exception as error:  # whatever it is: nobody else delivers, see _drain_once
                 pending = False
                 self._trouble(error)
                 if self._ending or self._retired:
@@ -279,7 +279,7 @@ class Courier:
             return None
         except Fenced:
             return None  # another process took over: look again, and wait for the lease
-        except TROUBLE as error:
+        except Exception as error:  # also no memory, or a defect of ours: it is said, and the thread must go on
             self._trouble(error)
             if not self._ending:
                 self.bell.wait(TROUBLE_SECONDS)
@@ -321,9 +321,9 @@ class Courier:
         if is_damage(error):
             self._journal.store.damaged = str(error)
             self._on_damage()  # the repair will say so
-        elif str(error) != self._last_trouble:  # once, not every time
-            self._last_trouble = str(error)
-            say(f"journal {self._journal.path} cannot be delivered: {describe(error)}")
+        elif (what := describe(error)) != self._last_trouble:  # once, not every time
+            self._last_trouble = what
+            say(f"journal {self._journal.path} cannot be delivered: {what}")
 
     def _close_target(self) -> None:
         if self._target_closed:
