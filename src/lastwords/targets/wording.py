@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..record.codec import usual
-from ..record.payload import HAS_TASK_NAME, level_name
+from ..record.payload import HAS_TASK_NAME, level_name, to_json
 from ..record.replayed import rendered
 from ..runtime.visible import first_line, visible
 
@@ -103,7 +103,9 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     extra: Any = None
 
 
-_encode = msgspec.json.Encoder().encode
+def _encode(value: object) -> bytes:
+    """As JSON. Without memory msgspec's own ``encode`` ends the process, see ``to_json``."""
+    return bytes(to_json(value))
 
 
 def as_json(entry: Entry) -> bytes:
@@ -159,7 +161,7 @@ def _usual_json(entry: Entry) -> bytes:
 
 
 def _any_json(entry: Entry) -> bytes:
-    return msgspec.json.encode({key: value for key, value in fields(entry).items() if value not in (None, "")})
+    return _encode({key: value for key, value in fields(entry).items() if value not in (None, "")})
 
 
 def fields(entry: Entry) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _structured(msg: Mapping[Any, Any], text: str) -> tuple[str, Any, str]:
         raised = logging.Formatter().formatException(found)
     words = next((data[key] for key in ("event", "message", "msg") if isinstance(data.get(key), str)), None)
     shown = _plain(data, 0)
-    return words or msgspec.json.encode(shown).decode() or text, shown, raised
+    return words or _encode(shown).decode() or text, shown, raised
 
 
 def _without_private(extra: Mapping[str, Any], data: Any) -> Mapping[str, Any]:
