@@ -197,11 +197,13 @@ class Salvage(Transfer):
 
     def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
         """See :meth:`Transfer.note`. Of all processes that are at it, and of all looks."""
-        if self.is_known and not moved and not unreadable:
-            return  # nothing came of it, and the last words may be another file's
         is_ours = meta.get(conn, "damaged_file") == self.name
         before = [whole(meta.get(conn, key)) if is_ours else 0 for key in ("salvaged", "unreadable")]
-        self._total = before[0] + moved, max(0, before[1] + unreadable)
+        nothing = self.is_known and not moved and not unreadable
+        if is_ours or not nothing:  # else the last words are another file's
+            self._total = before[0] + moved, max(0, before[1] + unreadable)
+        if nothing:
+            return
         meta.put(conn, "damaged_at", str(time.time()))
         meta.put(conn, "damaged_file", self.name)
         meta.put(conn, "salvaged", str(self._total[0]))

@@ -264,23 +264,23 @@ class Transfer:
 
     def _move(self, conn: sqlite3.Connection) -> None:
         at, dead_at = self._noted(conn)
+        rows, seqs, moved = [], [], []
         if self.is_known is None:
             self.is_known = meta.get(conn, self._key) is not None
             if not self.is_known:
-                self._keep_room(conn)
+                moved = self._keep_room(conn)
                 self._carry_settings(conn)
         room = self._room = whole(meta.get(conn, f"room {self._uuid}"))
         settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, self.newest)
         gaps: list[tuple[int, int]] = []
-        rows, seqs, moved = [], [], []
         strict = self.counts_gaps
         found = ranges(self.source, at + 1, upto, gaps.append, strict=strict)
         for seq, created, level, payload, checksum, own in found:
             seqs.append(seq)
             id_ = _id(self._epochs, seq, own)
-            if seq not in self._ahead and id_ not in self._there and self.wants(seq):
+            if seq not in self._ahead and seq != room and id_ not in self._there and self.wants(seq):
                 moved.append(seq)
                 place = seq if settled < seq <= room else None
                 rows.append((place, *_columns(created, level, payload, checksum), id_))
@@ -292,27 +292,28 @@ class Transfer:
         if strict:
             gaps = _between(seqs, at, upto)
         missing = self.count_missing(conn, gaps, moved, is_last=upto == self.newest)
-        self._next = (upto, dead_at, dead_left, len(rows), missing, newest)
+        self._next = (upto, dead_at, dead_left, len(moved), missing, newest)
         meta.put(conn, self._key, f"{upto} {dead_at}")
         if upto == self.newest and not dead_left:
             self._carry_notes(conn)
             if not self.is_broken and not self.lost(conn):
                 meta.put(conn, f"whole {self._uuid}", "1")
-        self.note(conn, len(rows), missing)
+        self.note(conn, len(moved), missing)
 
-    def _keep_room(self, conn: sqlite3.Connection) -> None:
-        """In a file without entries: the newest one first, so that what is logged from now on comes behind it.
+    def _keep_room(self, conn: sqlite3.Connection) -> list[int]:
+        """In a file without entries: the newest one first, so that what is logged from now on comes behind it; its seq.
 
         The places before it count as settled until they are filled: if this process is killed, nothing waits for them.
         """
         fresh = conn.execute("SELECT NOT EXISTS (SELECT 1 FROM entries) AND settled = 0 FROM cursor").fetchone()[0]
         last = [row for row in ranges(self.source, self.newest, self.newest, strict=True) if row[0] == self.newest]
         if not fresh or self.newest <= self.at or not last or self.newest in self._ahead:
-            return
+            return []
         seq, created, level, payload, checksum, own = last[0]
         conn.execute(_INSERT, (seq, *_columns(created, level, payload, checksum), _id(self._epochs, seq, own)))
         conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, seq - 1))
         meta.put(conn, f"room {self._uuid}", str(seq))
+        return [seq]
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
