@@ -65,6 +65,8 @@ def test_a_cut_of_less_than_a_block_is_found_after_sqlite_has_written_on_behind_
     commit(store)
     assert store.sqlite_files.are_whole()
     commit(store)
+    while not (tmp_path / "j.db-wal").read_bytes()[-1]:  # one time in 256; a zero that is cut off comes back as itself
+        commit(store)
     os.truncate(path + "-wal", os.path.getsize(path + "-wal") - lost)
     commit(store)
     assert not store.sqlite_files.are_whole()
