@@ -14,6 +14,8 @@ import logging, logging.config, os, sys, threading, time
 from lastwords import DurableHandler
 journal, count = sys.argv[1], int(sys.argv[2])
 config = {"version": 1, "disable_existing_loggers": False, "loggers": {"other": {"level": "INFO"}}}
+# What is waited for longer goes into memory, which is said: here nobody is stopped, but the machine may be busy.
+from lastwords.journal.store import Store; Store.__init__.__kwdefaults__["lock_timeout"] = 30.0
 h = DurableHandler(None, journal); log = logging.Logger("s"); log.addHandler(h)
 stop = threading.Event(); logged = [0] * 3
 def busy(t):
