@@ -302,7 +302,7 @@ def test_many_idle_journals_cost_next_to_nothing(tmp_path, courier, poll):
     status = open(f"/proc/{pid}/status").read()
     assert int(status.split("VmRSS:")[1].split()[0]) < 100_000
     assert int(status.split("Threads:")[1].split()[0]) <= 12
-    assert not opened()
+    assert poll(lambda: not opened()), opened()
     one.end()
 
 

@@ -175,7 +175,8 @@ def _deliver(
 
     work: Callable[[list[Job], float | None], None] = copy if copies else settle
     with _bar(jobs, copies=copies, stream=stream) as bar:
-        waiting.Waiting(jobs, timeout, in_a_bar=bar is not None)
+        if not stream:  # a stream that takes no more is not waited for
+            waiting.Waiting(jobs, timeout, in_a_bar=bar is not None)
         watch = _Watch(jobs, bar, PATIENCE_SECONDS if timeout is None else None, stream=stream)
         interrupted = together.run(jobs, work, timeout=timeout, watch=watch)
     if watch.broken is not None:
