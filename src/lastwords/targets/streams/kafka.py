@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import TryAgain
+from ...journal.sqlite_files import abandon
 from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
@@ -47,7 +48,6 @@ _MOST_STATE = 3_900  # characters; the broker takes 4,096 bytes
 _LARGEST = 999_000  # bytes of one record, as brokers and clients have it where nobody says otherwise
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _MISSING = "{}:// needs a Kafka client: pip install 'lastwords[kafka]'"
-_inherited: list[object] = []  # of a parent, in a forked child: ending them would wait for threads that are not there
 
 KNOBS = {
     "servers": words,
@@ -367,7 +367,8 @@ class Kafka(StreamTarget):
         producer, self._producer = self._producer, None
         consumer, self._consumer = self._consumer, None
         if self._pid != os.getpid():
-            _inherited.append((producer, consumer))
+            abandon(producer, consumer, self._kept)
+            self._kept = {}
             return
         if producer is not None:
             producer.purge()
@@ -382,7 +383,8 @@ class Kafka(StreamTarget):
         self._places.clear()
 
     def after_fork_in_child(self) -> None:
-        _inherited.append((self._producer, self._consumer, self._kept))
+        # Not even at the end: librdkafka would use or wait for threads that are not there.
+        abandon(self._producer, self._consumer, self._kept)
         self._producer = self._consumer = None
         self._kept = {}
         self._epoch = ""
