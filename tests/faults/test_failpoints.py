@@ -136,7 +136,7 @@ def check(tmp_path):
     with sqlite3.connect(journal) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         dropped, pending = conn.execute(
-            "SELECT dropped, (SELECT max(seq) FROM entries) - consumed FROM cursor"
+            "SELECT dropped, (SELECT coalesce(max(seq), 0) FROM entries) - consumed FROM cursor"
         ).fetchone()
         dead = {json.loads(p)["message"]: i for i, p in conn.execute("SELECT id, payload FROM dead_letters")}
     assert pending == 0
