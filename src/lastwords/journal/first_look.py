@@ -7,11 +7,12 @@ counts only once the file has been left alone for a moment.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import JournalBusy, JournalForeign
 from ..runtime import identity
@@ -28,21 +29,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 APPLICATION_ID = 0x4C617374  # "Last"
 SECONDS = 0.5  # for another process to make a journal
+LOOKS = 10  # that are made at least: on a busy machine one may take all that time
 HANG_SECONDS = 10.0  # in which an opening ends, whatever races it takes part in
 
 
 def look_at(path: str) -> None:
     """Raise JournalForeign, JournalBusy or what SQLite says of damage."""
     deadline = monotonic() + SECONDS
-    while True:
+    for looks in itertools.count(1):
+        before = _state(path)
         try:
             _look_once(path)
         except (JournalForeign, sqlite3.DatabaseError) as error:
             if primary_code(error) == sqlite3.SQLITE_CORRUPT and wal_has_the_rest(path):
                 return  # a crash during a checkpoint: the header is ahead of the file, the WAL mends it
-            if _is_settled(path):
+            if before.is_settled and _state(path) == before:
                 raise
-            if monotonic() > deadline:
+            if monotonic() > deadline and looks > LOOKS:
                 if os.path.exists(path + "-journal"):
                     if os.path.exists(path + COMMIT_SUFFIX):
                         return  # one of ours was killed while it made the schema: SQLite rolls that back
@@ -86,11 +89,19 @@ def refuse_foreign(path: str, application: int, pages: int) -> None:
         raise JournalForeign(path, "is a database of another program", "choose another path for the journal")
 
 
-def _is_settled(path: str) -> bool:
-    if os.path.exists(path + "-journal"):
-        return False  # the schema is made in one rollback-journal transaction
-    # Coarser than any file system's time stamps.
-    return abs(time.time() - os.stat(path).st_mtime) > 0.05
+class _State(NamedTuple):
+    """Of a file that is looked at. A look counts if it is the same before and after, however long that took."""
+
+    is_settled: bool
+    size: int
+    written_at: int  # ns
+
+
+def _state(path: str) -> _State:
+    status = os.stat(path)
+    # The schema is made in one rollback-journal transaction. The pause is coarser than any file system's time stamps.
+    is_settled = not os.path.exists(path + "-journal") and abs(time.time() - status.st_mtime) > 0.05
+    return _State(is_settled, status.st_size, status.st_mtime_ns)
 
 
 def _look_once(path: str) -> None:

@@ -239,8 +239,8 @@ def resume(store: Store, under_way: list[Transfer]) -> None:
         try:
             under_way.append(Salvage(_open_aside(name), name, marker, store.connection()))
         except JournalError as error:
-            if isinstance(error, JournalMissing):
-                set_aside.done(name)  # somebody took it away
+            if isinstance(error, JournalMissing) and not set_aside.done(name):
+                continue  # the rename is still due; or somebody took it away, which is said if it stays so
             say(f"journal {store.path} was damaged, and cannot be salvaged: {error}")
 
 

@@ -105,7 +105,8 @@ def test_the_last_records_of_a_program_are_not_lost(request, children, web, tmp_
 
 
 FORKED = """
-import logging, os, sys
+import logging, os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer warn of forks in threaded processes
 from lastwords import DurableHandler
 handler = DurableHandler(*sys.argv[1:], drain_timeout=30)
 log = logging.getLogger()
