@@ -110,7 +110,7 @@ def empty(path, note):
 
 
 def torn(path, note):
-    return note[:40] + b"9" + note[41:]
+    return note[:40] + bytes([note[40] ^ 1]) + note[41:]
 
 
 def short(path, note):
