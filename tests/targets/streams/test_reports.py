@@ -126,7 +126,8 @@ if child:
 def test_parent_and_child_deliver_after_a_fork_with_an_open_client(request, children, web, tmp_path, engine):
     """Neither is dead or hangs for the other's connection and threads (confluent-kafka-python 172, kafka-python 1732)."""
     out, err, _ = children.run(FORKED, place(request, engine, web, "forked"), tmp_path / "j.db", timeout=60)
-    assert (out, err) == ("True\nTrue\nTrue\n0 3\n", "")
+    assert out == "True\nTrue\nTrue\n0 3\n", err
+    assert "Traceback" not in err  # a busy machine may have said that an answer was late
 
 
 @pytest.mark.slow
