@@ -3,50 +3,30 @@
 import contextlib
 import json
 import logging
-import os
 import random
 import sqlite3
 
 import pytest
 
+from faults.damage import filled, overwrite
 from lastwords import DurableHandler, JournalError
 from lastwords.delivery import marks
 from lastwords.journal.line import Line
 from lastwords.journal.pages import PAGE_SIZE
-from lastwords.journal.store import Store
 from lastwords.upkeep import keeper, transfer
 
 COUNT = 3000
 
 
 def make(path, settled=100):
-    handler = DurableHandler(None, path)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(COUNT):
-        log.info("m%d %s", i, "x" * 200)
-    handler.close()
+    filled(path, COUNT, settled)
     with Line.open(path) as journal:
-        journal.settle(journal.cursor(), settled, settled)
-        ids = {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
-    from lastwords.journal import wal
-
-    store = Store(str(path))
-    wal.checkpoint(store, shrink=True)
-    store.close()
-    return ids
+        return {json.loads(row.payload)["message"].split()[0]: row.id for row in journal.read(0, COUNT)}
 
 
 def contents(path):
     with Line.open(path) as journal:
         return {journal.decode(row).message.split()[0]: row.id for row in journal.read(0, COUNT * 2)}
-
-
-def damage_pages(path, pages, size=PAGE_SIZE):
-    with open(path, "r+b") as f:
-        for page in pages:
-            f.seek(page * size)
-            f.write(os.urandom(size))
 
 
 def open_and_log(path, message="after"):
@@ -62,7 +42,7 @@ def test_a_destroyed_first_page_costs_no_record(tmp_path, capfd):
     """SQLite reads nothing, the pages are searched; settled entries do not come back. Said once, and the file is kept."""
     path = tmp_path / "j.db"
     ids = make(path)
-    damage_pages(path, [0])
+    overwrite(path, [0])
     handler = open_and_log(path)
     found = contents(path)
     assert list(found) == [*(f"m{i}" for i in range(100, COUNT)), "after"]
@@ -85,7 +65,7 @@ def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path,
     path = tmp_path / "j.db"
     ids = make(path)
     pages = (tmp_path / "j.db").stat().st_size // PAGE_SIZE
-    damage_pages(path, random.Random(3).sample(range(60, pages), 5))
+    overwrite(path, random.Random(3).sample(range(60, pages), 5))
     got = []
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
     assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 30)
@@ -184,7 +164,7 @@ def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     """The control: without it a whole range is lost with one bad page."""
     path = tmp_path / "j.db"
     make(path)
-    damage_pages(path, [100, 101])
+    overwrite(path, [100, 101])
     conn = sqlite3.connect(path)
     good = len(list(transfer.ranges(conn, 101, COUNT, strict=True)))
     assert good > COUNT - 100 - 60

@@ -1,35 +1,23 @@
 """How many records of a damaged journal could not be read is said exactly: whichever pages are damaged."""
 
-import logging
-import os
 import random
 import re
 import sqlite3
 
 import pytest
 
+from faults.damage import filled, overwrite
 from lastwords import DurableHandler
-from lastwords.journal import continuity, wal
+from lastwords.journal import continuity
 from lastwords.journal.line import Line
 from lastwords.journal.pages import PAGE_SIZE
-from lastwords.journal.store import Store
 
 COUNT, SETTLED = 2_000, 100
 INNER, LEAF = 5, 13  # kinds of pages, https://sqlite.org/fileformat2.html#b_tree_pages
 
 
 def make(path):
-    handler = DurableHandler(None, path)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(COUNT):
-        log.info("m%d %s", i, "x" * 200)
-    handler.close()
-    with Line.open(path) as journal:
-        journal.settle(journal.cursor(), SETTLED, SETTLED)
-    store = Store(str(path))
-    wal.checkpoint(store, shrink=True)
-    store.close()
+    filled(path, COUNT, SETTLED)
 
 
 def right_edge(path):
@@ -54,11 +42,7 @@ def leaves(path, but):
 
 
 def destroy(path, pages):
-    """In place: a copy of the .commit beside says nothing about the file."""
-    with open(path, "r+b") as file:
-        for page in pages:
-            file.seek((page - 1) * PAGE_SIZE)
-            file.write(os.urandom(PAGE_SIZE))
+    overwrite(path, [page - 1 for page in pages])  # SQLite counts them from 1
 
 
 def salvage(path, poll):

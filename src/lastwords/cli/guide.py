@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from . import output
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guide")  # may be in a zipapp
 WIDEST = 100  # columns: longer lines are hard to read
@@ -27,11 +31,16 @@ lastwords guide --path targets
 """
 
 
-def topics() -> list[str]:
-    """The names of all pages, in alphabetical order."""
+def _folder() -> Traversable:
+    """The pages, also those of a zipapp, which have a path and are no files."""
     from importlib import resources
 
-    names = [page.name for page in resources.files("lastwords").joinpath("guide").iterdir()]
+    return resources.files("lastwords").joinpath("guide")
+
+
+def topics() -> list[str]:
+    """The names of all pages, in alphabetical order."""
+    names = [page.name for page in _folder().iterdir()]
     return sorted(name[:-3] for name in names if name.endswith(".md") and name[:-3] != CONTENTS)
 
 
@@ -48,9 +57,7 @@ def page(topic: str) -> str:
 
 
 def _show(path: str) -> None:
-    from importlib import resources
-
-    text = resources.files("lastwords").joinpath("guide", os.path.basename(path)).read_text(encoding="utf-8")
+    text = _folder().joinpath(os.path.basename(path)).read_text(encoding="utf-8")
     if sys.stdout is not None and sys.stdout.isatty():
         import shutil
 

@@ -45,9 +45,8 @@ def items_of(entries: Sequence[Entry]) -> list[Item]:
     items, usual = [], ""  # nearly all are of one epoch
     for entry in entries:
         epoch, _, seq = entry.id.rpartition("-")
-        if epoch == usual != "" and len(seq) < 19 and seq.isascii() and seq.isdigit():
-            items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
-        elif _PLAIN_ID.fullmatch(entry.id) is not None:
+        is_usual = epoch == usual != "" and len(seq) < 19 and seq.isascii() and seq.isdigit()
+        if is_usual or _PLAIN_ID.fullmatch(entry.id) is not None:
             usual = epoch
             items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
         else:
