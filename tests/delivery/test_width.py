@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastwords import DurableHandler, Journal, TryAgain
-from lastwords.delivery import verdict
+from lastwords.delivery import loop, verdict
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
 from lastwords.delivery.width import NARROWER, Width
@@ -28,24 +28,31 @@ def pending(path, count):
 
 
 class Slow:
-    """Stores what it gets at once; takes no more than ``most`` entries in the time it is given."""
+    """Stores what it gets; needs ``each`` second for an entry, and its client waits for as many as ``most`` take.
 
-    def __init__(self, most, error=TimeoutError):
-        self.most, self.error = most, error
+    The seconds pass on a clock of their own (:func:`drain`): what this machine does meanwhile is lost in them.
+    """
+
+    def __init__(self, most, error=TimeoutError, each=1):
+        self.most, self.error, self.each = most, error, each
         self.sizes, self.copies = [], collections.Counter()
+        self.seconds = 0
 
     def __call__(self, entries):
         self.sizes.append(len(entries))
         self.copies.update(entry.id for entry in entries)
+        self.seconds += self.each * min(len(entries), self.most)
         if len(entries) > self.most:
             raise self.error
 
 
 def drain(path, target, **knobs):
-    with Line.open(path) as journal:
+    clock = pytest.MonkeyPatch()
+    clock.setattr(loop, "monotonic", lambda: time.monotonic() + getattr(target, "seconds", 0))
+    with clock.context(), Line.open(path) as journal:
         delivery = Delivery(journal, CallableTarget(target), Lease(journal.path), Bell(), **knobs)
         delivery.hurry = True
-        delivery.deadline = time.monotonic() + 20
+        delivery.deadline = time.monotonic() + 1_000_000
         return delivery.drain(once=knobs.get("retry_min") is None)
 
 
@@ -63,8 +70,10 @@ def test_a_batch_without_an_answer_narrows_and_then_widens_again(tmp_path):
     def quick(entries):
         sizes.append(len(entries))
         if len(sizes) == 1:
+            quick.seconds = 30
             raise TimeoutError
 
+    quick.seconds = 0
     drain(tmp_path / "k.db", quick, retry_min=0.001, retry_max=0.002, batch_size=100)
     assert sizes[0] == 100 > sizes[1]
     assert max(sizes[2:]) == 100
@@ -83,7 +92,7 @@ def test_the_next_run_of_cron_knows_the_width(tmp_path):
 def test_a_receiver_that_says_not_now_to_each_full_batch_gets_smaller_ones(tmp_path):
     """It answers at once, so it is there: a quota, or a queue that has no room for so many."""
     pending(tmp_path / "j.db", 300)
-    slow = Slow(30, error=TryAgain("429"))
+    slow = Slow(30, error=TryAgain("429"), each=0)
     drain(tmp_path / "j.db", slow, retry_min=0.001, retry_max=0.002, batch_size=100)
     assert len(slow.copies) == 300
     assert slow.sizes[:4] == [100, 100, 100, 25]
