@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipapp
 
 import pytest
 
@@ -155,3 +156,14 @@ def test_a_relative_journal_that_is_not_here_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "service")
     said = run("setup", "cron", "--config", config)
     assert (said.code, said.err) == (0, "") and f"cd {tmp_path / 'service'} && " in said.out
+
+
+def test_from_one_file_with_everything_in_it_that_file_is_called(tmp_path):
+    """As shiv and pex make one: nobody else there knows the package."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__main__.py").write_text("import runpy\nrunpy.run_module('lastwords', run_name='__main__')\n")
+    archive = tmp_path / "tool.pyz"
+    zipapp.create_archive(tmp_path / "app", archive)
+    asked = [archive.name, "setup", "cron", "--to", "https://logs.my.org/in", tmp_path / "j.db"]
+    done = subprocess.run([sys.executable, *asked], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert f" {sys.executable} {archive} flush " in done.stdout, done.stderr
