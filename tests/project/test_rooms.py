@@ -87,3 +87,15 @@ def test_locks_are_asked_for_their_owner_in_one_place():
             if private in ("_is_owned", "_recursion_count"):
                 ask.add(name)
     assert ask == {"runtime/lock.py"}
+
+
+@pytest.mark.slow
+def test_json_is_made_in_one_place():
+    """msgspec's own ``encode`` ends a process that has no memory, and some text is long."""
+    makers = {
+        name
+        for name, _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("msgspec.json.encode", "msgspec.json.Encoder")
+    }
+    assert makers == {"runtime/jsonbytes.py"}

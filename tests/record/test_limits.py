@@ -102,7 +102,8 @@ def test_where_there_is_no_memory_the_process_lives(children):
     out, _, _ = children.run(
         """
         import resource
-        from lastwords.record.payload import Payload, to_json
+        from lastwords.record.payload import Payload
+        from lastwords.runtime.jsonbytes import to_json
         payload = Payload("app", "x" * 2000)
         to_json(payload)
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -12,10 +12,11 @@ import sys
 import time
 from typing import Any
 
+from ..runtime.jsonbytes import to_json
 from ..runtime.signals import pass_on
 from .exceptions import capture
 from .foreign import Seen
-from .payload import EXPECTED, LEVELS, MAX_PAYLOAD, RESERVED, Payload, checksum, derive, to_json
+from .payload import EXPECTED, LEVELS, MAX_PAYLOAD, RESERVED, Payload, checksum, derive
 from .write_values import Writer, clean, guarded, is_foreign, type_name
 
 # With the numbers that formatters ask for: what no formatter takes would hold up the line.

@@ -37,6 +37,7 @@ from zlib import crc32
 
 import msgspec
 
+from ..runtime.jsonbytes import to_json
 from ..runtime.signals import pass_on
 from .any_record import encode_any, render
 from .exceptions import capture, check
@@ -55,7 +56,6 @@ from .payload import (
     from_json,
     level_name,
     pack,
-    to_json,
 )
 from .read_values import read
 from .replayed import replay

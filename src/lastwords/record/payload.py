@@ -69,17 +69,8 @@ EXPECTED: dict[str, type] = {
 ODD = frozenset({*EXPECTED, "name", "args", "created", "levelno", "message", "rendered"})
 
 LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
-_USUAL_BYTES = 1024  # of a payload; a longer one grows its buffer
-_encode_into = msgspec.json.Encoder().encode_into
 from_json = msgspec.json.Decoder(Payload).decode
 _derived: dict[str, tuple[str, str]] = {}
-
-
-def to_json(value: object) -> bytearray:
-    """Return ``value`` as JSON. Raises MemoryError where msgspec 0.22's own ``encode`` ends the process (SIGSEGV)."""
-    made = bytearray(_USUAL_BYTES)
-    _encode_into(value, made)
-    return made
 
 
 def level_name(level: int) -> str:

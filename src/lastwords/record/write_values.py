@@ -38,8 +38,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
+from ..runtime.jsonbytes import to_json
 from ..runtime.signals import pass_on
 from .foreign import Seen, data_fields, overrides
 
@@ -100,7 +99,7 @@ def _cost(text: str) -> int:
     """Return the bytes that ``text`` takes in JSON, or a little more."""
     if len(text) <= SMALL:
         return len(text)
-    return len(msgspec.json.encode(text))
+    return len(to_json(text))
 
 
 def _plain_format(value: object) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..record.codec import usual
-from ..record.payload import HAS_TASK_NAME, level_name, to_json
+from ..record.payload import HAS_TASK_NAME, level_name
 from ..record.replayed import rendered
+from ..runtime.jsonbytes import to_json
 from ..runtime.visible import first_line, visible
 
 if TYPE_CHECKING:

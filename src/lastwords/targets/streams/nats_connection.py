@@ -28,6 +28,7 @@ import msgspec
 
 from ...runtime import native
 from ...runtime.clock import monotonic
+from ...runtime.jsonbytes import to_json
 from ..wording import one_line
 from .nats_message import Message, frame
 
@@ -150,7 +151,7 @@ class Connection:
 
     def ask(self, subject: str, body: object = None) -> dict[str, Any]:
         """The answer of the server's API."""
-        payload = b"" if body is None else msgspec.json.encode(body)
+        payload = b"" if body is None else bytes(to_json(body))
         return self.exchange([Message(subject, payload)])[0]
 
     @property
