@@ -11,9 +11,10 @@ import pytest
 from faults.damage import filled, overwrite
 from lastwords import DurableHandler, JournalError
 from lastwords.delivery import marks
+from lastwords.journal import transfer
 from lastwords.journal.line import Line
 from lastwords.journal.pages import PAGE_SIZE
-from lastwords.upkeep import keeper, transfer
+from lastwords.upkeep import keeper
 
 COUNT = 3000
 

@@ -11,11 +11,11 @@ import time
 import pytest
 
 from lastwords import DurableHandler, JournalError
-from lastwords.journal import set_aside, tidy, wal
+from lastwords.journal import set_aside, tidy, transfer, wal
 from lastwords.journal.line import Burial, Line
 from lastwords.journal.pages import PAGE_SIZE
 from lastwords.journal.store import Store
-from lastwords.upkeep import damaged_file, recovery, removed_file, transfer
+from lastwords.upkeep import damaged_file, recovery, removed_file
 
 
 @pytest.fixture
@@ -102,7 +102,8 @@ KILLED = """
 import logging, os, signal, sys, time
 from lastwords import DurableHandler
 path, how = sys.argv[1:]
-from lastwords.upkeep import keeper, transfer
+from lastwords.journal import transfer
+from lastwords.upkeep import keeper
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 20
 keeper.Keeper._keep_up = lambda self, seconds: time.sleep(60)  # between two slices, until the kill
 handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
@@ -329,7 +330,7 @@ def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
 
 AMID = """
 import logging, os, sys, time
-from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.journal import set_aside, wal; from lastwords.upkeep import recovery, removed_file, damaged_file, transfer, keeper
+from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.journal import set_aside, transfer, wal; from lastwords.upkeep import recovery, removed_file, damaged_file, keeper
 path, how = sys.argv[1:]
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 50
 real = transfer.Transfer.step
@@ -371,7 +372,7 @@ def test_an_end_amid_it(tmp_path, children, how):
 
 DAMAGED = """
 import json, logging, os, signal, sqlite3, sys, time
-from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.upkeep import damaged_file, transfer; from lastwords.journal import store
+from lastwords import DurableHandler; from lastwords.journal.line import Line; from lastwords.upkeep import damaged_file; from lastwords.journal import store, transfer
 path, ids, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
 transfer.FIRST_ROWS = transfer.MOST_ROWS = 40; transfer.AIM_SECONDS = 1e6  # however busy the machine is: as many points
 hits, armed = [0], [False]

@@ -15,7 +15,6 @@ KNOW_SQLITE = {
     "cli/checks.py": "doctor looks at a file that may be damaged, table by table",
     "upkeep/damaged_file.py": "reads what a damaged file still has",
     "upkeep/removed_file.py": "reads what a removed file still has",
-    "upkeep/transfer.py": "moves rows between two connections",
 }
 # Private names of the standard library, and why there is no other way.
 PRIVATE = {

@@ -7,11 +7,11 @@ import sqlite3
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.journal import set_aside
+from lastwords.journal import set_aside, transfer
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 from lastwords.runtime.clock import monotonic
-from lastwords.upkeep import damaged_file, transfer
+from lastwords.upkeep import damaged_file
 from lastwords.upkeep.recovery import Mover
 
 COUNT = 60

@@ -9,7 +9,7 @@ Rules
   So whoever opens the journal next, after a kill at any point, knows what is left to do.
 * The main file is renamed first. Without it nobody opens the journal but to make it anew, and that begins with
   the rest of the renames (``void.make``): a ``-wal`` is neither removed nor left to a file that is not its own.
-* All renames are made under the commit lock. Any number of processes may salvage at once, see ``upkeep/transfer``.
+* All renames are made under the commit lock. Any number of processes may salvage at once, see ``journal/transfer``.
 * A marker is input: nothing in it names a file, and one that is no regular file of the journal's owner is none. Else
   a user who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """

@@ -33,8 +33,8 @@ from ..journal.commit_lock import CommitLock
 from ..journal.raw_rows import RawRows
 from ..journal.sqlite_codes import text_of
 from ..journal.store import Store
+from ..journal.transfer import AIM_SECONDS, Transfer, count, read_all, whole
 from ..runtime.stderr import say
-from .transfer import AIM_SECONDS, Transfer, count, read_all, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

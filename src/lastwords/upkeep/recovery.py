@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..append.committer import Committer
     from ..errors import JournalDamaged
     from ..journal.store import Store
-    from .transfer import Transfer
+    from ..journal.transfer import Transfer
 
 _left_to_parent: list[list[Transfer]] = []  # by forked children: closing a connection there would unlock the parent's
 

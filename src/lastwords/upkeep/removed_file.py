@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..journal import files
+from ..journal.transfer import Transfer
 from ..runtime.stderr import say
 from . import damaged_file
-from .transfer import Transfer
 
 if TYPE_CHECKING:
     import sqlite3

@@ -26,14 +26,14 @@ import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..journal import meta
-from ..journal.rows import DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 from ..runtime.clock import monotonic
+from . import meta
+from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..journal.store import Store
+    from .store import Store
 
 AIM_SECONDS = 0.02  # of one slice
 FIRST_ROWS = 500  # of the first
