@@ -11,7 +11,7 @@ import pytest
 from faults.damage import filled, overwrite
 from lastwords import DurableHandler, JournalError
 from lastwords.delivery import marks
-from lastwords.journal import transfer
+from lastwords.journal import old_file
 from lastwords.journal.line import Line
 from lastwords.journal.pages import PAGE_SIZE
 from lastwords.upkeep import keeper
@@ -167,10 +167,10 @@ def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     make(path)
     overwrite(path, [100, 101])
     conn = sqlite3.connect(path)
-    good = len(list(transfer.ranges(conn, 101, COUNT, strict=True)))
+    good = len(list(old_file.ranges(conn, 101, COUNT, strict=True)))
     assert good > COUNT - 100 - 60
-    monkeypatch.setattr(transfer, "LEAST", transfer.SPAN)
-    assert len(list(transfer.ranges(conn, 101, COUNT, strict=True))) < good - 300
+    monkeypatch.setattr(old_file, "LEAST", old_file.SPAN)
+    assert len(list(old_file.ranges(conn, 101, COUNT, strict=True))) < good - 300
     conn.close()
 
 

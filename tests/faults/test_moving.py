@@ -205,7 +205,7 @@ def test_what_one_process_has_moved_and_delivered_another_does_not_move_again(tm
     journal.settle(journal.cursor(), 200, 200)
     assert tidy.prune_slice(handler._engine.store, 0.0, 1000) == 200
     if not noted:
-        monkeypatch.setattr(removed_file.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
+        monkeypatch.setattr(transfer.Rescue, "_noted", lambda self, conn: (self.at, self._dead_at))
     with other.lock:
         assert removed_file.begin(other) is not None
     again = [] if noted else [f"m{i}" for i in range(199)]  # the newest is noted, too: as the one that keeps room

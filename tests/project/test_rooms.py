@@ -13,8 +13,6 @@ PACKAGE = Path(lastwords.__file__).parent
 # Who else knows sqlite3, and why.
 KNOW_SQLITE = {
     "cli/checks.py": "doctor looks at a file that may be damaged, table by table",
-    "upkeep/damaged_file.py": "reads what a damaged file still has",
-    "upkeep/removed_file.py": "reads what a removed file still has",
 }
 # Private names of the standard library, and why there is no other way.
 PRIVATE = {

@@ -14,7 +14,7 @@ Rules
 * An entry keeps its id. Each process that had the old file open moves it, so how far one is, is written down in the
   transaction of the slice, and the others go on from there; the note moves along with the last slice. One whose id is
   in the journal is not copied either.
-* A range of seqs that cannot be read is halved; a single row that cannot be is counted.
+* What cannot be read is left out, see ``old_file``, and counted.
 * What is settled stays behind. Dead letters come along.
 * A slice that fails is tried again by the keeper; nothing is forgotten before it is committed.
 """
@@ -22,17 +22,35 @@ Rules
 from __future__ import annotations
 
 import re
-import sqlite3
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..runtime.clock import monotonic
+from ..runtime.stderr import say
 from . import meta
-from .rows import DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
+from .old_file import (
+    UNREADABLE,
+    as_bytes,
+    columns_of,
+    count,
+    gaps_between,
+    id_of,
+    is_readable,
+    last_readable,
+    numbers_of,
+    plain,
+    ranges,
+    read_all,
+    read_number,
+    whole,
+)
+from .rows import DEAD_COLUMNS, INSERT_DEAD, highest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    import sqlite3
+    from collections.abc import Sequence
 
+    from .sqlite_files import Swapped
     from .store import Store
 
 AIM_SECONDS = 0.02  # of one slice
@@ -40,12 +58,7 @@ FIRST_ROWS = 500  # of the first
 MOST_ROWS = 5_000
 LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it is
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
-SPAN = 512  # rows in one read
-LEAST = 1  # that are left out together
-UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # what a damaged file raises
-_ROW = "seq, created, level, payload, checksum, id"
 _SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-_NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
 _BASICS = (
     "SELECT settled FROM cursor",
     "SELECT first_seq, uuid FROM epochs",
@@ -56,116 +69,6 @@ _NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
 )
-
-
-def read_all(conn: sqlite3.Connection, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """The rows of a query, none if the file is too damaged."""
-    try:
-        return conn.execute(query, values).fetchall()
-    except UNREADABLE:
-        return []
-
-
-def _reads(conn: sqlite3.Connection, query: str) -> bool:
-    return bool(read_all(conn, query))
-
-
-def read_number(conn: sqlite3.Connection, query: str) -> int:
-    """The number that a query gives, 0 if the file is too damaged."""
-    rows = read_all(conn, query)
-    value = rows[0][0] if rows else None
-    return value if isinstance(value, int) else 0
-
-
-def ranges(
-    conn: sqlite3.Connection,
-    first: int,
-    last: int,
-    on_error: Callable[[tuple[int, int]], None] | None = None,
-    *,
-    strict: bool,
-) -> Iterator[tuple[Any, ...]]:
-    """Rows from ``first`` to ``last``; a range that does not read is halved, a single row that does not is left out.
-
-    ``strict``: a range that has not all its rows is halved, too: a garbage seq ends a scan, or begins another one,
-    without an error, and rows on either side of it can be read one at a time.
-    """
-    todo = [(start, min(start + SPAN - 1, last)) for start in range(first, last + 1, SPAN)]
-    todo.reverse()
-    while todo:
-        low, high = todo.pop()
-        found = _scan(conn, low, high)
-        if found is None or (strict and [row[0] for row in found] != list(range(low, high + 1))):
-            if high - low >= LEAST:
-                middle = (low + high) // 2
-                todo += [(middle + 1, high), (low, middle)]
-            elif on_error is not None:
-                on_error((low, high))
-            continue
-        yield from (row for row in found if None not in row[:5])  # no row has that, but one that is damaged
-
-
-def _scan(conn: sqlite3.Connection, low: int, high: int) -> list[tuple[Any, ...]] | None:
-    where = "seq = ?" if low == high else "seq BETWEEN ? AND ? ORDER BY seq"
-    try:
-        return conn.execute(
-            f"SELECT {_ROW} FROM entries WHERE {where}",  # noqa: S608
-            (low,) if low == high else (low, high),
-        ).fetchall()
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        return None
-
-
-def _last(conn: sqlite3.Connection, at: int) -> int:
-    """The last entry beyond ``at`` that a scan comes to, if the end of the table cannot be read."""
-    step = 1_000
-    while step:
-        found = read_all(conn, "SELECT seq FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", at, step)
-        if found and found[-1][0] > at:
-            at = found[-1][0]
-        else:
-            step //= 2
-    return at
-
-
-def _columns(created: object, level: object, payload: object, checksum: object) -> tuple[object, ...]:
-    return _plain(created), _plain(level), _raw(payload), _plain(checksum)
-
-
-def _raw(value: object) -> bytes:
-    """As bytes: a damaged payload need not be UTF-8, and its checksum tells later."""
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-
-
-def _numbers(note: object) -> tuple[int, int]:
-    found = _NOTE.fullmatch(str(note))
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def whole(value: object) -> int:
-    """The number that a note says, 0 if it says none."""
-    return int(str(value)) if re.fullmatch("[0-9]{1,18}", str(value)) else 0
-
-
-def _id(epochs: list[tuple[int, str]], seq: int, own: object) -> str | None:
-    return entry_id(epochs, seq, own) if epochs or (isinstance(own, str) and own.isascii()) else None
-
-
-def _between(seqs: list[int], at: int, upto: int) -> list[tuple[int, int]]:
-    """The spans from behind ``at`` to ``upto`` without these."""
-    ends = zip([at, *seqs], [*seqs, upto + 1], strict=True)
-    return [(low + 1, high - 1) for low, high in ends if high - low > 1]
-
-
-def count(spans: Iterable[tuple[int, int]]) -> int:
-    """How many seqs are in them."""
-    return sum(high - low + 1 for low, high in spans)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return value
 
 
 class Transfer:
@@ -188,9 +91,9 @@ class Transfer:
         # Under which it is written down how far they are: of this file and no other; device and inode are used again.
         self._uuid = self._epochs[-1][1] if self._epochs else name
         self._key = self.prefix + self._uuid
-        self.is_broken = not all(map(partial(_reads, source), _BASICS))
+        self.is_broken = not all(map(partial(is_readable, source), _BASICS))
         settled = read_number(source, "SELECT settled FROM cursor")
-        if not _reads(source, "SELECT settled FROM cursor"):  # else that is so, whatever a damaged first row says
+        if not is_readable(source, "SELECT settled FROM cursor"):  # else that is so, whatever a damaged first row says
             settled = max(0, read_number(source, "SELECT min(seq) FROM entries") - 1)
         self.newest = max(self._newest_of(settled), settled)
         self.at = settled
@@ -212,7 +115,7 @@ class Transfer:
         return read_number(self.source, "PRAGMA page_count") * read_number(self.source, "PRAGMA page_size")
 
     def _newest_of(self, settled: int) -> int:
-        newest = read_number(self.source, "SELECT max(seq) FROM entries") or _last(self.source, settled)
+        newest = read_number(self.source, "SELECT max(seq) FROM entries") or last_readable(self.source, settled)
         consumed = read_number(self.source, "SELECT consumed FROM cursor")
         most = highest(max(settled, consumed), self.size())
         if newest <= most:
@@ -279,18 +182,18 @@ class Transfer:
         found = ranges(self.source, at + 1, upto, gaps.append, strict=strict)
         for seq, created, level, payload, checksum, own in found:
             seqs.append(seq)
-            id_ = _id(self._epochs, seq, own)
+            id_ = id_of(self._epochs, seq, own)
             if seq not in self._ahead and seq != room and id_ not in self._there and self.wants(seq):
                 moved.append(seq)
                 place = seq if settled < seq <= room else None
-                rows.append((place, *_columns(created, level, payload, checksum), id_))
+                rows.append((place, *columns_of(created, level, payload, checksum), id_))
         placed = [row for row in rows if row[0] is not None]
         filled = conn.executemany(_INSERT, placed).rowcount if placed else 0
         conn.executemany(_INSERT, [row for row in rows if row[0] is None])
         conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
         newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
         if strict:
-            gaps = _between(seqs, at, upto)
+            gaps = gaps_between(seqs, at, upto)
         missing = self.count_missing(conn, gaps, moved, is_last=upto == self.newest)
         self._next = (upto, dead_at, dead_left, len(moved), missing, newest)
         meta.put(conn, self._key, f"{upto} {dead_at}")
@@ -310,31 +213,31 @@ class Transfer:
         if not fresh or self.newest <= self.at or not last or self.newest in self._ahead:
             return []
         seq, created, level, payload, checksum, own = last[0]
-        conn.execute(_INSERT, (seq, *_columns(created, level, payload, checksum), _id(self._epochs, seq, own)))
+        conn.execute(_INSERT, (seq, *columns_of(created, level, payload, checksum), id_of(self._epochs, seq, own)))
         conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, seq - 1))
         meta.put(conn, f"room {self._uuid}", str(seq))
         return [seq]
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
-        at, dead_at = _numbers(meta.get(conn, self._key))
+        at, dead_at = numbers_of(meta.get(conn, self._key))
         return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
 
     def noted_at(self, conn: sqlite3.Connection) -> int:
         """The seq up to which they are moved: also of one that this file has no more, but another process had."""
-        return _numbers(meta.get(conn, self._key))[0]
+        return numbers_of(meta.get(conn, self._key))[0]
 
     def _carry_notes(self, conn: sqlite3.Connection) -> None:
         """Of still older files: what was moved from those to this one need not be moved to the next one again."""
-        here = {row[0]: _numbers(row[1]) for row in conn.execute(_NOTES)}
+        here = {row[0]: numbers_of(row[1]) for row in conn.execute(_NOTES)}
         for key, value in read_all(self.source, _NOTES):
-            if _numbers(value) > here.get(key, (0, 0)):
-                meta.put(conn, str(_plain(key)), str(_plain(value)))
+            if numbers_of(value) > here.get(key, (0, 0)):
+                meta.put(conn, str(plain(key)), str(plain(value)))
 
     def _carry_settings(self, conn: sqlite3.Connection) -> None:
         """What the handler noted when it was made; it is not made anew with the file."""
         for key, value in read_all(self.source, _SETTINGS):
-            conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (_plain(key), _plain(value)))
+            conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (plain(key), plain(value)))
 
     def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
         query = f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
@@ -348,7 +251,7 @@ class Transfer:
         payload = DEAD_COLUMNS.split(", ").index("payload") + 1
         moved = 0
         for row in rows:
-            values = [_raw(v) if i == payload else _plain(v) for i, v in enumerate(row)][1:]
+            values = [as_bytes(v) if i == payload else plain(v) for i, v in enumerate(row)][1:]
             moved += conn.execute(INSERT_DEAD, values).rowcount
         conn.execute("UPDATE cursor SET dead = dead + ?", (moved,))
         return int(rows[-1][0]), True
@@ -391,3 +294,20 @@ class Transfer:
     def done(self, store: Store) -> bool:
         """The last slice is committed. False if there may be more later."""
         raise NotImplementedError
+
+
+class Rescue(Transfer):
+    """From the old connection, which nobody else has."""
+
+    def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
+        super().__init__(old.conn, str(old.identity), into, old.epochs)
+
+    def done(self, store: Store) -> bool:
+        """See :meth:`Transfer.done`."""
+        self.source.close()
+        say(
+            f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
+            " copied into the file that is there now"
+            + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
+        )
+        return True

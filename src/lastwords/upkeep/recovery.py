@@ -16,6 +16,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..journal import set_aside
+from ..journal.transfer import Rescue
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
 from ..runtime.stderr import say
@@ -77,7 +78,7 @@ class Mover:
                 rest(0.001)
 
     def _may_be_left(self) -> bool:
-        if any(isinstance(transfer, removed_file.Rescue) for transfer in self._under_way):
+        if any(isinstance(transfer, Rescue) for transfer in self._under_way):
             return False
         if not self._told:
             self._told = True

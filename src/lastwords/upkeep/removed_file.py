@@ -11,32 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..journal import files
-from ..journal.transfer import Transfer
-from ..runtime.stderr import say
+from ..journal.transfer import Rescue
 from . import damaged_file
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from ..journal.sqlite_files import Swapped
     from ..journal.store import Store
-
-
-class Rescue(Transfer):
-    """From the old connection, which nobody else has."""
-
-    def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
-        super().__init__(old.conn, str(old.identity), into, old.epochs)
-
-    def done(self, store: Store) -> bool:
-        """See :meth:`Transfer.done`."""
-        self.source.close()
-        say(
-            f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
-            " copied into the file that is there now"
-            + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
-        )
-        return True
 
 
 def is_replaced(store: Store, *, closely: bool = False) -> bool:
