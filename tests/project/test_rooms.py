@@ -1,6 +1,7 @@
 """The rooms keep to themselves: nobody uses what is private to another one, and SQLite is the journal's."""
 
 import ast
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,10 +11,6 @@ import lastwords
 
 PACKAGE = Path(lastwords.__file__).parent
 
-# Who else knows sqlite3, and why.
-KNOW_SQLITE = {
-    "cli/checks.py": "doctor looks at a file that may be damaged, table by table",
-}
 # Private names of the standard library, and why there is no other way.
 PRIVATE = {
     "_lock": "logging's module lock: a fork takes it first; targets leave logging's list under it",
@@ -23,9 +20,9 @@ PRIVATE = {
 }
 
 
-def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).as_posix()
+def modules(folder=PACKAGE):
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
         yield name, name.split("/")[0], ast.parse(path.read_text())
 
 
@@ -46,15 +43,43 @@ def is_private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
+# What gives a connection, or asks one.
+CONNECTION = {"connection", "side_connection", "reading", "writing", "transaction", "execute", "executemany"}
+
+
+def know_sqlite(folder):
+    """Where sqlite3 is imported, or a connection is asked for or used, outside journal/."""
+    for name, room, tree in modules(folder):
+        awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}  # Datasette's own
+        for node in ast.walk(tree) if room != "journal" else ():
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+                found = any(str(module).split(".")[0] in ("sqlite3", "_sqlite3") for module in names)
+            else:
+                found = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in CONNECTION
+            if found and id(node) not in awaited:
+                yield f"{name}:{node.lineno}"
+
+
 @pytest.mark.slow
 def test_sqlite_is_known_in_the_journal_only():
-    """A boundary: elsewhere nobody sees a connection or SQLite's exceptions."""
-    know = set()
-    for name, room, tree in modules():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import) and any(alias.name == "sqlite3" for alias in node.names):
-                know |= {name} if room != "journal" else set()
-    assert know == set(KNOW_SQLITE)
+    """A boundary: elsewhere nobody sees a connection, SQL or SQLite's exceptions."""
+    assert list(know_sqlite(PACKAGE)) == []
+
+
+def test_who_knows_sqlite_is_found(tmp_path):
+    """The check above can fail."""
+    code = """
+        import sqlite3
+        async def look(store, db):
+            with store.reading() as conn:
+                conn.execute("SELECT 1")
+            await db.execute("SELECT 1")
+    """
+    for room in ("journal", "cli"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "some.py").write_text(textwrap.dedent(code))
+    assert list(know_sqlite(tmp_path)) == [f"cli/some.py:{line}" for line in (2, 4, 5)]
 
 
 @pytest.mark.slow

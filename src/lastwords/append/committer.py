@@ -36,7 +36,6 @@ from ..runtime.lock import new_lock
 from ..runtime.native import get_ident
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
-from ..upkeep import removed_file
 from .memory_buffer import MemoryBuffer, snapshot
 from .ticket import Ticket
 
@@ -245,7 +244,7 @@ class Committer:
         if full:
             self.dirty = False
             # A few stats, beside a sync: else nobody would look while all are synced.
-            if removed_file.is_replaced(self._store):
+            if self._store.is_replaced():
                 self._on_trouble()
             self._on_synced(rows)
         elif not self.dirty:

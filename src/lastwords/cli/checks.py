@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import sqlite3
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lastwords.delivery import lease as lease_
 from lastwords.errors import JournalDamaged, JournalError
-from lastwords.journal import continuity, files, ownership, places
+from lastwords.journal import examination, ownership, places
 from lastwords.journal import set_aside as aside_
-from lastwords.journal.sqlite_codes import wal_reset_is_safe
+from lastwords.journal.sqlite_codes import VERSION, wal_reset_is_safe
 from lastwords.record.codec import Entry
 from lastwords.upkeep import damaged_file, keeper
 
@@ -74,24 +73,15 @@ def _examine(path: str, *, quick: bool) -> list[Finding]:
 
 def _look(path: str, *, quick: bool) -> list[Finding]:
     findings = [*_sqlite(), *_place(path), *_modes(path), *_lease(path), *_set_aside(path)]
-    with (
-        explained(path),
-        readonly.look(path) as journal,
-        journal.store.lock,
-        journal.store.reading() as conn,
-    ):
-        conn.execute("BEGIN")
-        try:
-            findings += _safely("format", path, _format(journal))
-            findings += _safely("epochs", path, _epochs(journal, conn))
-            findings += _safely("continuity", path, _continuity(journal, conn))
-            findings += _safely("line", path, _line(journal, conn))
-            if not quick:
-                findings += _safely("integrity", path, _pages(path, conn))
-                findings += _safely("checksums", path, _rows(journal, conn))
-                findings += _safely("counts", path, _counts(path, conn))
-        finally:
-            conn.execute("ROLLBACK")
+    with explained(path), readonly.look(path) as journal, examination.one_moment(journal):
+        findings += _safely("format", path, _format(journal))
+        findings += _safely("epochs", path, _epochs(journal))
+        findings += _safely("continuity", path, _continuity(journal))
+        findings += _safely("line", path, _line(journal))
+        if not quick:
+            findings += _safely("integrity", path, _pages(journal))
+            findings += _safely("checksums", path, _rows(journal))
+            findings += _safely("counts", path, _counts(journal))
     return findings
 
 
@@ -102,9 +92,10 @@ def _delivers_the_rest(path: str) -> str:
 def _safely(check: str, path: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """What one check cannot read is a finding; the others go on."""
     try:
-        yield from findings
-    except (sqlite3.Error, JournalError, TypeError, ValueError) as error:  # the latter two: forged columns
-        yield Finding(check, "damage", f"cannot be read: {error}", _delivers_the_rest(path))
+        with explained(path):
+            yield from findings
+    except JournalError as error:
+        yield Finding(check, "damage", f"cannot be read: the journal {error.problem}", _delivers_the_rest(path))
 
 
 # --- around the file --------------------------------------------------------------------------------------
@@ -114,7 +105,7 @@ def _sqlite() -> Iterator[Finding]:
     """What the distribution ships is as it is, and lastwords goes around it."""
     safe = wal_reset_is_safe()
     about = "" if safe else ", whose WAL-reset bug lastwords avoids; do not write to journals with other programs"
-    yield Finding("SQLite", "ok", sqlite3.sqlite_version + about)
+    yield Finding("SQLite", "ok", VERSION + about)
 
 
 def _place(path: str) -> Iterator[Finding]:
@@ -237,10 +228,9 @@ def _format(journal: Line) -> Iterator[Finding]:
     )
 
 
-def _epochs(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
-    rows = conn.execute("SELECT first_seq, uuid, boot, device, inode FROM epochs ORDER BY first_seq").fetchall()
-    uuids = [row[1] for row in rows]
-    if len(set(uuids)) < len(uuids):
+def _epochs(journal: Line) -> Iterator[Finding]:
+    found = examination.epochs(journal)
+    if len(set(found.uuids)) < len(found.uuids):
         yield Finding(
             "epochs",
             "damage",
@@ -248,16 +238,15 @@ def _epochs(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
             " take one for the other",
         )
         return
-    here = files.identify(journal.path)
-    if here is not None and rows[-1][2:] != tuple(here):
-        what = "another boot" if rows[-1][3:] == tuple(here)[1:] else "another file, of which this is a copy"
-        yield Finding("epochs", "ok", f"{len(rows)}; the last one began in {what}; the next writer begins a new one")
-    else:
-        yield Finding("epochs", "ok", str(len(rows)))
+    text = str(len(found.uuids))
+    if not found.is_here:
+        what = "another file, of which this is a copy" if found.is_copy else "another boot"
+        text += f"; the last one began in {what}; the next writer begins a new one"
+    yield Finding("epochs", "ok", text)
 
 
-def _continuity(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
-    missing, counted = continuity.look(journal.path, conn), journal.get_meta("missing")
+def _continuity(journal: Line) -> Iterator[Finding]:
+    missing, counted = examination.missing(journal), journal.get_meta("missing")
     hint = "put the -wal or a newer copy back before a service starts, if there is one"
     if missing is not None:
         yield Finding("continuity", "damage", str(missing), hint)
@@ -269,8 +258,8 @@ def _continuity(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("continuity", "ok", "ends where it ended, as far as is known")
 
 
-def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
-    rows = conn.execute("SELECT count(*) FROM cursor").fetchone()[0]
+def _line(journal: Line) -> Iterator[Finding]:
+    rows = examination.cursor_rows(journal)
     if rows != 1:
         yield Finding("cursor", "damage", f"has {rows} rows instead of one")
         return
@@ -303,15 +292,15 @@ def _line(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("line", "ok", text)
 
 
-def _pages(path: str, conn: sqlite3.Connection) -> Iterator[Finding]:
-    problems = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
-    if problems == ["ok"]:
+def _pages(journal: Line) -> Iterator[Finding]:
+    problems = examination.page_problems(journal)
+    if not problems:
         yield Finding("integrity", "ok", "all pages hold together")
-    for problem in problems if problems != ["ok"] else ():
-        yield Finding("integrity", "damage", problem, _delivers_the_rest(path))
+    for problem in problems:
+        yield Finding("integrity", "damage", problem, _delivers_the_rest(journal.path))
 
 
-def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
+def _rows(journal: Line) -> Iterator[Finding]:
     """Checksums, and whether every row can be shown."""
     began = monotonic()
     counts = {"entries": 0, "dead letters": 0}
@@ -320,10 +309,11 @@ def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         counts["entries"] += 1
         if not isinstance(item, Entry):
             bad.append(("entry", item.row.seq, item.reason))
-    for reason, seq in _bad_letters(journal, conn):
+    for row in examination.dead_rows(journal):
         counts["dead letters"] += 1
-        if reason:
-            bad.append(("dead letter", seq, reason))
+        letter = journal.decode(row)
+        if not isinstance(letter, Entry):
+            bad.append(("dead letter", row.seq, letter.reason))
     for what, seq, reason in bad[:20]:
         hint = (
             f"{command(journal.path, 'flush --to TARGET')} buries it and delivers all others"
@@ -339,36 +329,14 @@ def _rows(journal: Line, conn: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("checksums", "ok", f"{seen}, in {output.age(monotonic() - began)}")
 
 
-def _bad_letters(journal: Line, conn: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    from lastwords.journal.line import StoredRow  # noqa: PLC0415
-
-    rows = conn.execute("SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq")
-    for row in rows:
-        item = journal.decode(StoredRow(*row))
-        yield ("" if isinstance(item, Entry) else item.reason), row[0]
-
-
-def _counts(path: str, conn: sqlite3.Connection) -> Iterator[Finding]:
-    """Kept counts against a recount: they are kept so that `status` need not count."""
-    pending = "seq > (SELECT settled FROM cursor) AND seq NOT IN (SELECT seq FROM ahead)"
-    pairs = {
-        "pending": (
-            "SELECT coalesce((SELECT max(seq) FROM entries), 0) - consumed FROM cursor",
-            f"SELECT count(*) FROM entries WHERE {pending}",  # noqa: S608 - a constant
-        ),
-        "dead letters": ("SELECT dead FROM cursor", "SELECT count(*) FROM dead_letters"),
-        "dropped": ("SELECT dropped FROM cursor", "SELECT coalesce(sum(count), 0) FROM drops"),
-    }
-    wrong = False
-    for name, (kept, counted) in pairs.items():
-        there, real = conn.execute(kept).fetchone()[0], conn.execute(counted).fetchone()[0]
-        if there != real:
-            wrong = True
-            yield Finding(
-                "counts",
-                "damage",
-                f"{name}: kept {there}, counted {real}: entries may be missing",
-                f"{command(path, 'list')} shows those that are pending",
-            )
+def _counts(journal: Line) -> Iterator[Finding]:
+    wrong = examination.wrong_counts(journal)
+    for name, kept, counted in wrong:
+        yield Finding(
+            "counts",
+            "damage",
+            f"{name}: kept {kept}, counted {counted}: entries may be missing",
+            f"{command(journal.path, 'list')} shows those that are pending",
+        )
     if not wrong:
         yield Finding("counts", "ok", "as kept")

@@ -72,7 +72,7 @@ def _read(path: str) -> dict[str, Any]:
     from lastwords.delivery import lease
     from lastwords.errors import JournalDamaged, JournalError
 
-    from ..journal import continuity, readonly
+    from ..journal import examination, readonly
     from ..journal.explain import explained
 
     state: dict[str, Any] = {"journal": path, "error": None, "exit_code": 0}
@@ -83,8 +83,7 @@ def _read(path: str) -> dict[str, Any]:
                 raise JournalDamaged(path, "does not hold counts where they belong", "see `lastwords doctor`")
             keys = ("destination", "format", "max_bytes", "salvaged", "unreadable", "missing", "missing_at")
             meta = {key: journal.get_meta(key) for key in keys}
-            with journal.store.lock, journal.store.reading() as conn:
-                missing = continuity.look(path, conn)
+            missing = examination.missing(journal)
             attempts, first_dead = journal.cursor().attempts, journal.first_dead_reason()
     except JournalError as error:
         return _cannot(path, error)

@@ -33,7 +33,6 @@ from ..runtime.native import is_patched, pause
 from ..runtime.signals import is_interrupt
 from ..runtime.stderr import say
 from ..runtime.thread import Worker
-from ..upkeep import removed_file
 from .lease import Lease
 from .loop import Delivery, Outcome
 from .reasons import describe
@@ -306,7 +305,7 @@ class Courier:
     def _check(self) -> None:
         # The keeper of a handler that was collected is gone: nobody moves anything.
         store = self._journal.store
-        if not self._retired and (store.filling or removed_file.is_replaced(store)):
+        if not self._retired and (store.filling or store.is_replaced()):
             raise Replaced
 
     def _settled(self, delivered: int) -> None:

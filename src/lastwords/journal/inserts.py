@@ -135,7 +135,7 @@ class Inserts:
         except (sqlite3.Error, OSError) as error:
             raise self._refused(error) from error
         finally:
-            self._store.drop_commit_lock()
+            self._store.commit_lock.drop()
 
     def nested(self, row: Row) -> bool:
         """Commit ``row``, synced, in a call inside another one of its thread; False: it is to be left to that one."""
@@ -164,7 +164,7 @@ class Inserts:
     def let_others(self) -> None:
         """Let the next process commit."""
         if self._store.commit_lock.held:
-            self._store.drop_commit_lock()
+            self._store.commit_lock.drop()
 
     def _begin(self) -> sqlite3.Connection:
         try:

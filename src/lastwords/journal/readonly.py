@@ -30,7 +30,6 @@ from lastwords.errors import (
     JournalMissing,
 )
 from lastwords.journal import files, schema, set_aside
-from lastwords.journal.explain import explain
 from lastwords.journal.first_look import look_at
 from lastwords.journal.line import Line
 from lastwords.journal.pages import has_frames
@@ -47,6 +46,8 @@ SIDE_FILES = ("-wal", "-shm", ".lock", ".commit")
 
 class ReadonlyStore(Store):
     """A :class:`Store` that only reads. Raises JournalError and its children."""
+
+    only_reads = True
 
     def __init__(self, path: str) -> None:
         self._at_rest: tuple[int, int, int] | None = None  # inode, size, mtime of a file opened as immutable
@@ -132,9 +133,6 @@ class ReadonlyStore(Store):
         ).fetchall()
         if conn.execute("SELECT count(*) FROM cursor").fetchone()[0] != 1:
             raise JournalDamaged(self.path, "does not say what was delivered", "restore it from a backup")
-
-    def _explain(self, error: sqlite3.Error) -> JournalError:
-        return explain(self.path, error)
 
 
 def check_file(path: str) -> os.stat_result:

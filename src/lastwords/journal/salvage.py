@@ -27,7 +27,8 @@ class Salvage(Transfer):
 
     counts_gaps = True
 
-    def __init__(self, conn: sqlite3.Connection, name: str, marker: set_aside.Marker, into: sqlite3.Connection) -> None:
+    def __init__(self, name: str, marker: set_aside.Marker, store: Store) -> None:
+        conn, into = _open_aside(name), store.connection()
         self._raw: RawRows | None = None  # while they are looked for
         self._counted = 0  # up to this seq, what is not there was counted before they were looked for
         self._total = 0, 0  # salvaged, and unreadable
@@ -126,7 +127,7 @@ def _is_within(spans: list[tuple[int, int]], first: int, last: int) -> bool:
     return place >= 0 and first <= spans[place][1]
 
 
-def open_aside(name: str) -> sqlite3.Connection:
+def _open_aside(name: str) -> sqlite3.Connection:
     """A connection to a file that was set aside, only to read."""
     if files.check_file(name) is None:
         raise files.missing(name)

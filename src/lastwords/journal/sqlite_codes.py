@@ -6,6 +6,7 @@ import sqlite3
 
 from ..errors import JournalDamaged
 
+VERSION = sqlite3.sqlite_version
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 

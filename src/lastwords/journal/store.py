@@ -48,6 +48,8 @@ class Store:
     ``lock_timeout``: seconds to wait for another process. Raises JournalError and its children from the constructor.
     """
 
+    only_reads = False
+
     def __init__(
         self, path: str, *, create: bool = True, mode: int = 0o600, lock_timeout: float = LOCK_TIMEOUT
     ) -> None:
@@ -125,12 +127,12 @@ class Store:
 
     def _release(self) -> None:
         if self.lock.depth() != 1:
-            return  # inside another use, by a signal handler or the like: that one is not done with the commit lock
+            return  # inside another use, by a signal handler, say: that one is not done with the commit lock
         try:
             if self.before_release is not None:
                 self.before_release()
         finally:
-            self.drop_commit_lock()
+            self.commit_lock.drop()
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
         """The open connection, bound to no snapshot; the lock must be held. ``create=False``: the first opening."""
@@ -183,19 +185,30 @@ class Store:
                 conn.execute("PRAGMA wal_autocheckpoint=0")
                 conn.execute("PRAGMA schema_version").fetchone()
                 schema.sync_for_real(conn)
-                same = files.identify(self.path) == self.identity
+                self._same_file(self.identity)
             except BaseException:
                 conn.close()
                 raise
-        if not same:
-            conn.close()
-            raise JournalError(self.path, "was removed or replaced", "its records are copied into the new one")
         return conn
 
     @property
     def is_open(self) -> bool:
         """True while there is a connection; a look without the lock."""
         return self._conn is not None
+
+    def is_replaced(self, *, closely: bool = False) -> bool:
+        """True if the files at the path are not those that the open connection has, or were cut.
+
+        A few stats and no lock, but if one of them gives reason to look into the files, or ``closely`` is asked for.
+        """
+        if self._conn is None or self.identity is None:
+            return False
+        if files.identify(self.path) != self.identity:
+            return True
+        if not closely and self.sqlite_files.are_at_path():
+            return False
+        with self.lock:
+            return self.is_open and not self.sqlite_files.are_whole()
 
     def close(self) -> None:
         """Give the connection up. A later use opens it again, but does not make a missing file anew."""
@@ -220,6 +233,11 @@ class Store:
             with suppress(sqlite3.Error):
                 self._close_connection(conn)
 
+    def begin_anew(self) -> None:
+        """The damaged file is set aside: open the new one (lock held)."""
+        self.damaged = None
+        self.connection()
+
     def swap_out(self) -> Swapped:
         """Hand over the connection of a file that is no longer the journal (lock held, open)."""
         self.snapshot.forget()
@@ -238,8 +256,7 @@ class Store:
         self._full = None
 
     def _close(self) -> None:
-        if self._conn is not None and not self.sqlite_files.are_ours():
-            self._restore_files()
+        self.see_to_files()
         try:
             if self._conn is not None and self.before_close is not None:
                 self.before_close()
@@ -289,10 +306,6 @@ class Store:
         with suppress(FileNotFoundError):
             self.hold_commit_lock()
 
-    def drop_commit_lock(self) -> None:
-        """Let the next process commit (lock held)."""
-        self.commit_lock.drop()
-
     def set_synchronous(self, conn: sqlite3.Connection, *, full: bool) -> None:
         """FULL: the next commit is on the medium, with all before it, when it returns. NORMAL: the keeper's work."""
         if self._full is not full:
@@ -308,7 +321,7 @@ class Store:
                 return never_hanging(self.path, lambda: self._open_with_retries(create=create))
             return self._open_with_retries(create=create)
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise explain_sqlite(self.path, error, reading=self.only_reads) from error
         except FileNotFoundError:
             raise  # removed while it was opened: for the process that has had it open
         except OSError as error:
@@ -317,7 +330,7 @@ class Store:
             raise JournalDamaged(self.path, "is damaged: malformed schema", "see `lastwords doctor`") from error
         finally:
             if not flocked:
-                self.drop_commit_lock()
+                self.commit_lock.drop()
 
     def _open_with_retries(self, *, create: bool) -> sqlite3.Connection:
         deadline = monotonic() + self.lock_timeout
@@ -330,9 +343,6 @@ class Store:
 
         left = max(0.1, deadline - monotonic())
         return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
-
-    def _explain(self, error: sqlite3.Error) -> JournalError:
-        return explain_sqlite(self.path, error, reading=False)
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         unseen_fork.refuse_if_it_hangs(self.path, self.lock_timeout)

@@ -172,3 +172,9 @@ def count_drops(conn: sqlite3.Connection, drops: dict[int, int], now: float) -> 
                 {"level": level, "count": count, "now": now},
             )
     conn.execute("UPDATE cursor SET dropped = dropped + ?", (sum(drops.values()),))
+
+
+def note_drops(store: Store, drops: dict[int, int]) -> None:
+    """The same in a transaction of its own, for what was dropped before it reached the journal."""
+    with store.lock, store.transaction() as conn:
+        count_drops(conn, drops, time.time())

@@ -144,7 +144,7 @@ class Transfer:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
             finally:
-                store.drop_commit_lock()
+                store.commit_lock.drop()
         self._commit()
         share = AIM_SECONDS / max(monotonic() - began, 0.001)
         self._slice_rows = min(MOST_ROWS, max(LEAST_ROWS, int(self._slice_rows * min(share, 2.0))))
@@ -299,8 +299,8 @@ class Transfer:
 class Rescue(Transfer):
     """From the old connection, which nobody else has."""
 
-    def __init__(self, old: Swapped, into: sqlite3.Connection) -> None:
-        super().__init__(old.conn, str(old.identity), into, old.epochs)
+    def __init__(self, old: Swapped, store: Store) -> None:
+        super().__init__(old.conn, str(old.identity), store.connection(), old.epochs)
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""

@@ -27,7 +27,7 @@ from ..errors import JournalBusy, JournalError, JournalMissing
 from ..journal import continuity, files, set_aside
 from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
 from ..journal.commit_lock import CommitLock
-from ..journal.salvage import Salvage, open_aside
+from ..journal.salvage import Salvage
 from ..journal.store import Store
 from ..runtime.stderr import say
 
@@ -76,8 +76,7 @@ def repair_open(store: Store) -> None:
             return
         store.give_up()
         set_aside_file(store.path, identity, reason, epochs, is_damaged=True)
-        store.damaged = None
-        store.connection()
+        store.begin_anew()
 
 
 def set_aside_file(
@@ -125,7 +124,7 @@ def resume(store: Store, under_way: list[Transfer]) -> None:
         if name in at_it or marker is None:  # another process is done with it: without the epochs, ids would differ
             continue
         try:
-            under_way.append(Salvage(open_aside(name), name, marker, store.connection()))
+            under_way.append(Salvage(name, marker, store))
         except JournalError as error:
             if isinstance(error, JournalMissing) and not set_aside.done(name):
                 continue  # the rename is still due; or somebody took it away, which is said if it stays so

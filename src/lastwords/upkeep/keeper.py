@@ -16,7 +16,6 @@ For what is pruned and shed, see ``journal/tidy``.
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -385,8 +384,7 @@ class Keeper:
         drops = committer.take_overflow()
         if drops:
             try:
-                with self._store.lock, self._store.transaction() as conn:
-                    tidy.count_drops(conn, drops, time.time())
+                tidy.note_drops(self._store, drops)
             except BaseException:
                 committer.give_back_overflow(drops)
                 raise

@@ -71,7 +71,7 @@ class Mover:
         """
         if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
-        if self._under_way or self._look or removed_file.is_replaced(self._store, closely=True):
+        if self._under_way or self._look or self._store.is_replaced(closely=True):
             while self.step(committer):
                 if until is not None and monotonic() >= until and self._may_be_left():
                     return

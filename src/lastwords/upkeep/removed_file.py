@@ -18,29 +18,14 @@ if TYPE_CHECKING:
     from ..journal.store import Store
 
 
-def is_replaced(store: Store, *, closely: bool = False) -> bool:
-    """True if the files at the path are not those that the open connection has, or were cut.
-
-    A few stats and no lock, but if one of them gives reason to look into the files, or ``closely`` is asked for.
-    """
-    if not store.is_open or store.identity is None:
-        return False
-    if files.identify(store.path) != store.identity:
-        return True
-    if not closely and store.sqlite_files.are_at_path():
-        return False
-    with store.lock:
-        return store.is_open and not store.sqlite_files.are_whole()
-
-
 def begin(store: Store) -> Rescue | None:
     """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
-    if not is_replaced(store, closely=True):
+    if not store.is_replaced(closely=True):
         return None
     if files.identify(store.path) == store.identity:
         # The file is there, but not what this process commits to: another process would not see it, nor a later one.
         # It is set aside for what a later process may find in it; what the connection sees is moved.
-        store.drop_commit_lock()
+        store.commit_lock.drop()
         damaged_file.set_aside_file(
             store.path,
             store.identity,
@@ -49,7 +34,7 @@ def begin(store: Store) -> Rescue | None:
         )
     old = store.swap_out()
     try:
-        rescue = Rescue(old, store.connection())
+        rescue = Rescue(old, store)
         rescue.step(store)
     except BaseException:
         store.swap_back(old)  # nothing lost while this process lives; the keeper tries again
