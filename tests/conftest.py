@@ -40,6 +40,19 @@ def _poll():
     return poll
 
 
+def stop(pid, seconds=30):
+    """Stop a process, as Ctrl-Z does. Returns when it has stopped: until then it goes on, on another processor."""
+    os.kill(pid, signal.SIGSTOP)
+    assert poll(lambda: _state(pid) == "T", seconds)
+
+
+def _state(pid):
+    if sys.platform.startswith("linux"):
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(") ")[2][0]
+    return subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout[:1]
+
+
 class Children:
     """Python programs run as child processes; each is ended, by its own id, when the test ends."""
 

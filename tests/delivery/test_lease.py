@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from conftest import stop
 from lastwords import DurableHandler
 from lastwords.delivery.lease import Lease, holder
 from lastwords.journal.line import Line
@@ -115,7 +116,7 @@ def test_a_stopped_holder_is_taken_over_and_fenced_off(children, tmp_path, poll)
     child = children.start(code, path, received)
     assert child.stdout.readline() == b"logged\n"
     assert poll(lambda: received.exists() and len(received.read_text().splitlines()) > 7)
-    child.send_signal(signal.SIGSTOP)
+    stop(child.pid)
     before = len(received.read_text().splitlines())
 
     from lastwords.delivery.loop import Delivery, Outcome
@@ -166,7 +167,7 @@ def test_a_waiter_delivers_after_a_takeover_from_a_holder_that_stays_stopped(chi
     log.addHandler(handler)
     log.error("one")
     assert poll(lambda: handler._engine.courier.delivery.waits_for_lease, 30)
-    stopped.send_signal(signal.SIGSTOP)
+    stop(stopped.pid)
     taker = Lease(str(path))
     taker.take_over()
     assert got == []

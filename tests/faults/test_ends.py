@@ -3,7 +3,6 @@
 import sqlite3
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -32,7 +31,7 @@ ENDS = {
     "drains": """
         h = make()
         for i in range(50): log.info("m%d", i)
-        assert h.drain(10) is True
+        assert h.drain(30) is True
         assert len(open(received).readlines()) == 50
         os._exit(0)
     """,
@@ -96,7 +95,7 @@ ENDS = {
     "SIGTERM with its default action": """
         h = make()
         for i in range(50): log.info("m%d", i)
-        os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)
+        os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
     """,
     "SIGTERM handler logs and exits": """
         make()
@@ -104,7 +103,7 @@ ENDS = {
             log.critical("m49"); sys.exit(0)
         signal.signal(signal.SIGTERM, handler)
         for i in range(49): log.info("m%d", i)
-        os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)
+        os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
     """,
     "SIGTERM handler logs and os._exit": """
         make()
@@ -112,12 +111,12 @@ ENDS = {
             log.critical("m49"); os._exit(0)
         signal.signal(signal.SIGTERM, handler)
         for i in range(49): log.info("m%d", i)
-        os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)
+        os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
     """,
     "SIGINT": """
         make()
         for i in range(50): log.info("m%d", i)
-        os.kill(os.getpid(), signal.SIGINT); time.sleep(5)
+        os.kill(os.getpid(), signal.SIGINT); time.sleep(30)
     """,
     "SIGKILL": """
         make()
@@ -153,7 +152,7 @@ ENDS = {
             while True: time.sleep(1)
         done = threading.Event()
         threading.Thread(target=work, daemon=True).start()
-        done.wait(5)
+        done.wait(30)
     """,
     "a __del__ logs": """
         make()
@@ -243,14 +242,15 @@ def test_a_plain_queue_handler_loses_at_the_same_end(children, tmp_path):
 
 
 HUNG = (
-    COMMON
+    "import atexit, time; atexit.register(lambda: print(time.monotonic(), flush=True))  # the last thing it does\n"
+    + COMMON
     + """
 hang = threading.Event()
 def never(entries):
     hang.wait()
 n = int(sys.argv[3])
 for i in range(n):
-    make(never, path=f"{journal}{i}", drain_timeout=1.0)
+    make(never, path=f"{journal}{i}", drain_timeout=2.0)
 log.info("m0")
 time.sleep(0.2)
 print(time.monotonic(), flush=True)
@@ -261,15 +261,11 @@ print(time.monotonic(), flush=True)
 @pytest.mark.slow
 @pytest.mark.parametrize("handlers", [1, 2])
 def test_a_hung_target_delays_the_exit_by_one_deadline(children, tmp_path, handlers):
-    """With targets that never return the process exits within drain_timeout + 0.5 s, and the rows stay."""
-    delays = []
-    for attempt in range(3):  # the best of three: the machine may be busy
-        out, err, _ = children.run(HUNG, tmp_path / f"a{attempt}.db", tmp_path / "received", handlers)
-        delays.append(time.monotonic() - float(out))  # the clock is the same for all processes
-        assert "Fatal" not in err
-        if delays[-1] < 1.5:
-            break
-    assert 1.0 <= min(delays) < 1.5, delays
+    """With targets that never return the process exits after drain_timeout, not after one for each, and the rows stay."""
+    out, err, _ = children.run(HUNG, tmp_path / "a0.db", tmp_path / "received", handlers)
+    began, ended = map(float, out.split())
+    assert "Fatal" not in err
+    assert 2.0 <= ended - began < 3.9
     for i in range(handlers):
         children.run(NEXT_RUN, tmp_path / f"a0.db{i}", tmp_path / "received")
     assert len((tmp_path / "received").read_text().splitlines()) == handlers
@@ -285,13 +281,13 @@ def test_close_leaves_at_once_when_another_process_delivers(children, tmp_path):
         1,
     )
     assert holder.stdout.readline() == b"up\n"
+    code = "h = make(drain_timeout=60.0); log.info('x'); time.sleep(0.3)\n"
     out, _, _ = children.run(
-        COMMON
-        + "h = make(); log.info('x'); time.sleep(0.3)\nt = time.monotonic(); h.close(); print(time.monotonic() - t)",
+        COMMON + code + "t = time.monotonic(); h.close(); print(time.monotonic() - t)",
         tmp_path / "j.db0",
         tmp_path / "r",
     )
-    assert float(out) < 1.0
+    assert float(out) < 20
 
 
 @pytest.mark.slow
@@ -300,7 +296,7 @@ def test_idle_handlers_do_not_poll(children, tmp_path):
     code = (
         COMMON
         + """
-    h = make(); log.error("m0"); h.drain(5); time.sleep(2.5)
+    h = make(); log.error("m0"); h.drain(30)
     def switches():
         total = {}
         for tid in os.listdir("/proc/self/task"):
@@ -308,7 +304,9 @@ def test_idle_handlers_do_not_poll(children, tmp_path):
             for line in open(f"/proc/self/task/{tid}/status"):
                 if line.startswith("voluntary"): total[tid] = int(line.split()[1])
         return total
-    before = switches(); time.sleep(3); after = switches()
+    for _ in range(10):  # until there is nothing left to do
+        before = switches(); time.sleep(3); after = switches()
+        if before == after: break
     print(len(before), sum(after.values()) - sum(before.values()))
     """.replace("\n    ", "\n")
     )

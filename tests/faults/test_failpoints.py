@@ -95,7 +95,7 @@ def say(i):
     log.log(40 if i % 3 == 0 else 20, "m%d", i)
     out.write(f"m{i}\\n"); out.flush()
 for i in range(60): say(i)
-h.drain(5)
+h.drain(30)
 engine = h._engine
 lease = Lease(journal); lease.take_over(); engine.journal.raise_fence(); lease.release()
 engine.journal.retry_dead()
@@ -105,7 +105,7 @@ down[0] = True  # else all may be delivered before there is anything to shed
 for i in range(60, 100): say(i)
 tidy.shed(engine.store, 20_000)
 down[0] = False
-h.flush(); h.drain(5)
+h.flush(); h.drain(30)
 wal.checkpoint(engine.store, shrink=True)
 time.sleep(0.1)
 print("hits", hits[0], flush=True)

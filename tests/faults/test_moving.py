@@ -169,11 +169,11 @@ def test_a_side_file_that_is_gone_is_noticed_like_a_removed_file(tmp_path, poll,
     said = []
     copied = "pending records were copied"  # 30 or 31 of them: the keeper may be faster than the next record
     # Less than a block is missing: no stat tells. The keeper's look does, which is a minute away once all is synced.
-    seconds = 75 if how == "-wal cut in its last frame" else 10
+    seconds = 75 if how == "-wal cut in its last frame" else 30
     assert poll(lambda: said.append(capfd.readouterr().err) or copied in "".join(said), seconds), said
     log.log(number, "m31")
     assert messages(path) == [f"m{i}" for i in range(32)]
-    assert poll(lambda: handler.stats().pending == 32, 10)  # the file that was set aside is searched, too
+    assert poll(lambda: handler.stats().pending == 32)  # the file that was set aside is searched, too
     handler.close()
     assert messages(path) == [f"m{i}" for i in range(32)]
 
@@ -227,11 +227,12 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
     assert handler.drain(10)
     with monkeypatch.context() as patched:
         patched.setattr(recovery.removed_file, "begin", lambda *_: None)  # the keeper is late
-        if not checked:
-            handler._engine.courier.delivery.check = lambda: None
+        delivery, looks = handler._engine.courier.delivery, []
+        look = delivery.check if checked else lambda: None
+        delivery.check = lambda: (looks.append(True), look())
         os.unlink(path)
         log.info("b")
-        time.sleep(0.5)
+        assert poll(lambda: len(looks) > 1 if checked else len(got) > 1)
         assert ([entry.message for entry in got] == ["a"]) is checked
     handler.flush()
     assert poll(lambda: [entry.message for entry in got] == ["a", "b"], 30)
@@ -422,7 +423,9 @@ def total(tmp_path_factory):
 
 def kill_and_go_on(children, tmp_path, nth):
     """What there was, and what the next start delivers: that of this process."""
-    children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", nth, check=-9)
+    out, err, _ = children.run(DAMAGED, tmp_path / "j.db", tmp_path / "ids", nth, check=None)
+    assert "Traceback" not in err
+    assert not out or int(out) < nth  # it was killed, or, once in a while, there is a point less than in `total`
     expected, got = json.loads((tmp_path / "ids").read_text()), []
     assert len(expected) == 230
     handler = DurableHandler(got.extend, tmp_path / "j.db")

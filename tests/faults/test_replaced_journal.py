@@ -47,9 +47,7 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     GONE[how](path)
     log.log(number, "m30")
     said = []
-    assert poll(lambda: said.append(capfd.readouterr().err) or " pending records were copied" in "".join(said), 10), (
-        said
-    )
+    assert poll(lambda: said.append(capfd.readouterr().err) or " pending records were copied" in "".join(said)), said
     log.log(number, "m31")
     assert messages(path) == [f"m{i}" for i in range(32)]
     with Line.open(path) as journal:
@@ -143,6 +141,8 @@ while time.monotonic() < end:
     log.info("%s %d", name, count); count += 1
     time.sleep(0.003)
 time.sleep(1.5)  # for the last removal to be noticed
+end = time.monotonic() + 40
+while handler.stats().buffered and time.monotonic() < end: time.sleep(0.01)
 assert handler.stats().buffered == 0
 handler.close()
 print(count, flush=True)

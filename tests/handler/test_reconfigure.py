@@ -20,7 +20,7 @@ def configure(tmp_path):
                 "class": "lastwords.DurableHandler",
                 "target": {"class": "logging.FileHandler", "filename": str(tmp_path / "out.log")},
                 "journal": str(tmp_path / "j.db"),
-                "drain_timeout": 5,
+                "drain_timeout": 60,
             }
         },
         "loggers": {"again": {"handlers": ["durable"], "level": "DEBUG", "propagate": False}},
@@ -43,7 +43,7 @@ def test_a_second_dict_config_does_not_wait_for_the_target_to_close(configure, t
     first = log.handlers[0]
     began = time.monotonic()
     log = configure()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 30
     log.error("two")
     assert log.handlers[0].drain(10)
     assert (tmp_path / "out.log").read_text() == "one\ntwo\n"

@@ -380,7 +380,7 @@ def test_the_keeper_survives_whatever_a_journal_holds(tmp_path, poll, capfd, mon
         patched.setattr(keeper.Mover, "run", unforeseen)
         log.info("a")
         said = []
-        assert poll(lambda: said.append(capfd.readouterr().err) or "not an error of SQLite" in "".join(said), 5), said
+        assert poll(lambda: said.append(capfd.readouterr().err) or "not an error of SQLite" in "".join(said), 30), said
     log.info("b")
     assert poll(lambda: not handler._engine.committer.dirty, 30)
     handler.close()
