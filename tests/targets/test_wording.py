@@ -2,12 +2,15 @@
 
 import json
 import logging
+import math
+import random
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from lastwords.record import codec
-from lastwords.targets.wording import _any_json, as_json
+from lastwords.targets.wording import _any_json, as_json, utc
 
 
 class Name(str):
@@ -64,3 +67,13 @@ def test_an_attribute_that_a_filter_made_odd_or_removed():
         entry = codec.decode(seq=1, id="e-1", created=created, level=level, payload=payload)
         entry.record.__dict__.update(change)
         assert as_json(entry) == _any_json(entry)
+
+
+def test_a_time_is_said_as_datetime_rounds_and_says_it():
+    """Also next to a whole second, before 1970 and beyond the calendar: what is repeated has the same bytes."""
+    whole = 1_795_891_356.0
+    near = [whole + part for part in (0.0, 2e-7, 4.9e-7, 5e-7, 0.9999994, 0.9999996, 0.9999999, 1.5e-6, 2.5e-6)]
+    some = random.Random(7)
+    for created in [*near, 0.0, 0.25, -0.25, -1.5e9, 253_402_300_799.5, *(some.uniform(0, 4e9) for _ in range(300))]:
+        assert utc(created) == datetime.fromtimestamp(created, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    assert [utc(created) for created in (1e20, math.inf)] == ["100000000000000000000.000000", "inf"]

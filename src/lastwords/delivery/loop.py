@@ -31,13 +31,14 @@ from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
 from .reasons import describe, named_in, traceback_of
 from .restraint import Restraint
+from .supply import Supply
 from .verdict import Fault, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ..journal.line import Line
-    from ..journal.rows import Cursor, StoredRow
+    from ..journal.rows import Cursor
     from ..record.codec import Entry
     from ..runtime.bell import Bell
     from ..targets.contract import Target
@@ -99,6 +100,7 @@ class Delivery(Marks):
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
         self._restraint = Restraint(narrows=target.narrows)
         self._rests = False
+        self._supply = Supply(journal)
         self._seconds = 0.0  # of the last call
 
     def look_on(self) -> None:
@@ -167,6 +169,7 @@ class Delivery(Marks):
         if self._cursor is None:  # cron's runs are to learn from each other
             self._restraint.begin(self.journal)
         self._take_up()
+        self._supply.forget()
         self._rests = self.heed_pauses and self._restraint.left() > 0
         self._collecting = False
 
@@ -236,10 +239,10 @@ class Delivery(Marks):
         assert cursor is not None
         if state.phase is Phase.PROBE:
             return self._probe(cursor, state)
-        rows = self.journal.read(cursor.settled, verdict.batch_size(state, self._restraint.of(self.batch_size)))
-        if not rows:
+        most = verdict.batch_size(state, self._restraint.of(self.batch_size))
+        entries = self._supply.take(cursor.settled, most)
+        if not entries:
             return Did.NOTHING
-        entries = self._decodable(rows)
         if isinstance(entries, Undecodable):
             burial = Burial(entries.row.seq, entries.reason, None, 0, None)
             return self._mark(lambda: self._settle_cold(cursor, entries.row.seq, 0, [burial]))
@@ -247,20 +250,12 @@ class Delivery(Marks):
             return self._bury_too_old(cursor, entries[0], self._ages.max_age)
         return self._offer(cursor, state, entries)
 
-    def _decodable(self, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
-        """The entries up to the first row that does not decode; that row itself if it is the first."""
-        entries: list[Entry] = []
-        for row in rows:
-            entry = self.journal.decode(row)
-            if isinstance(entry, Undecodable):
-                return entries or entry
-            entries.append(entry)
-        return entries
-
     def _call(self, entries: list[Entry]) -> BaseException | None:
         """Hand ``entries`` to the target; what it raised, or None."""
         began = monotonic()
         self.lease.note(DELIVERING, time.time())
+        if self.delivered:  # the first call may import, connect and fail
+            self.target.meanwhile = self._supply.beyond(entries, self._restraint.of(self.batch_size))
         try:
             # Until something was accepted, a client library may import what it has not needed before.
             with delivering(), nullcontext() if self.delivered else importing():
@@ -271,6 +266,7 @@ class Delivery(Marks):
             self.last_error = describe(error)
             return error
         finally:
+            self.target.meanwhile = None
             self._seconds = monotonic() - began
         return None
 

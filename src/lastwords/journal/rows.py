@@ -7,6 +7,8 @@ import struct
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from ..record.codec import DecodeError, Entry, checksum, decode
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
     """Another process took the lease over: the mark changed nothing, deliver nothing more."""
 
 
-class StoredRow(NamedTuple):
+class StoredRow(msgspec.Struct, gc=False):
     """One row of ``entries``."""
 
     seq: int
@@ -152,10 +154,10 @@ def stored(
 
 def decode_row(row: StoredRow) -> Entry | Undecodable:
     """The row as an Entry; what does not decode says why and is to be buried."""
-    seq, created, level, payload, expected, id_ = row
+    created, level, payload = row.created, row.level, row.payload
     try:
-        if checksum(created, level, payload) != expected:
+        if checksum(created, level, payload) != row.checksum:
             return Undecodable(row, "the checksum does not match: the row is damaged")
-        return decode(seq, id_, created, level, payload)
+        return decode(row.seq, row.id, created, level, payload)
     except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:
         return Undecodable(row, f"the row does not decode: {error}")

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..record.codec import Entry
 
@@ -43,7 +43,9 @@ class Target(ABC):
     construction. ``batch_size`` and ``linger`` (seconds): what suits it where the user says nothing. ``narrows``: after
     a timeout fewer entries are offered at once; False where that would not make the target faster, only busier.
     ``front``: a handler whose level and filters apply in the caller, before the journal. ``in_the_call``: called there
-    with each record, returns it, or a copy that knows what only exists in the logging call (a span).
+    with each record, returns it, or a copy that knows what only exists in the logging call (a span). ``meanwhile``: set
+    during a call of ``deliver`` that others will probably follow: a target that waits for an answer may iterate over it
+    once, from any place inside the call but on its thread. That reads the entries of the next call, some at a time.
     """
 
     record_at_a_time: bool = False
@@ -54,6 +56,7 @@ class Target(ABC):
     narrows: bool = True
     front: logging.Handler | None = None
     in_the_call: Callable[[logging.LogRecord], logging.LogRecord] | None = None
+    meanwhile: Iterable[Sequence[Entry]] | None = None
 
     @property
     def formatter(self) -> logging.Formatter | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import logging
 import os
 import socket
@@ -56,9 +57,18 @@ def clip(text: str, most: int, *, head: float = 0.5) -> str:
 def utc(created: float, *, zulu: str = "Z") -> str:
     """ISO 8601 in UTC, with microseconds. A time beyond the calendar's years is given in seconds."""
     try:
+        second = int(created)
+        micro = round((created - second) * 1e6)  # exactly as datetime rounds
+        if 0 <= micro < 1_000_000 and second > 0:
+            return f"{_second(second)}.{micro:06d}{zulu}"
         return datetime.fromtimestamp(created, UTC).isoformat(timespec="microseconds")[:-6] + zulu
     except (ValueError, OverflowError, OSError):
         return f"{created:.6f}"
+
+
+@functools.lru_cache(64)  # neighbours share their second, and the calendar is most of the work
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
 
 
 def trace(entry: Entry) -> str:

@@ -1,13 +1,15 @@
 """nats://: how a batch goes to the server, and accounts without room for it."""
 
 import base64
+import logging
 import re
 import time
 
 import pytest
 
-from lastwords import TryAgain
+from lastwords import DurableHandler, TryAgain
 from lastwords.targets import resolve
+from lastwords.targets.streams import stream_target
 from targets.streams.engines import EPOCH, Nats, entries, needs_nats
 
 pytestmark = needs_nats
@@ -89,3 +91,25 @@ def test_a_client_without_the_quick_way_gets_the_same_messages_one_by_one(nats, 
     headers = [re.sub("Batch-Id: [0-9a-f]{16}\r", "Batch-Id: x\r", text) for text in headers]
     assert headers[0].startswith(f"NATS/1.0\r\nLastwords-Id: {EPOCH}-1\r\nNats-Batch-Id: x\r\n")
     assert headers[:3] == headers[3:]
+
+
+def test_the_next_batch_is_made_ready_while_the_server_has_one(nats, admin, monkeypatch, tmp_path):
+    """Each payload is made once, and what was made in the meantime is what goes."""
+    made = []
+    as_json = stream_target.as_json
+    monkeypatch.setattr(stream_target, "as_json", lambda entry: made.append(entry.seq) or as_json(entry))
+    admin.make("AHEAD", allow_atomic=True)
+    handler = DurableHandler(None, tmp_path / "j.db")
+    logger = logging.Logger("app")
+    logger.addHandler(handler)
+    for number in range(30):
+        logger.error("%d", number)
+    handler.close()
+    target, waits = resolve(nats.url("AHEAD")), []
+    monkeypatch.setattr(target, "_send", lambda run, send=target._send: (send(run), waits.append(len(made))))
+    handler = DurableHandler(target, tmp_path / "j.db", batch_size=10)
+    assert handler.drain(60)
+    handler.close()
+    assert made == list(range(1, 31))
+    assert waits == [10, 30, 30]  # the third batch was made while the second one waited
+    assert admin.seqs("AHEAD") == made

@@ -317,7 +317,7 @@ class JetStream(StreamTarget):
                 if last:
                     headers += "Nats-Batch-Commit: 1\r\n"
             messages.append(Message(subject, item.payload, headers, place in (0, last)))
-        answers = self._connection.exchange(messages, until=last, until_error=True)
+        answers = self._connection.exchange(messages, until=last, until_error=True, meantime=self._meantime())
         return next((answer for answer in answers.values() if "error" in answer), answers.get(last, {}))
 
     def _send_each(self, run: list[Item], new: list[Item], where: str = "") -> None:
@@ -331,7 +331,7 @@ class JetStream(StreamTarget):
             )
             for item in new
         ]
-        answers = self._connection.exchange(messages)
+        answers = self._connection.exchange(messages, meantime=self._meantime())
         for place, item in enumerate(new):
             code = code_of(answers[place])
             if code and not (code in WRONG_LAST and own):  # else it is there already

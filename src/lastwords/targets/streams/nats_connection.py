@@ -34,7 +34,7 @@ from .nats_message import Message, frame
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from ..urls.secret import Credentials
 
@@ -138,15 +138,21 @@ class Connection:
         return True
 
     def exchange(
-        self, messages: Sequence[Message], *, until_error: bool = False, until: int | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        until_error: bool = False,
+        until: int | None = None,
+        meantime: Iterator[None] | None = None,
     ) -> dict[int, dict[str, Any]]:
         """Publish all, and return the answers by the place of their message: of all that ask for one.
 
-        ``until``: the answer to that message ends it. ``until_error``: the first error does.
+        ``until``: the answer to that message ends it. ``until_error``: the first error does. ``meantime``: work to be
+        done before an answer is there.
         """
         answered = frozenset(at for at, message in enumerate(messages) if message.answered)
         wanted = answered if until is None else frozenset({until})
-        answers: dict[int, dict[str, Any]] = self._call(self._exchange(messages, wanted, until_error))
+        answers: dict[int, dict[str, Any]] = self._call(self._exchange(messages, wanted, until_error, meantime))
         return answers
 
     def ask(self, subject: str, body: object = None) -> dict[str, Any]:
@@ -316,7 +322,7 @@ class Connection:
             await client.flush()  # and what the server says to that was heard
 
     async def _exchange(
-        self, messages: Sequence[Message], wanted: frozenset[int], until_error: bool
+        self, messages: Sequence[Message], wanted: frozenset[int], until_error: bool, meantime: Iterator[None] | None
     ) -> dict[int, dict[str, Any]]:
         self._run, self._answers, self._wanted, self._said = secrets.token_hex(4), {}, wanted, None
         self._until_error = until_error
@@ -331,6 +337,8 @@ class Connection:
             for message, reply in zip(messages[rest:], replies[rest:], strict=True):  # this also has all be written
                 headers = dict(line.split(": ", 1) for line in message.headers.splitlines()) or None
                 await client.publish(message.subject, message.payload, reply, headers)
+            for _ in meantime or ():
+                await asyncio.sleep(0)  # write what the server has not taken yet, read what it said
             await self._waiting
         except Exception as error:
             if isinstance(error, OSError | RuntimeError):

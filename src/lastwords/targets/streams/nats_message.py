@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, gc=False):
     """What is published. ``headers``: as they are sent, each with its line end. ``answered``: it asks for an answer."""
 
     subject: str
@@ -18,7 +18,8 @@ def frame(message: Message, reply: str) -> bytes:
     """What nats-py sends for ``message``. Pure."""
     body = message.payload
     if not message.headers:
-        return f"PUB {message.subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n"
-    head = f"NATS/1.0\r\n{message.headers}\r\n".encode()
-    first = f"HPUB {message.subject} {reply} {len(head)} {len(head) + len(body)}\r\n".encode()
-    return b"".join((first, head, body, b"\r\n"))
+        return b"%b%b\r\n" % (f"PUB {message.subject} {reply} {len(body)}\r\n".encode(), body)
+    head = f"NATS/1.0\r\n{message.headers}\r\n"
+    size = len(head) if head.isascii() else len(head.encode())
+    first = f"HPUB {message.subject} {reply} {size} {size + len(body)}\r\n{head}"
+    return b"%b%b\r\n" % (first.encode(), body)

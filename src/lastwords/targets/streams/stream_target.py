@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ...errors import Rejected, TryAgain
 from ..contract import Target
@@ -30,7 +32,7 @@ MOST_IN_A_RUN = 1_000  # what JetStream takes in one atomic batch; more does not
 _PLAIN_ID = re.compile(r"([0-9A-Za-z_][0-9A-Za-z_-]{0,63})-(\d{1,18})", re.ASCII)
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, gc=False):
     """An entry as an engine takes it."""
 
     epoch: str
@@ -60,9 +62,10 @@ class StreamTarget(Target):
 
     batch_size = MOST_IN_A_RUN
     _max_bytes = 8 * 2**20
+    _ready: list[Item] | None = None  # what `_meantime` made
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        items = items_of(entries)
+        items = self._items(entries)
         self._open()
         largest = self._largest()
         large = [item for item in items if len(item.payload) > largest]
@@ -86,6 +89,20 @@ class StreamTarget(Target):
                 f"and at most {largest:,} are taken",
                 [item.entry for item in large],
             )
+
+    def _items(self, entries: Sequence[Entry]) -> list[Item]:
+        ready, self._ready = self._ready, None
+        if ready and len(ready) == len(entries) and ready[0].entry is entries[0] and ready[-1].entry is entries[-1]:
+            return ready
+        return items_of(entries)
+
+    def _meantime(self) -> Iterator[None]:
+        """For an engine to go through while it waits for an answer: what comes next is made ready, bit by bit."""
+        meanwhile, self.meanwhile, ready = self.meanwhile, None, list[Item]()
+        for entries in meanwhile or ():
+            ready += items_of(entries)
+            yield
+        self._ready = ready
 
     @abstractmethod
     def _open(self) -> None:
