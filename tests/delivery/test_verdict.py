@@ -142,7 +142,7 @@ class Restless:
         return False
 
 
-class Crash(BaseException):
+class Crash(KeyboardInterrupt):  # which no target can have raised itself, so that it leaves the delivery
     """The process dies inside the target: what Delivery knew is gone, the journal stays."""
 
 
