@@ -76,7 +76,7 @@ def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path,
     path = str(tmp_path / "j.db")
     handler, log = begin(path)
     if not room:
-        monkeypatch.setattr(transfer.Transfer, "_keep_room", lambda self, conn: [])
+        monkeypatch.setattr(transfer.Transfer, "_keep_room", lambda self, conn: 0)
     lose(handler, how)
     assert poll(lambda: handler._engine.keeper.moving, 30)
     count, worst = 1500, 0.0

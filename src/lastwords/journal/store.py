@@ -113,10 +113,10 @@ class Store:
             self._release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, full: bool = False) -> Iterator[sqlite3.Connection]:
         """BEGIN IMMEDIATE ... COMMIT, for rare, cold work: an interrupt between the two rolls back (lock held)."""
         with self.writing() as conn:
-            self.set_synchronous(conn, full=False)
+            self.set_synchronous(conn, full=full)
             try:
                 conn.execute("BEGIN IMMEDIATE")
                 yield conn

@@ -22,34 +22,18 @@ Rules
 from __future__ import annotations
 
 import re
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.clock import monotonic
 from ..runtime.stderr import say
 from . import meta
-from .old_file import (
-    UNREADABLE,
-    as_bytes,
-    columns_of,
-    count,
-    gaps_between,
-    id_of,
-    is_readable,
-    last_readable,
-    numbers_of,
-    plain,
-    ranges,
-    read_all,
-    read_number,
-    whole,
-)
-from .rows import DEAD_COLUMNS, INSERT_DEAD, highest
+from .old_file import OldFile, count, whole, without
+from .rows import INSERT_DEAD
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
 
+    from .old_file import Span
     from .sqlite_files import Swapped
     from .store import Store
 
@@ -59,47 +43,31 @@ MOST_ROWS = 5_000
 LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it is
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
 _SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-_BASICS = (
-    "SELECT settled FROM cursor",
-    "SELECT first_seq, uuid FROM epochs",
-    "SELECT max(seq) FROM entries",
-)
-_SETTINGS = "SELECT key, value FROM meta WHERE key IN ('destination', 'keep_delivered', 'max_bytes')"
-_NOTES = "SELECT key, value FROM meta WHERE key LIKE 'moved %'"
+_NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
 )
 
 
 class Transfer:
-    """One file's. The store's lock is held around every call. ``name``: if nothing in the file says which it is.
+    """One file's. The store's lock is held around every call. ``into``: the journal, for what is known there."""
 
-    ``into``: the journal's connection, for what is known there. ``epochs``: if they cannot be read any more.
-    """
-
+    strict = False  # whether a seq that is not there was unreadable: only what was shed is not there in a whole file
     is_raw = False  # its rows were found in the pages, when those that SQLite reads had been moved
-    prefix = "moved "  # of the key under which it is written down how far it is
-    counts_gaps = False  # a seq that is not there was unreadable: only what was shed is not there in a whole file
 
-    def __init__(
-        self, source: sqlite3.Connection, name: str, into: sqlite3.Connection, epochs: Sequence[tuple[int, str]] = ()
-    ) -> None:
-        self.source = source
-        self.name = name
-        # What the file says comes first: a process may know of fewer, and all that move it are to give the same ids.
-        self._epochs = read_all(source, "SELECT first_seq, uuid FROM epochs ORDER BY first_seq") or list(epochs)
-        # Under which it is written down how far they are: of this file and no other; device and inode are used again.
-        self._uuid = self._epochs[-1][1] if self._epochs else name
-        self._key = self.prefix + self._uuid
-        self.is_broken = not all(map(partial(is_readable, source), _BASICS))
-        settled = read_number(source, "SELECT settled FROM cursor")
-        if not is_readable(source, "SELECT settled FROM cursor"):  # else that is so, whatever a damaged first row says
-            settled = max(0, read_number(source, "SELECT min(seq) FROM entries") - 1)
-        self.newest = max(self._newest_of(settled), settled)
-        self.at = settled
-        self._ahead = {row[0] for row in read_all(source, "SELECT seq FROM ahead")}
-        self._dead_at = 0  # the rowid up to which dead letters are moved
-        self._first = settled + 1
+    def __init__(self, old: OldFile, into: sqlite3.Connection) -> None:
+        self.moved = 0
+        self.counted = 0  # up to this seq, what is not there is in ``lost`` already
+        self.end = 0  # up to this seq there were entries; 0 if that is not known
+        self.noted = 0  # up to this seq they are moved: another process may have had more than this file has now
+        self.turn_to(old, into)
+
+    def turn_to(self, old: OldFile, into: sqlite3.Connection) -> None:
+        """Move what ``old`` has, from the beginning, or from where it is noted to be."""
+        self.old = old
+        # Under what it is written down how far they are: of this file and no other; device and inode are used again.
+        self._key = f"moved {'raw ' if self.is_raw else ''}{old.uuid}"
+        self.at, self._dead_at = old.settled, 0  # the seq and the rowid up to which they are moved
         self.at, self._dead_at = self._noted(into)
         self._dead_left = True
         self._there: set[str] = set()  # ids in the journal
@@ -107,173 +75,137 @@ class Transfer:
         self._slice_rows = FIRST_ROWS
         self._room = 0  # the seq of the newest entry, if it is there already
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
-        self.moved = 0
-        self.unreadable = 0
-
-    def size(self) -> int:
-        """The bytes that the file has for entries, at most."""
-        return read_number(self.source, "PRAGMA page_count") * read_number(self.source, "PRAGMA page_size")
-
-    def _newest_of(self, settled: int) -> int:
-        newest = read_number(self.source, "SELECT max(seq) FROM entries") or last_readable(self.source, settled)
-        consumed = read_number(self.source, "SELECT consumed FROM cursor")
-        most = highest(max(settled, consumed), self.size())
-        if newest <= most:
-            return newest
-        self.is_broken = True  # that is the seq of a damaged row: nobody counts up to it, and the pages are searched
-        return read_number(self.source, f"SELECT max(seq) FROM entries WHERE seq <= {most}")  # noqa: S608 - a number
 
     @property
     def left(self) -> int:
         """How many seqs are still to be looked at."""
-        return self.newest - self.at - int(self._room > self.at)
+        return self.old.newest - self.at - int(self._room > self.at)
 
     def step(self, store: Store) -> bool:
         """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
         began = monotonic()
-        conn = store.connection()
-        store.hold_commit_lock()
         try:
-            store.set_synchronous(conn, full=True)
-            conn.execute("BEGIN IMMEDIATE")
-            if self._look(conn):
-                self._move(conn)
-            conn.execute("COMMIT")
+            with store.transaction(full=True) as conn:
+                done = self._slice(conn)
         finally:
-            try:
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-            finally:
-                store.commit_lock.drop()
-        self._commit()
+            store.commit_lock.drop()  # also inside another use: the next slice may be far
+        moved, self.at, self._dead_at, self._dead_left, self._seen, is_behind = done  # now it is committed
+        self.moved += moved
         share = AIM_SECONDS / max(monotonic() - began, 0.001)
         self._slice_rows = min(MOST_ROWS, max(LEAST_ROWS, int(self._slice_rows * min(share, 2.0))))
-        return self._is_behind or self._dead_left or self.at < self.newest
+        return is_behind or self._dead_left or self.at < self.old.newest
 
-    # What a slice changes here counts once it is committed.
-
-    def _look(self, conn: sqlite3.Connection) -> bool:
-        """See which ids are there; False if there are more to look at first."""
+    def _slice(self, conn: sqlite3.Connection) -> tuple[int, int, int, bool, int, bool]:
+        """What was moved, and where it goes on. First it is seen which ids are there, some at a time."""
         # Each by itself: together they are a scan of all that is moved already, for every slice.
         first = conn.execute("SELECT coalesce(min(seq), 0) FROM entries").fetchone()[0]
         newest = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
-        seen = max(self._seen, first - 1)
-        self._seen = min(seen + LOOK_ROWS, newest)
+        seen, upto = max(self._seen, first - 1), min(max(self._seen, first - 1) + LOOK_ROWS, newest)
         query = "SELECT id FROM entries WHERE seq > ? AND seq <= ? AND id IS NOT NULL"
-        self._there.update(row[0] for row in conn.execute(query, (seen, self._seen)))
-        self._next = (self.at, self._dead_at, self._dead_left, 0, 0, self._seen)
-        self._is_behind = self._seen < newest
-        return not self._is_behind
+        self._there.update(row[0] for row in conn.execute(query, (seen, upto)))
+        if upto < newest:
+            return 0, self.at, self._dead_at, self._dead_left, upto, True
+        moved, at, dead_at, dead_left = self._move(conn)
+        seen = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
+        return moved, at, dead_at, dead_left, seen, False
 
-    def _move(self, conn: sqlite3.Connection) -> None:
+    def _move(self, conn: sqlite3.Connection) -> tuple[int, int, int, bool]:
         at, dead_at = self._noted(conn)
-        rows, seqs, moved = [], [], []
+        moved, old = 0, self.old
         if self.is_known is None:
             self.is_known = meta.get(conn, self._key) is not None
             if not self.is_known:
                 moved = self._keep_room(conn)
-                self._carry_settings(conn)
-        room = self._room = whole(meta.get(conn, f"room {self._uuid}"))
-        settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
+                query = "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)"
+                conn.executemany(query, old.settings())
+        self._room = whole(meta.get(conn, f"room {old.uuid}"))
         dead_at, dead_left = self._move_dead(conn, dead_at)
-        upto = min(at + self._slice_rows, self.newest)
-        gaps: list[tuple[int, int]] = []
-        strict = self.counts_gaps
-        found = ranges(self.source, at + 1, upto, gaps.append, strict=strict)
-        for seq, created, level, payload, checksum, own in found:
-            seqs.append(seq)
-            id_ = id_of(self._epochs, seq, own)
-            if seq not in self._ahead and seq != room and id_ not in self._there and self.wants(seq):
-                moved.append(seq)
-                place = seq if settled < seq <= room else None
-                rows.append((place, *columns_of(created, level, payload, checksum), id_))
-        placed = [row for row in rows if row[0] is not None]
-        filled = conn.executemany(_INSERT, placed).rowcount if placed else 0
-        conn.executemany(_INSERT, [row for row in rows if row[0] is None])
-        conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
-        newest = conn.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0  # ours need not be looked at
-        if strict:
-            gaps = gaps_between(seqs, at, upto)
-        missing = self.count_missing(conn, gaps, moved, is_last=upto == self.newest)
-        self._next = (upto, dead_at, dead_left, len(moved), missing, newest)
+        upto = min(at + self._slice_rows, old.newest)
+        rows, gaps = old.rows(at + 1, upto, strict=self.strict)
+        moved += self._insert(conn, rows)
+        lost, before = self._lost_now(conn, [row[0] for row in rows], gaps, is_last=upto == old.newest)
         meta.put(conn, self._key, f"{upto} {dead_at}")
-        if upto == self.newest and not dead_left:
+        if upto == old.newest and not dead_left:
             self._carry_notes(conn)
-            if not self.is_broken and not self.lost(conn):
-                meta.put(conn, f"whole {self._uuid}", "1")
-        self.note(conn, len(moved), missing)
+            if not old.is_broken and not lost:
+                meta.put(conn, f"whole {old.uuid}", "1")
+        self.note(conn, moved, lost, before)
+        return moved, upto, dead_at, dead_left
 
-    def _keep_room(self, conn: sqlite3.Connection) -> list[int]:
-        """In a file without entries: the newest one first, so that what is logged from now on comes behind it; its seq.
+    def _insert(self, conn: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Those that are not there yet: at their own seqs, or at the end."""
+        settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
+        placed, appended = [], []
+        for row in rows:
+            seq, copy = row[0], self.old.copy_of(row)
+            if seq in self.old.ahead or seq == self._room or copy[-1] in self._there or not self.wants(seq):
+                continue
+            if settled < seq <= self._room:
+                placed.append((seq, *copy))
+            else:
+                appended.append((None, *copy))
+        filled = conn.executemany(_INSERT, placed).rowcount if placed else 0
+        conn.executemany(_INSERT, appended)
+        conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
+        return len(placed) + len(appended)
+
+    def _keep_room(self, conn: sqlite3.Connection) -> int:
+        """In a file without entries: the newest one first, so that what is logged from now on comes behind it.
 
         The places before it count as settled until they are filled: if this process is killed, nothing waits for them.
         """
+        newest = self.old.newest
         fresh = conn.execute("SELECT NOT EXISTS (SELECT 1 FROM entries) AND settled = 0 FROM cursor").fetchone()[0]
-        last = [row for row in ranges(self.source, self.newest, self.newest, strict=True) if row[0] == self.newest]
-        if not fresh or self.newest <= self.at or not last or self.newest in self._ahead:
-            return []
-        seq, created, level, payload, checksum, own = last[0]
-        conn.execute(_INSERT, (seq, *columns_of(created, level, payload, checksum), id_of(self._epochs, seq, own)))
-        conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, seq - 1))
-        meta.put(conn, f"room {self._uuid}", str(seq))
-        return [seq]
+        rows, _ = self.old.rows(newest, newest, strict=True)
+        if not fresh or newest <= self.at or not rows or newest in self.old.ahead:
+            return 0
+        conn.execute(_INSERT, (newest, *self.old.copy_of(rows[0])))
+        conn.execute("UPDATE cursor SET settled = ?, consumed = ?", (self.at, newest - 1))
+        meta.put(conn, f"room {self.old.uuid}", str(newest))
+        return 1
 
     def _noted(self, conn: sqlite3.Connection) -> tuple[int, int]:
         """Seq and rowid up to which they are moved, by another process, or this one before it was killed."""
-        at, dead_at = numbers_of(meta.get(conn, self._key))
-        return min(max(self.at, at), self.newest), max(self._dead_at, dead_at)
-
-    def noted_at(self, conn: sqlite3.Connection) -> int:
-        """The seq up to which they are moved: also of one that this file has no more, but another process had."""
-        return numbers_of(meta.get(conn, self._key))[0]
+        self.noted, dead_at = _numbers(meta.get(conn, self._key))
+        return min(max(self.at, self.noted), self.old.newest), max(self._dead_at, dead_at)
 
     def _carry_notes(self, conn: sqlite3.Connection) -> None:
         """Of still older files: what was moved from those to this one need not be moved to the next one again."""
-        here = {row[0]: numbers_of(row[1]) for row in conn.execute(_NOTES)}
-        for key, value in read_all(self.source, _NOTES):
-            if numbers_of(value) > here.get(key, (0, 0)):
-                meta.put(conn, str(plain(key)), str(plain(value)))
-
-    def _carry_settings(self, conn: sqlite3.Connection) -> None:
-        """What the handler noted when it was made; it is not made anew with the file."""
-        for key, value in read_all(self.source, _SETTINGS):
-            conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (plain(key), plain(value)))
+        for key, value in self.old.notes():
+            if _numbers(value) > _numbers(meta.get(conn, key)):
+                meta.put(conn, key, value)
 
     def _move_dead(self, conn: sqlite3.Connection, at: int) -> tuple[int, bool]:
-        query = f"SELECT rowid, {DEAD_COLUMNS} FROM dead_letters WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
-        try:
-            rows = self.source.execute(query, (at, self._slice_rows)).fetchall()
-        except UNREADABLE:
-            self.is_broken = True
-            return at, False
+        rows = self.old.dead(at, self._slice_rows)
         if not rows:
             return at, False
-        payload = DEAD_COLUMNS.split(", ").index("payload") + 1
-        moved = 0
-        for row in rows:
-            values = [as_bytes(v) if i == payload else plain(v) for i, v in enumerate(row)][1:]
-            moved += conn.execute(INSERT_DEAD, values).rowcount
+        moved = sum(conn.execute(INSERT_DEAD, row[1:]).rowcount for row in rows)
         conn.execute("UPDATE cursor SET dead = dead + ?", (moved,))
-        return int(rows[-1][0]), True
+        return int(str(rows[-1][0])), True
 
-    def _commit(self) -> None:
-        self.at, self._dead_at, self._dead_left, moved, unreadable, self._seen = self._next
-        self.moved += moved
-        self.unreadable += unreadable
+    # --- what could not be read -------------------------------------------------------------------------
 
     def was_whole(self, conn: sqlite3.Connection) -> bool:
         """Whether all of this file was read, by whichever process, in whichever way."""
-        return meta.get(conn, f"whole {self._uuid}") is not None
+        return meta.get(conn, f"whole {self.old.uuid}") is not None
 
-    def lost(self, conn: sqlite3.Connection) -> list[tuple[int, int]]:
-        """The spans of seqs that could not be read, by whichever process."""
-        return [(int(low), int(high)) for low, high in _SPAN.findall(meta.get(conn, f"lost {self._uuid}") or "")]
+    def lost(self, conn: sqlite3.Connection) -> list[Span]:
+        """The spans of seqs that nobody has read so far, in order, by whichever process."""
+        return [(int(low), int(high)) for low, high in _SPAN.findall(meta.get(conn, f"lost {self.old.uuid}") or "")]
 
-    def note_lost(self, conn: sqlite3.Connection, gaps: list[tuple[int, int]]) -> None:
-        """Add spans to those."""
-        if gaps:
-            both = " ".join(f"{low}-{high}" for low, high in sorted({*self.lost(conn), *gaps}))
-            meta.put(conn, f"lost {self._uuid}", both)
+    def _lost_now(
+        self, conn: sqlite3.Connection, seqs: list[int], gaps: list[Span], *, is_last: bool
+    ) -> tuple[list[Span], list[Span]]:
+        """Those after a slice, in which ``seqs`` were read and ``gaps`` were not; and those before it."""
+        before = self.lost(conn)
+        new = [(max(low, self.counted + 1), high) for low, high in gaps if high > self.counted]
+        behind = max(self.old.newest, self.counted) + 1
+        if is_last and behind <= self.end:
+            new.append((behind, self.end))
+        lost = sorted({*without(before, sorted(seqs)), *new})
+        if lost != before:
+            meta.put(conn, f"lost {self.old.uuid}", " ".join(f"{low}-{high}" for low, high in lost))
+        return lost, before
 
     # --- for the two kinds ----------------------------------------------------------------------------
 
@@ -281,14 +213,7 @@ class Transfer:
         """Whether an entry is to be moved."""
         return True
 
-    def count_missing(
-        self, conn: sqlite3.Connection, gaps: list[tuple[int, int]], _moved: list[int], *, is_last: bool
-    ) -> int:
-        """How many more could not be read; ``gaps``: the spans of seqs that were not there."""
-        self.note_lost(conn, gaps)
-        return count(gaps)
-
-    def note(self, conn: sqlite3.Connection, moved: int, unreadable: int) -> None:
+    def note(self, conn: sqlite3.Connection, moved: int, lost: list[Span], before: list[Span]) -> None:
         """Write down what people may want to know of a slice, in its transaction."""
 
     def done(self, store: Store) -> bool:
@@ -296,18 +221,27 @@ class Transfer:
         raise NotImplementedError
 
 
+def _numbers(note: object) -> tuple[int, int]:
+    found = _NOTE.fullmatch(str(note))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 class Rescue(Transfer):
     """From the old connection, which nobody else has."""
 
     def __init__(self, old: Swapped, store: Store) -> None:
-        super().__init__(old.conn, str(old.identity), store.connection(), old.epochs)
+        self._lost = 0
+        super().__init__(OldFile(old.conn, str(old.identity), old.epochs), store.connection())
+
+    def note(self, conn: sqlite3.Connection, moved: int, lost: list[Span], before: list[Span]) -> None:
+        """See :meth:`Transfer.note`."""
+        self._lost = count(lost)
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
-        self.source.close()
+        self.old.conn.close()
         say(
             f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
-            " copied into the file that is there now"
-            + (f", {self.unreadable:,} could not be read" if self.unreadable else "")
+            " copied into the file that is there now" + (f", {self._lost:,} could not be read" if self._lost else "")
         )
         return True

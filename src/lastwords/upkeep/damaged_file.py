@@ -118,7 +118,7 @@ def resume(store: Store, under_way: list[Transfer]) -> None:
 
     The newest first: it has what was salvaged of those before, and says so.
     """
-    at_it = {transfer.name for transfer in under_way}
+    at_it = {transfer.old.name for transfer in under_way}
     for name in reversed(set_aside.unfinished(store.path)):
         marker = set_aside.read(name)
         if name in at_it or marker is None:  # another process is done with it: without the epochs, ids would differ
