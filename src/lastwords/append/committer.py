@@ -32,6 +32,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..journal.inserts import MAX_ROWS, Inserts, Refused
+from ..runtime.clock import monotonic
 from ..runtime.lock import new_lock
 from ..runtime.native import get_ident
 from ..runtime.signals import pass_on
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ..journal.inserts import Row
     from ..journal.store import Store
 
+LOOK_SECONDS = 0.01  # between two looks of callers that sync whether the journal was removed
 FOLLOW_LOOKS = 500  # after which it does not believe in its leader any more
 
 
@@ -81,6 +83,7 @@ class Committer:
         self.trouble: str | None = None  # why records go to memory, or None
         self._retry_rows = MAX_ROWS
         self.dirty = False  # something was committed and not synced
+        self._look_at = 0.0  # monotonic(): whether the files are still the journal's
         self.committed = 0  # rows this process committed
         store.before_release = self._commit_left_behind
 
@@ -184,10 +187,13 @@ class Committer:
                 self._inserts.let_others()
 
     def _pass_on(self) -> None:
-        """There is no leader any more: the first caller that still waits is to lead, if nobody is faster.
+        """If there is no leader any more, the first caller that still waits is to lead, if nobody is faster.
 
-        None is forgotten: a follower that saw a leader had its ticket in the queue before.
+        None is forgotten: a follower that saw a leader had its ticket in the queue before. One that leads asks here at
+        its end; to wake somebody meanwhile would only cost two switches between threads.
         """
+        if self._leader:
+            return
         for ticket in snapshot(self._arrived):
             if not ticket.done:
                 ticket.wake()
@@ -244,8 +250,10 @@ class Committer:
         if full:
             self.dirty = False
             # A few stats, beside a sync: else nobody would look while all are synced.
-            if self._store.is_replaced():
-                self._on_trouble()
+            if (now := monotonic()) >= self._look_at:
+                self._look_at = now + LOOK_SECONDS
+                if self._store.is_replaced():
+                    self._on_trouble()
             self._on_synced(rows)
         elif not self.dirty:
             self.dirty = True

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..runtime.native import allocate_lock
+from ..runtime.signals import pass_on
 
 if TYPE_CHECKING:
     from ..journal.inserts import Row
@@ -30,5 +30,7 @@ class Ticket:
 
     def wake(self) -> None:
         """Its caller is to look: is it done, or can it lead."""
-        with suppress(RuntimeError):  # it was not asleep
+        try:
             self._sleep.release()
+        except RuntimeError as error:  # it was not asleep
+            pass_on(error)

@@ -122,10 +122,11 @@ def at_high_numbers() -> Iterator[set[int]]:
 
 
 def _inodes(found: tuple[os.stat_result | None, ...]) -> tuple[int, ...]:
-    """0 for what is not there; a main file that was cut to nothing is not there either."""
+    """With the device; 0 for what is not there. A main file that was cut to nothing is not there either."""
     main = found[0]
     cut = main is not None and main.st_size == 0
-    return tuple(0 if one is None or (cut and one is main) else one.st_ino for one in found)
+    inodes = (0 if one is None or (cut and one is main) else one.st_ino for one in found)
+    return (0 if main is None else main.st_dev, *inodes)
 
 
 class SqliteFiles:

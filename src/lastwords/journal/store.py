@@ -203,10 +203,10 @@ class Store:
         """
         if self._conn is None or self.identity is None:
             return False
-        if files.identify(self.path) != self.identity:
-            return True
         if not closely and self.sqlite_files.are_at_path():
             return False
+        if files.identify(self.path) != self.identity:
+            return True
         with self.lock:
             return self.is_open and not self.sqlite_files.are_whole()
 
