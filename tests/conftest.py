@@ -1,8 +1,11 @@
 """Shared by all tests: bounded waiting, child processes that are always ended, and no silent skips in CI."""
 
+import itertools
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -25,7 +28,7 @@ for ignored in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(ignored, lambda number, frame: None)
 
 
-def poll(condition, seconds=30.0, every=0.01):
+def poll(condition, seconds=60.0, every=0.01):
     """Wait until ``condition()`` is true; its last value. Bounded, so a failure is an assertion, not a hang."""
     deadline = time.monotonic() + seconds
     while True:
@@ -38,6 +41,30 @@ def poll(condition, seconds=30.0, every=0.01):
 @pytest.fixture(name="poll")
 def _poll():
     return poll
+
+
+_RESERVED = []
+
+
+def free_port():
+    """A port on loopback that nobody else gets before its server listens there, nor while that is down for a while.
+
+    It is none of those that the kernel gives to whoever asks for any, such as clients; other workers of pytest see that
+    it is taken by a name in their common name space, which is free again when this process ends.
+    """
+    for port in map(random.SystemRandom().randrange, itertools.repeat(10_000, 1_000), itertools.repeat(32_000)):
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            if sys.platform.startswith("linux"):
+                name.bind(f"\0lastwords-tests-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            name.close()
+            continue
+        _RESERVED.append(name)
+        return port
+    raise AssertionError("no port is free")
 
 
 def stop(pid, seconds=30):

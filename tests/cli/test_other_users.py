@@ -321,7 +321,7 @@ def test_a_fifo_that_takes_the_journals_place_is_not_waited_for(mallory, monkeyp
     began = time.monotonic()
     result = run(*verb, path)
     assert result.code == 75 and "FIFO" in result.err, result
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
     writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # lets the thread go
     left = [thread for thread in set(threading.enumerate()) - before if thread.name == "lastwords-open"]
     for thread in left:

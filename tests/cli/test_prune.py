@@ -86,7 +86,7 @@ def test_beside_a_service_that_logs(tmp_path, children, sink):
         log.addHandler(h)
         print("up", flush=True)
         for i in range(3000): log.info("m%d", i); time.sleep(0.0005)
-        print(h.drain(20), flush=True)
+        print(h.drain(60), flush=True)
         """,
         path,
     )

@@ -62,7 +62,7 @@ def run_json(*args):
 def hung_holder(path):
     """The lease of ``path``, held by this process as if its target had not come back for five minutes."""
     lease = Lease(path)
-    assert lease.acquire(until=time.monotonic() + 5, give_up=lambda: False)
+    assert lease.acquire(until=time.monotonic() + 30, give_up=lambda: False)
     with open(path + ".lock", "r+b") as file:
         file.truncate()
         file.write(f"{os.getpid()}\ndelivering {time.time() - 300:.3f}\n".encode())
@@ -76,7 +76,7 @@ def start(*args, **kwargs):
     return subprocess.Popen([sys.executable, "-m", "lastwords", *map(str, args)], text=True, **kwargs)
 
 
-def finish(process, timeout=30):
+def finish(process, timeout=120):
     """Wait for it; (code, out, err). It is ended, by its own id, if it does not end."""
     try:
         out, err = process.communicate(timeout=timeout)

@@ -3,7 +3,6 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ import urllib.request
 
 import pytest
 
+from conftest import free_port
 from lastwords import Journal
 
 pytest.importorskip("gunicorn", reason="in the dev extra")
@@ -56,9 +56,7 @@ def test_four_workers_share_one_journal_over_a_reload_and_a_kill(tmp_path, poll,
     (tmp_path / "web.py").write_text(APP)
     received = tmp_path / "received"
     received.touch()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

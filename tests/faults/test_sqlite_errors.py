@@ -2,11 +2,13 @@
 
 import logging
 import sqlite3
+import threading
 import time
 
 import pytest
 
 from lastwords import DurableHandler
+from lastwords.delivery import courier
 from lastwords.journal import store
 
 CODES = {
@@ -92,18 +94,22 @@ def test_a_failing_journal_never_reaches_the_application(tmp_path, faults, capfd
 
 def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path, faults, poll):
     """The disk is full when the mark is due: only the mark is tried again, nothing more is delivered meanwhile."""
-    got = []
+    got, made = [], threading.Event()
 
     def target(entries):
+        assert made.wait(30)
         got.extend(entry.message for entry in entries)
         if len(got) == 3:
             faults.arm("FULL", 1, True)
 
-    handler = DurableHandler(target, tmp_path / "j.db", batch_size=3, retry_min=0.02, retry_max=0.05, linger=0.2)
+    handler = DurableHandler(None, tmp_path / "j.db")
     log = logging.Logger("x")
     log.addHandler(handler)
     for i in range(9):
         log.info("m%d", i)
+    handler.close()
+    handler = DurableHandler(target, tmp_path / "j.db", batch_size=3, retry_min=0.02, retry_max=0.05)
+    made.set()
     assert poll(lambda: faults.failures > 5, 30)
     assert got == ["m0", "m1", "m2"]
     faults.disarm()
@@ -113,8 +119,9 @@ def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path
 
 
 @pytest.mark.slow
-def test_a_quota_is_kept_and_marks_still_work(tmp_path, poll, capfd):
+def test_a_quota_is_kept_and_marks_still_work(tmp_path, poll, capfd, monkeypatch):
     """max_page_count as a full disk: records go to memory, delivery empties the journal, and they follow."""
+    monkeypatch.setattr(courier, "TROUBLE_SECONDS", 0.2)
     got, down = [], [True]
 
     def target(entries):
@@ -134,7 +141,7 @@ def test_a_quota_is_kept_and_marks_still_work(tmp_path, poll, capfd):
     assert handler.stats().buffered > 100
     down[0] = False
     handler.flush()
-    assert poll(lambda: len(got) == 400, 30), (len(got), handler.stats(), capfd.readouterr().err)
+    assert poll(lambda: len(got) == 400, 120), (len(got), handler.stats(), capfd.readouterr().err)
     assert got == [f"m{i}" for i in range(400)]
     assert handler.stats().dropped == 0
     handler.close()

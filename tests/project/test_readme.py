@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+import conftest
 import lastwords
 from lastwords import DurableHandler, errors
 from lastwords.journal.store import LOCK_TIMEOUT
@@ -53,11 +54,7 @@ def test_the_quick_start_runs(tmp_path, free_port):
 
 @pytest.fixture
 def free_port():
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    return conftest.free_port()
 
 
 def test_the_toml_configures(tmp_path, free_port):

@@ -8,13 +8,8 @@ import threading
 import pytest
 from aiosmtpd.controller import Controller
 
+from conftest import free_port
 from lastwords.record import codec
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Mailbox:

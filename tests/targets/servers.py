@@ -11,17 +11,13 @@ import time
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
+from conftest import free_port
+
 SECRET = "tr0ub4dor+3/x?"
 SECRET_IN_URL = "tr0ub4dor%2B3%2Fx%3F"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     """Poll until ``condition()`` is true; its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -133,5 +133,5 @@ def test_a_steady_flood_is_one_mail_per_linger_not_one_after_the_other(make):
         time.sleep(0.005)
     took = time.monotonic() - began
     assert handler.drain(30)
-    assert 2 <= len(server.mails) <= 2 + took / 0.4
+    assert 1 <= len(server.mails) <= 2 + took / 0.4
     server.stop()

@@ -13,9 +13,10 @@ import time
 import msgspec
 import pytest
 
+from conftest import free_port
+from lastwords import TryAgain
 from lastwords.record import codec
 from lastwords.targets import resolve
-from targets.servers import free_port
 
 EPOCH = "0123456789abcdef0123456789abcdef"
 
@@ -28,6 +29,16 @@ def entries(*seqs, epoch=EPOCH, text="message"):
         created, number, payload, _ = codec.encode(live)
         made.append(codec.decode(seq=seq, id=f"{epoch}-{seq}", created=created, level=number, payload=payload))
     return made
+
+
+def sooner_or_later(target, batch):
+    """Deliver; a server that was down a moment ago, on a busy machine, may need some tries."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return target.deliver(batch)
+        except (OSError, TryAgain):
+            assert time.monotonic() < deadline
 
 
 def program(name):
