@@ -17,7 +17,6 @@ from packaging.requirements import Requirement
 
 # Whatever the environment says: child programs print and are killed, and a test's folder holds what the test put there.
 os.environ.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
-sys.dont_write_bytecode = False  # until all are collected
 
 # A job in the background (`tools/test &`, nohup) ignores SIGINT, and what is ignored is inherited by every child; what has
 # a handler is back at its default there.
@@ -158,6 +157,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent.name in CORE:
             item.add_marker("core")
+
+
+def pytest_collection():
+    """Not when this module is loaded: tests import it, too, in whichever order they are run."""
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish():
