@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import Rejected, TryAgain
-from ..journal.rows import Burial, Fenced, Undecodable
+from ..journal.rows import Burial, Fenced, FilledIn, Undecodable
 from ..runtime import retrying
 from ..runtime.clock import monotonic
 from ..runtime.fork import importing
@@ -289,11 +289,15 @@ class Delivery(Marks):
 
         def mark() -> Did:
             count = len(entries)
-            moved = (
-                self.journal.mark(cursor, upto=last, delivered=count)
-                if cold
-                else self.journal.settle(cursor, last, count)
-            )
+            try:
+                moved = (
+                    self.journal.mark(cursor, upto=last, delivered=count)
+                    if cold
+                    else self.journal.settle(cursor, last, count)
+                )
+            except FilledIn:  # what came in before them is still to be delivered
+                ahead = [entry.seq for entry in entries]
+                moved = self.journal.mark(cursor, upto=cursor.settled, delivered=count, ahead=ahead)
             return self._moved(moved, following.state, count)
 
         did = self._mark(mark)

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..journal.explain import TROUBLE
+from ..journal.rows import FilledIn
 from ..journal.sqlite_codes import is_damage
 from . import verdict
 
@@ -75,6 +76,9 @@ class Marks:
         self._owed = mark
         try:
             did = mark()
+        except FilledIn:  # what is first now has not been offered yet: all is offered again
+            self._owed = None
+            raise
         except TROUBLE as error:
             if is_damage(error):
                 raise  # it is not tried again here, but salvaged; the mark is owed to what comes of that

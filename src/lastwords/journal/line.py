@@ -21,7 +21,8 @@ inside a mark                 all of it or nothing
 inside a prune                some settled rows fewer
 
 Marks are fenced: ``WHERE fence = ? AND settled = ?``. A holder of the lease that was stopped, taken over and resumed
-changes nothing (:class:`Fenced`).
+changes nothing (:class:`Fenced`). And no mark passes more entries than the holder had in its hands: another process may
+fill older ones in at their places meanwhile (``transfer``).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from .rows import (
     Cursor,
     DeadLetter,
     Fenced,
+    FilledIn,
     Stats,
     StoredRow,
     Undecodable,
@@ -61,9 +63,10 @@ MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records mu
 ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
 READ_ROWS = 50  # in one hold of the lock: some 50 us
 
-
 # The payload as bytes: it is checked and parsed as such, and SQLite's text would first have to be decoded.
 _ROW = "seq, created, level, CAST(payload AS BLOB), checksum, id"
+
+_THERE = "(SELECT count(*) FROM entries WHERE seq > ? AND seq <= ? AND seq NOT IN (SELECT seq FROM ahead))"
 
 
 def _count_gone(conn: sqlite3.Connection, seqs: list[int]) -> int:
@@ -269,19 +272,20 @@ class Line(Letters):
     # --- marks (the holder of the lease) ---------------------------------------------------------------
 
     def settle(self, cursor: Cursor, upto: int, delivered: int) -> Cursor:
-        """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`."""
+        """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`, :class:`FilledIn`."""
         at = cursor.settled
         with self.store.lock, self.store.writing() as conn:
             self.store.set_synchronous(conn, full=False)
             done = conn.execute(
                 # What was shed in our hands, or settled ahead, has been counted: so what is there is counted here.
-                "UPDATE cursor SET settled = ?, consumed = consumed + (SELECT count(*) FROM entries WHERE"
-                " seq BETWEEN ? AND ? AND seq NOT IN (SELECT seq FROM ahead)), delivered = delivered + ?, attempts = 0,"
-                " probe = 0, failed_at = NULL, last_delivery_at = ? WHERE fence = ? AND settled = ?",
-                (max(upto, at), at + 1, upto, delivered, time.time(), cursor.fence, at),
+                f"UPDATE cursor SET settled = ?, consumed = consumed + {_THERE}, delivered = delivered + ?,"  # noqa: S608
+                " attempts = 0, probe = 0, failed_at = NULL, last_delivery_at = ?"
+                f" WHERE fence = ? AND settled = ? AND {_THERE} <= ?",
+                (max(upto, at), at, upto, delivered, time.time(), cursor.fence, at, at, upto, delivered),
             ).rowcount
-        if done != 1:
-            raise Fenced
+            if done != 1:
+                ours = conn.execute("SELECT fence, settled FROM cursor").fetchone() == (cursor.fence, at)
+                raise FilledIn if ours else Fenced
         return Cursor(upto, cursor.fence, 0, 0, None)
 
     def mark(
@@ -295,14 +299,17 @@ class Line(Letters):
         attempts: int = 0,
         probe: int = 0,
     ) -> Cursor:
-        """The cold mark, in one transaction: move the cursor, bury, settle ahead. Raises :class:`Fenced`.
+        """The cold mark, in one transaction: move the cursor, bury, settle ahead. Raises as :meth:`settle` does.
 
         ``ahead`` are seqs beyond the cursor that were accepted; ``buried`` may lie on either side of it.
         """
         now = time.time()
         with self.store.lock, self.store.transaction() as conn:
-            # One that was shed in our hands has been counted.
-            counted = len(buried) + delivered - _count_gone(conn, [*ahead, *(b.seq for b in buried)])
+            passed_by = [b.seq for b in buried if b.seq > upto]
+            beyond = [*ahead, *passed_by]
+            # What was shed in our hands has been counted.
+            there = conn.execute(f"SELECT {_THERE}", (cursor.settled, upto)).fetchone()[0]
+            counted = there + len(beyond) - _count_gone(conn, beyond)
             done = conn.execute(
                 "UPDATE cursor SET settled = ?, consumed = consumed + ?, delivered = delivered + ?, dead = dead + ?,"
                 " attempts = ?, probe = ?, failed_at = CASE WHEN ? THEN failed_at END,"
@@ -323,10 +330,11 @@ class Line(Letters):
             ).rowcount
             if done != 1:
                 raise Fenced
+            if there > delivered + len(buried) - len(beyond):
+                raise FilledIn
             for burial in buried:
                 self._bury(conn, burial, now)
-            passed_by = [b.seq for b in buried if b.seq > upto]
-            conn.executemany("INSERT INTO ahead (seq) VALUES (?)", [(seq,) for seq in (*ahead, *passed_by)])
+            conn.executemany("INSERT INTO ahead (seq) VALUES (?)", [(seq,) for seq in beyond])
             conn.execute("DELETE FROM ahead WHERE seq <= ?", (upto,))
         failed_at = cursor.failed_at if upto == cursor.settled and attempts else None
         return Cursor(upto, cursor.fence, attempts, probe, failed_at)

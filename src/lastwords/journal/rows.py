@@ -19,6 +19,10 @@ class Fenced(Exception):  # noqa: N818 - what happened, not what went wrong
     """Another process took the lease over: the mark changed nothing, deliver nothing more."""
 
 
+class FilledIn(Fenced):
+    """Entries came in before the one up to which is marked, out of an older file: the mark changed nothing."""
+
+
 class StoredRow(msgspec.Struct, gc=False):
     """One row of ``entries``."""
 
