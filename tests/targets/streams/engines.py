@@ -17,6 +17,7 @@ from conftest import free_port
 from lastwords import TryAgain
 from lastwords.record import codec
 from lastwords.targets import resolve
+from lastwords.targets.streams import stream_target
 
 EPOCH = "0123456789abcdef0123456789abcdef"
 
@@ -39,6 +40,19 @@ def sooner_or_later(target, batch):
             return target.deliver(batch)
         except (OSError, TryAgain):
             assert time.monotonic() < deadline
+
+
+def deliver_in_turn(target, monkeypatch):
+    """Two batches, of which the second one can be read while the server has the first one; the seqs as JSON is made."""
+    made, as_json = [], stream_target.as_json
+    monkeypatch.setattr(stream_target, "as_json", lambda entry: made.append(entry.seq) or as_json(entry))
+    first, second = entries(1, 2), entries(3, 4, 5)
+    target.meanwhile = iter([second[:2], second[2:]])
+    target.deliver(first)
+    assert made == [1, 2, 3, 4, 5]
+    target.deliver(second)
+    target.deliver(entries(5))
+    return made
 
 
 def program(name):

@@ -12,7 +12,7 @@ from lastwords.targets import resolve
 from lastwords.targets.streams import kafka as kafka_module
 from lastwords.targets.streams.stream_target import items_of
 from targets.servers import SECRET, SECRET_IN_URL, free_port
-from targets.streams.engines import EPOCH, entries, sooner_or_later
+from targets.streams.engines import EPOCH, deliver_in_turn, entries, sooner_or_later
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka (in the dev extra)")
 names = (f"logs{number}" for number in itertools.count())
@@ -54,6 +54,12 @@ def test_a_batch_is_in_one_partition_in_order_with_ids_and_records(target, kafka
         (f"{EPOCH}-{n}", f"message {n}") for n in range(1, 6)
     ]
     assert len({partition for partition, _, _ in found}) == 1
+
+
+def test_the_next_batch_is_made_ready_while_the_server_has_one(target, kafka, topic, monkeypatch):
+    """Each payload is made once, and what was made in the meantime is what goes."""
+    assert deliver_in_turn(target(), monkeypatch) == [1, 2, 3, 4, 5, 5]
+    assert seqs(kafka, topic) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow

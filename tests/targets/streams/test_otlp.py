@@ -297,11 +297,13 @@ def test_later_is_later_and_retry_after_is_honoured(server, status):
 
 
 def test_other_answers(server):
-    """400 is about the records, 401 and a page in HTML are not; 413 is halved."""
-    server.script = [(400, PROTOBUF, b"\x12\x03bad"), (401, {}, b""), (200, {"Content-Type": "text/html"}, b"<p>login")]
+    """400, and what no specification has, is about the records, 401 and a page in HTML are not; 413 is halved."""
+    server.script = [(400, PROTOBUF, b"\x12\x03bad"), (418, {}, b"")]
+    server.script += [(401, {}, b""), (200, {"Content-Type": "text/html"}, b"<p>login")]
     target = resolve(url(server))
-    with pytest.raises(Rejected, match="HTTP 400.*bad"):
-        target.deliver(entries(1))
+    for words in ("HTTP 400.*bad", "HTTP 418"):
+        with pytest.raises(Rejected, match=words):
+            target.deliver(entries(1))
     for words in ("HTTP 401", "no OTLP receiver"):
         with pytest.raises(RuntimeError, match=words) as caught:
             target.deliver(entries(1))
@@ -309,7 +311,7 @@ def test_other_answers(server):
     server.script = [(413, {}, b"")]
     target.deliver(entries(1, 2, 3, 4))
     target.close()
-    assert len(server.requests) == 6  # the large one, and two halves of it
+    assert len(server.requests) == 7  # the large one, and two halves of it
 
 
 # --- environment, TLS, a receiver -----------------------------------------------------------------------------------

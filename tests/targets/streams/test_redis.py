@@ -15,7 +15,7 @@ from lastwords.delivery.verdict import Fault, classify
 from lastwords.targets import resolve
 from lastwords.targets.streams import redis_streams
 from targets.servers import SECRET, SECRET_IN_URL, Certificates, free_port, until
-from targets.streams.engines import EPOCH, Redis, entries, sooner_or_later
+from targets.streams.engines import EPOCH, Redis, deliver_in_turn, entries, sooner_or_later
 
 pytest.importorskip("redis", reason="in the dev extra")
 names = (f"logs{number}" for number in itertools.count())
@@ -51,6 +51,12 @@ def test_a_batch_is_in_the_stream_in_order_with_ids_and_records(target, redis, k
         found = [fields for _, fields in client.xrange(key)]
     assert [fields[b"id"].decode() for fields in found] == [f"{EPOCH}-{seq}" for seq in (1, 2, 3)]
     assert [json.loads(fields[b"data"])["message"] for fields in found] == ["message 1", "message 2", "message 3"]
+
+
+def test_the_next_batch_is_made_ready_while_the_server_has_one(target, redis, key, monkeypatch):
+    """Each payload is made once, and what was made in the meantime is what goes."""
+    assert deliver_in_turn(target(), monkeypatch) == [1, 2, 3, 4, 5, 5]
+    assert seqs(redis, key) == [1, 2, 3, 4, 5]
 
 
 def test_what_is_repeated_in_whatever_order_is_there_once(target, redis, key):

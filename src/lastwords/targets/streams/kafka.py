@@ -36,8 +36,6 @@ from .kafka_scan import ID, Scan
 from .stream_target import Item, StreamTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..contract import Target
     from ..urls.address import Address
 
@@ -198,8 +196,8 @@ class Kafka(StreamTarget):
             return
         after = place.have.with_added([item.seq for item in new], most_text=_MOST_STATE)
         self._producer.begin_transaction()
-        errors = self._produce(new, place.partition)
-        self._confirm(errors, len(new))  # why a record is refused is told here, not by the commit
+        failures = self._produce(new, place.partition)
+        self._confirm(failures, new)  # why a record is refused is told here, not by the commit
         state = TopicPartition(self._topic, place.partition, after.newest + 1, metadata=str(after))
         self._producer.send_offsets_to_transaction([state], self._group, self._left())
         self._producer.commit_transaction(self._left())
@@ -237,6 +235,7 @@ class Kafka(StreamTarget):
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 1,
+            "delivery.report.only.error": True,
             "compression.type": self._compression,
             "message.timeout.ms": max(1_000, int(self._timeout * 1000)),
         }
@@ -309,19 +308,20 @@ class Kafka(StreamTarget):
             self._consumer = self._clients.consumer({"group.id": "lastwords"})
             self._partitions = self._count()
             self._producer = self._clients.producer(self._settings())
-        errors = self._produce(run, self._candidates(run[0].epoch)[0])
-        self._confirm(errors, len(run))
+        failures = self._produce(run, self._candidates(run[0].epoch)[0])
+        self._confirm(failures, run)
 
     # --- both ------------------------------------------------------------------------------------------
 
-    def _produce(self, items: list[Item], partition: int) -> dict[int, Any]:
-        """Give all to the client; the reports, by place, as they come."""
-        reports: dict[int, Any] = {}
+    def _produce(self, items: list[Item], partition: int) -> list[tuple[Any, Any]]:
+        """Give all to the client; what it says of failures: to hear of successes costs a third."""
+        failures: list[tuple[Any, Any]] = []
 
-        def report(place: int) -> Callable[[Any, Any], None]:
-            return lambda error, _message: reports.__setitem__(place, error)
+        def report(error: Any, message: Any) -> None:
+            if error is not None:
+                failures.append((error, message))  # no more: a fatal error may be on its way through here
 
-        for place, item in enumerate(items):
+        for item in items:
             key = None if self._key == "none" else item.id if self._key == "id" else item.epoch
             while True:
                 try:
@@ -330,7 +330,7 @@ class Kafka(StreamTarget):
                         item.payload,
                         key,
                         partition,
-                        on_delivery=report(place),
+                        on_delivery=report,
                         headers={ID: item.id.encode()},
                     )
                     break
@@ -338,20 +338,24 @@ class Kafka(StreamTarget):
                     if self._left() <= 0.1:
                         raise Failed("_TIMED_OUT", "the client's queue is full") from None
                     self._producer.poll(0.1)
-        return reports
+        for _ in self._meantime():
+            self._producer.poll(0)
+        return failures
 
-    def _confirm(self, reports: dict[int, Any], count: int) -> None:
-        """Wait for the reports of all, and raise for the first that is no acceptance."""
-        self._producer.flush(self._left())
-        for place in range(count):
-            error = reports.get(place, Failed("_MSG_TIMED_OUT", f"no answer within {self._timeout:g} s"))
-            if error is None:
-                continue
-            reason = error if isinstance(error, Failed) else failed(error)
-            if place and not self._transactions:
-                meaning = self._clients.meaning(reason)
-                raise TryAgain(str(meaning), accepted=place) from meaning
-            raise reason
+    def _confirm(self, failures: list[tuple[Any, Any]], items: list[Item]) -> None:
+        """Wait until nothing is in the client any more, and raise for the first that was not accepted."""
+        waiting = self._producer.flush(self._left())
+        if not failures:
+            if waiting:
+                raise Failed("_MSG_TIMED_OUT", f"no answer within {self._timeout:g} s")
+            return
+        errors = {dict(message.headers() or ()).get(ID): error for error, message in reversed(failures)}
+        place = next((at for at, item in enumerate(items) if item.id.encode() in errors), 0)
+        reason = failed(errors.get(items[place].id.encode()) or failures[0][0])
+        if place and not waiting and not self._transactions:
+            meaning = self._clients.meaning(reason)
+            raise TryAgain(str(meaning), accepted=place) from meaning
+        raise reason
 
     def _listen(self) -> None:
         """Have what the clients' threads said come to our callback."""

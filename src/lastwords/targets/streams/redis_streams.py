@@ -31,6 +31,8 @@ from ..wording import one_line
 from .stream_target import Item, StreamTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..contract import Target
     from ..urls.address import Address
     from ..urls.secret import Credentials
@@ -155,8 +157,19 @@ class RedisStreams(StreamTarget):
                 **login,
                 **self._settings,
             )
+            self._client.parse_response = self._while_it_works(self._client.parse_response)
             self._script = self._client.register_script(SCRIPT)
             self._pid = os.getpid()
+
+    def _while_it_works(self, parse: Callable[..., Any]) -> Callable[..., Any]:
+        """redis-py's step from what was sent to its answer, with what comes next made ready in between."""
+
+        def parse_response(connection: Any, command: Any, **options: Any) -> Any:
+            for _ in self._meantime():
+                pass
+            return parse(connection, command, **options)
+
+        return parse_response
 
     def _largest(self) -> int:
         return _LARGEST

@@ -99,7 +99,9 @@ class StreamTarget(Target):
     def _meantime(self) -> Iterator[None]:
         """For an engine to go through while it waits for an answer: what comes next is made ready, bit by bit."""
         meanwhile, self.meanwhile, ready = self.meanwhile, None, list[Item]()
-        for entries in meanwhile or ():
+        if meanwhile is None:
+            return  # it was gone through, while the engine said that it wants to be asked once more
+        for entries in meanwhile:
             ready += items_of(entries)
             yield
         self._ready = ready

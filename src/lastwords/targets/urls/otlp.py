@@ -1,7 +1,10 @@
 """``otlp+http(s)://``: log records over OTLP/HTTP, for collectors and for all that understands OpenTelemetry.
 
 What is sent is in ``otlp_mapping``, and how is as for http(s)://: gzip, timeouts, proxies, credentials, and what an
-answer means (429 and all 5xx are later, with ``Retry-After``; 413 is halved). Besides:
+answer means. OTLP's specification has 429, 502, 503 and 504 repeated, with ``Retry-After``, and all else dropped. So a
+4xx is a dead letter at once, one that nobody foresaw (418), too. In two points we are more patient, as a journal is
+there to lose nothing: other 5xx and 408 are later, because they say nothing of a record; what is about the request as
+a whole (401, 404, a page in HTML) waits for an operator. 413 is halved. Besides:
 
 * OTLP has nothing against repetitions. A record that is sent again has the same bytes, so that a receiver can tell.
 * An answer of 200 may say that some records were rejected, but not which. ``partial=find`` halves until they are found
