@@ -86,9 +86,8 @@ class Engine:
         max_age: float | None,
     ) -> None:
         self.drain_timeout = drain_timeout
-        self.closed = False
+        self.closed = self._closing = False
         self._ready = 0  # the pid of the process in which nothing is left to be prepared for the next record
-        self._closing = False
         self.reopened = False  # it was closed once
         self._over = False  # the handler is gone: nothing begins anew
         self._logged_meanwhile = False  # while it was being closed
@@ -160,7 +159,8 @@ class Engine:
         try:
             pending = self.journal.has_pending()
         except TROUBLE as error:  # damage that no look at the file has found: the keeper repairs it
-            pending = self.keeper.meets(error)
+            pending = True
+            self.keeper.meets(error)
         if pending or THREADS_END_EARLY:
             arm(self)
             if self.courier is not None:

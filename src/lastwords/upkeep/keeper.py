@@ -154,12 +154,11 @@ class Keeper:
             self.meets(error)
             return if_damaged
 
-    def meets(self, error: Exception) -> bool:
-        """A caller met trouble; if it is damage, it is to be repaired. True: there is something to do."""
+    def meets(self, error: Exception) -> None:
+        """A caller met trouble; if it is damage, it is to be repaired."""
         if is_damage(error):
             self._store.damaged = str(error)
         self.nudge()
-        return True
 
     # --- the thread -----------------------------------------------------------------------------------
 

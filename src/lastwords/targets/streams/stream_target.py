@@ -52,8 +52,8 @@ def items_of(entries: Sequence[Entry]) -> list[Item]:
             usual = epoch
             items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
         else:
-            digest = hashlib.sha256(entry.id.encode("utf-8", "backslashreplace")).hexdigest()
-            items.append(Item(f"x{digest[:40]}", 1, f"x{digest[:40]}-1", as_json(entry), entry))
+            epoch = f"x{hashlib.sha256(entry.id.encode('utf-8', 'backslashreplace')).hexdigest()[:40]}"
+            items.append(Item(epoch, 1, f"{epoch}-1", as_json(entry), entry))
     return items
 
 

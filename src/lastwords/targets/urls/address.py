@@ -188,21 +188,15 @@ def choice(*allowed: str) -> Check:
 
 def size(least: int, most: int) -> Check:
     """A number of bytes."""
-
-    def check(name: str, text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
-            raise ValueError(f"target: {name} must be a number of bytes from {least} to {most}, not {text[:80]!r}")
-        return int(text)
-
-    return check
+    return number(least, most, "number of bytes")
 
 
-def number(least: int, most: int) -> Check:
+def number(least: int, most: int, what: str = "whole number") -> Check:
     """A whole number."""
 
     def check(name: str, text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
-            raise ValueError(f"target: {name} must be a whole number from {least} to {most}, not {text[:80]!r}")
+            raise ValueError(f"target: {name} must be a {what} from {least} to {most}, not {text[:80]!r}")
         return int(text)
 
     return check
