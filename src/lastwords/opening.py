@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .delivery.lease import Lease
 from .errors import JournalDamaged
-from .journal import places
+from .journal import places, set_aside
 from .journal.store import Store
 from .runtime.guard import is_passive
 from .upkeep import damaged_file
@@ -15,7 +15,7 @@ def open_store(path: str, mode: int) -> Store:
     if is_passive():  # the command line only looks
         return Store(path, mode=mode)
     try:
-        damaged_file.finish_setting_aside(path)
+        set_aside.finish_unfinished(path)
         try:
             return Store(path, mode=mode)
         except JournalDamaged as error:

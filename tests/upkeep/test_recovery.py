@@ -7,11 +7,10 @@ import sqlite3
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.journal import set_aside, transfer
+from lastwords.journal import files, set_aside, transfer
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 from lastwords.runtime.clock import monotonic
-from lastwords.upkeep import damaged_file
 from lastwords.upkeep.recovery import Mover
 
 COUNT = 60
@@ -25,7 +24,7 @@ def aside(tmp_path, monkeypatch):
     for i in range(COUNT):
         handler.handle(logging.makeLogRecord({"msg": f"m{i}"}))
     handler.close()
-    damaged_file.set_aside_file(path, damaged_file.files.identify(path), "by a test", is_damaged=True)
+    set_aside.set_aside(path, files.identify(path), "by a test", is_damaged=True)
     for name in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
         monkeypatch.setattr(transfer, name, 20)
     return path

@@ -21,7 +21,7 @@ from lastwords.journal import examination, ownership, places
 from lastwords.journal import set_aside as aside_
 from lastwords.journal.sqlite_codes import VERSION, wal_reset_is_safe
 from lastwords.record.codec import Entry
-from lastwords.upkeep import damaged_file, keeper
+from lastwords.upkeep import keeper
 
 from ..journal import readonly
 from ..journal.explain import explained
@@ -66,7 +66,7 @@ def _examine(path: str, *, quick: bool) -> list[Finding]:
         return _look(path, quick=quick)
     except JournalDamaged as error:  # its hint leads here
         hint = "restore it from a backup"
-        if damaged_file.was_a_journal(path):
+        if aside_.was_a_journal(path):
             hint = f"{command(path, 'flush --salvage --to TARGET')} sets it aside and delivers what can be read"
         raise JournalDamaged(path, error.problem, hint) from error
 

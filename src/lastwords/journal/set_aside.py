@@ -19,16 +19,23 @@ from __future__ import annotations
 import os
 import stat
 import time
-from contextlib import suppress
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import JournalBusy
 from ..runtime.fork import importing
-from . import files
+from . import continuity, files
+from .commit_lock import SUFFIX as COMMIT_SUFFIX
+from .commit_lock import CommitLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 MARKER = ".salvage"
 DAMAGED = ".damaged-"
 LONGEST = 210  # bytes of a name; file systems take 255
 MOST_EPOCHS = 100  # in a marker
+LOCK_SECONDS = 1.0  # to wait for the commit lock: its holder may be stopped, and callers wait for us
 LATE_SECONDS = 60.0  # in which a process that had the file open notices; an idle keeper looks as often
 
 
@@ -73,23 +80,67 @@ def _age(aside: str) -> tuple[str, int, str]:
     return stamp, len(number), number
 
 
-def begin(path: str, marker: Marker) -> None:
-    """Set the journal aside (commit lock held)."""
+def was_a_journal(path: str) -> bool:
+    """True if there is reason to believe that the file at ``path`` was made by us."""
+    return os.path.exists(path + COMMIT_SUFFIX)
+
+
+def finish_unfinished(path: str) -> None:
+    """Before the journal is opened: do the renames that a killed process left. Raises OSError and JournalBusy."""
+    if unfinished(path):
+        with _commit_lock(path):
+            finish(path)
+
+
+def set_aside(
+    path: str,
+    identity: files.Identity | None,
+    reason: str,
+    epochs: Sequence[tuple[int, str]] = (),
+    *,
+    is_damaged: bool = False,
+) -> None:
+    """Rename it and its side files, if it is still the one. ``is_damaged``: what it should have is not elsewhere."""
+    with _commit_lock(path) as lock:
+        if identity is None or files.identify(path) != identity:  # another process has done it meanwhile
+            return
+        marker = Marker(identity.inode, reason[:500], tuple(epochs[-MOST_EPOCHS:]))
+        noted = continuity.read(lock.descriptor()) if is_damaged and lock is not None else None
+        if noted is not None:
+            marker = marker._replace(journal=noted.journal, newest=noted.newest)
+        _mark(path, marker)
+        finish(path)
+
+
+@contextmanager
+def _commit_lock(path: str) -> Iterator[CommitLock | None]:
+    if not was_a_journal(path):  # somebody removed the lock file
+        yield None
+        return
+    lock = CommitLock(path, LOCK_SECONDS)
+    try:
+        lock.hold()
+        if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
+            raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
+        yield lock
+    finally:
+        lock.close()
+
+
+def _mark(path: str, marker: Marker) -> None:
     with importing():
         import json  # noqa: PLC0415 - no service needs it that meets no damage
-    said = marker._replace(reason=marker.reason[:500], epochs=marker.epochs[-MOST_EPOCHS:])
     fd = os.open(new_name(path) + MARKER, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         model = os.stat(path)
         os.fchmod(fd, stat.S_IMODE(model.st_mode))
         if os.geteuid() == 0:
             os.fchown(fd, model.st_uid, model.st_gid)
-        os.write(fd, json.dumps(said._asdict()).encode())
+        os.write(fd, json.dumps(marker._asdict()).encode())
         files.sync_descriptor(fd)
     finally:
         os.close(fd)
     files.sync_folder(path)
-    finish(path)
 
 
 def new_name(path: str) -> str:

@@ -6,12 +6,9 @@ Rules
   lies beside it. Whatever else is at the path (a mistyped path!) is refused and left alone.
 * Nothing is deleted, see ``journal/set_aside``; and whoever is killed at any point leaves a marker, with which the next
   handler, or one that has the journal open, goes on where it was.
-* Rows are read around damaged pages, see ``transfer``. What was settled, as far as the cursor can be read, is not
-  delivered again; if it cannot, everything readable is pending: at least once.
+* What was settled, as far as the cursor can be read, is not delivered again; if it cannot, everything readable is
+  pending: at least once. How rows are read around damaged pages: see ``journal/salvage``.
 * Each row carries a checksum, so a row that reads but was changed becomes a dead letter later, with the reason.
-
-``meta`` of the new journal says ``damaged_at``, ``damaged_file``, ``salvaged`` and ``unreadable``: seqs that are known
-to have existed, by later ones or by what ``journal/continuity`` noted, and could not be read.
 
 A process that had the file open goes on committing to it until it notices, as with a removed one, and then moves that
 itself. If it is killed before, that is found by a second look a minute later, or at the next start.
@@ -20,51 +17,29 @@ itself. If it is killed before, that is found by a second look a minute later, o
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import JournalBusy, JournalError, JournalMissing
-from ..journal import continuity, files, set_aside
-from ..journal.commit_lock import SUFFIX as COMMIT_SUFFIX
-from ..journal.commit_lock import CommitLock
+from ..errors import JournalError, JournalMissing
+from ..journal import files, set_aside
 from ..journal.salvage import Salvage
 from ..journal.store import Store
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from ..errors import JournalDamaged
     from ..journal.transfer import Transfer
-
-LOCK_SECONDS = 1.0  # to wait for the commit lock: its holder may be stopped, and callers wait for us
-
-
-def was_a_journal(path: str) -> bool:
-    """True if there is reason to believe that the file at ``path`` was made by us."""
-    return os.path.exists(path + COMMIT_SUFFIX)
 
 
 def is_ours(path: str) -> bool:
     """Whether a damaged file may be set aside: it was a journal, or it is empty, which is nobody's data."""
-    return was_a_journal(path) or os.path.getsize(path) == 0
-
-
-# --- setting aside ------------------------------------------------------------------------------------
-
-
-def finish_setting_aside(path: str) -> None:
-    """Before the journal is opened: do the renames that a killed process left. Raises OSError and JournalBusy."""
-    if set_aside.unfinished(path):
-        with _commit_lock(path):
-            set_aside.finish(path)
+    return set_aside.was_a_journal(path) or os.path.getsize(path) == 0
 
 
 def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
     """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
     if not is_ours(path):
         raise error
-    set_aside_file(path, files.identify(path), error.problem, is_damaged=True)
+    set_aside.set_aside(path, files.identify(path), error.problem, is_damaged=True)
     return Store(path, mode=mode)
 
 
@@ -75,42 +50,8 @@ def repair_open(store: Store) -> None:
         if reason is None:
             return
         store.give_up()
-        set_aside_file(store.path, identity, reason, epochs, is_damaged=True)
+        set_aside.set_aside(store.path, identity, reason, epochs, is_damaged=True)
         store.begin_anew()
-
-
-def set_aside_file(
-    path: str,
-    identity: files.Identity | None,
-    reason: str,
-    epochs: Sequence[tuple[int, str]] = (),
-    *,
-    is_damaged: bool = False,
-) -> None:
-    """Rename it and its side files, if it is still the one. ``is_damaged``: what it should have is not elsewhere."""
-    with _commit_lock(path) as lock:
-        if identity is None or files.identify(path) != identity:  # another process has done it meanwhile
-            return
-        marker = set_aside.Marker(identity.inode, reason, tuple(epochs))
-        noted = continuity.read(lock.descriptor()) if is_damaged and lock is not None else None
-        if noted is not None:
-            marker = marker._replace(journal=noted.journal, newest=noted.newest)
-        set_aside.begin(path, marker)
-
-
-@contextmanager
-def _commit_lock(path: str) -> Iterator[CommitLock | None]:
-    if not was_a_journal(path):  # somebody removed the lock file
-        yield None
-        return
-    lock = CommitLock(path, LOCK_SECONDS)
-    try:
-        lock.hold()
-        if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
-            raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
-        yield lock
-    finally:
-        lock.close()
 
 
 def resume(store: Store, under_way: list[Transfer]) -> None:

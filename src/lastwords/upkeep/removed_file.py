@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..journal import files
+from ..journal import files, set_aside
 from ..journal.transfer import Rescue
-from . import damaged_file
 
 if TYPE_CHECKING:
     from ..journal.store import Store
@@ -26,7 +25,7 @@ def begin(store: Store) -> Rescue | None:
         # The file is there, but not what this process commits to: another process would not see it, nor a later one.
         # It is set aside for what a later process may find in it; what the connection sees is moved.
         store.commit_lock.drop()
-        damaged_file.set_aside_file(
+        set_aside.set_aside(
             store.path,
             store.identity,
             "its -wal or -shm was removed, replaced or cut, or the file was cut, while it was open",
