@@ -9,7 +9,7 @@ import pytest
 
 from cli.tools import as_nobody, counts, finish, log_to, run
 from lastwords.errors import JournalBusy, JournalError
-from lastwords.journal import readonly
+from lastwords.journal.explain import explain
 
 VERBS = (
     ("status",),
@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_from_other_trouble(tmp_path):
     outer = JournalError("j.db", "cannot be opened: something")
     outer.__cause__ = full.value
     for error in (full.value, outer, OSError(28, "No space left on device")):
-        assert readonly.explain("j.db", error).exit_code == 75
-    assert readonly.explain("j.db", OSError(5, "Input/output error")).exit_code == 78
-    assert readonly.explain("j.db", JournalError("j.db", "is odd")).exit_code == 78
-    assert isinstance(readonly.explain("j.db", JournalBusy("j.db", "is locked")), JournalBusy)
+        assert explain("j.db", error).exit_code == 75
+    assert explain("j.db", OSError(5, "Input/output error")).exit_code == 78
+    assert explain("j.db", JournalError("j.db", "is odd")).exit_code == 78
+    assert isinstance(explain("j.db", JournalBusy("j.db", "is locked")), JournalBusy)
