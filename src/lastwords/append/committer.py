@@ -37,7 +37,7 @@ from ..runtime.lock import new_lock
 from ..runtime.native import get_ident
 from ..runtime.signals import pass_on
 from ..runtime.stderr import say
-from .memory_buffer import MemoryBuffer, snapshot
+from .memory_buffer import MemoryBuffer, copied
 from .ticket import Ticket
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Committer:
         """
         if self._leader:
             return
-        for ticket in snapshot(self._arrived):
+        for ticket in copied(self._arrived):
             if not ticket.done:
                 ticket.wake()
                 return
@@ -206,7 +206,7 @@ class Committer:
         arrived = self._arrived
         while arrived and arrived[0].done:
             arrived.popleft()
-        return [t for t in snapshot(self._arrived, MAX_ROWS) if not t.done]
+        return [t for t in copied(self._arrived, MAX_ROWS) if not t.done]
 
     def _lead_until(self, ticket: Ticket) -> None:
         while not ticket.done:
@@ -277,7 +277,7 @@ class Committer:
         if self._left_behind and self._inserts.are_possible():
             self._left_behind = False
             try:
-                for ticket in snapshot(self._arrived):
+                for ticket in copied(self._arrived):
                     self._lead_until(ticket)
             except BaseException:
                 self._left_behind = True  # the next to let go of the lock does the rest

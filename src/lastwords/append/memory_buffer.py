@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 ROW_OVERHEAD = 150  # bytes of Python objects around a buffered payload
 
 
-def snapshot(items: deque[_T], most: int | None = None) -> list[_T]:
+def copied(items: deque[_T], most: int | None = None) -> list[_T]:
     """The first ``most`` of ``items`` (None: all), whatever happens to them meanwhile."""
     while True:
         try:
@@ -49,7 +49,7 @@ class MemoryBuffer:
         """Up to ``most`` rows in the order they came; they stay until :meth:`remove`."""
         heads: list[tuple[int, Row]] = []
         for rows in list(self._levels.values()):
-            heads.extend(snapshot(rows, most))
+            heads.extend(copied(rows, most))
         heads.sort(key=lambda item: item[0])
         return [row for _, row in heads[:most]]
 

@@ -38,7 +38,7 @@ def _say(jobs: Sequence[Job], *, quiet: bool, verbose: bool, as_json: bool) -> N
             output.complain(job.error)
             continue
         stuck = job.exit_code != 0
-        left = job.is_left and sys.stderr.isatty()  # a person asked, who is not to take silence for success
+        left = job.is_left and sys.stderr.isatty()  # a person asked, and must not take silence for success
         if not as_json and (verbose or stuck or ((job.done or left) and not quiet)):
             output.echo(summary(job))
         for note in job.notes if verbose else ():

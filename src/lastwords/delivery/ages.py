@@ -41,7 +41,7 @@ class Clock(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Clock | None:
-        """From the journal; None for what is none."""
+        """From the journal; None if what is noted there is no reading."""
         boot, _, rest = (text or "").partition(" ")
         steady, _, wall = rest.partition(" ")
         try:

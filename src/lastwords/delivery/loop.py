@@ -144,7 +144,7 @@ class Delivery(Marks):
     def _acquire(self, wait: bool, patience: float) -> bool:
         """Take the lease, or leave what is pending to its holder.
 
-        Only a thread that looks again after having let go of it may hold it, were it for a moment: others leave
+        Only a thread that looks again after having let go of it may hold it, even for a moment: others leave
         because of it. So this thread decides, not one that watches it.
         """
         patient_until: float | None = None

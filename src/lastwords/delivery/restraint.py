@@ -37,7 +37,7 @@ class Handover(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Handover:
-        """From the journal; nothing for what is none."""
+        """From the journal; no restraint if what is noted there is none."""
         try:
             times, entries, at = (text or "").split()
             return cls(max(0, int(times)), max(0, int(entries)), float(at))

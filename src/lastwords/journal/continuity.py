@@ -95,7 +95,7 @@ def at_end(store: Store) -> Note | None:
 
 
 def note_at_rest(path: str, newest: Note | None) -> None:
-    """For who has just closed it: SQLite removes the ``-wal`` if nobody else has it open."""
+    """To be called after closing it: SQLite removes the ``-wal`` if nobody else has it open."""
     if newest is None:
         return
     fd = files.open_if_sound(path + SUFFIX, files.owner_of(path), files.WRITE)
@@ -173,7 +173,7 @@ def look(path: str, conn: sqlite3.Connection) -> Missing | None:
 def go_on(store: Store, conn: sqlite3.Connection, identity: Identity) -> None:
     """A new epoch, unless ids go on (see :func:`epochs.go_on`); what is missing is counted and said.
 
-    Not by who has had another file open: it is moving what that one has into this one.
+    Not for a store that has had another file open: that one's entries are being moved into this one.
     """
     store.commit_lock.open()  # so that the constructor says it if that is impossible
     fd = store.commit_lock.descriptor()

@@ -80,7 +80,7 @@ def page_problems(journal: Line) -> list[str]:
 
 
 def dead_rows(journal: Line) -> Iterator[StoredRow]:
-    """The dead letters as rows, to be decoded; a row a time."""
+    """The dead letters as rows to be decoded, one at a time."""
     with journal.store.lock, journal.store.reading() as conn:
         query = "SELECT seq, created, level, payload, checksum, id FROM dead_letters ORDER BY seq"
         for row in conn.execute(query):

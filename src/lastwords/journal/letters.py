@@ -1,4 +1,4 @@
-"""What left the line without being delivered: dead letters, which can be requeued, and drops, which are told of.
+"""What left the line undelivered: dead letters, which can be requeued, and drops, of which the target is told.
 
 The base of :class:`lastwords.journal.line.Line`; each change is one transaction, or one for each ``REDRIVE_ROWS``.
 """

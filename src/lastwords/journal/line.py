@@ -1,4 +1,4 @@
-"""The line of entries: read, settle, bury, requeue, count. All SQL but the append is in this room or in upkeep.
+"""The line of entries: read, settle, bury, requeue, count. All SQL is in this room.
 
 What the schema means
 ---------------------
@@ -265,7 +265,7 @@ class Line(Letters):
                 and (min_level is None or not isinstance(row[2], int) or row[2] >= min_level)
             ]
             end = len(fetched) < span or (last is not None and fetched[-1][0] >= last)
-            # A damaged page may show a seq of before: on from there it would go round for ever.
+            # A damaged page may show an earlier seq: going on from there would never end.
             end = end or fetched[-1][0] <= at
             return self._rows(conn, wanted), -1 if end else fetched[-1][0]
 

@@ -46,7 +46,7 @@ def may_wait_up_to(conn: sqlite3.Connection, seq: int) -> bool:
 
 
 def _is_gap(conn: sqlite3.Connection, before: int, seq: int, gap: range) -> bool:
-    # From further up: a scan that begins in a damaged page does not see what one sees that comes into it.
+    # From further up: a scan that begins inside a damaged page does not see what a scan that comes to it does.
     first = before - RUN_UP
     there = [first - 1, *(row[0] for row in conn.execute(_SPAN, (first, seq)))]
     ascending = all(one < two <= seq for one, two in pairwise(there))

@@ -169,7 +169,7 @@ class Pages:
         self._main = self._wal = None
 
     def look(self) -> Iterator[None]:
-        """Go through the ``-wal``, a frame a time."""
+        """Go through the ``-wal``, frame by frame."""
         if self._wal is None:
             return
         begun: list[_Frame] = []
@@ -198,7 +198,7 @@ class Pages:
         yield from sorted(only_in_wal)
 
     def _next_in_main(self, number: int) -> int:
-        """The first from ``number`` on that is no hole, or one that is not there."""
+        """The first page from ``number`` on that is no hole; a number beyond the last if there is none."""
         if self._main is None or number > self._main_pages or not hasattr(os, "SEEK_DATA"):
             return number
         try:

@@ -86,7 +86,7 @@ class RawRows:
         self._pages.close()
 
     def _place_at_the_end(self) -> None:
-        """Entries of a seq that cannot be: all seqs up to theirs would be gone through."""
+        """Those whose seq cannot be right: else every seq up to it would be looked at."""
         first = self.conn.execute("SELECT min(seq) FROM entries WHERE seq > 0").fetchone()[0] or 0
         most = highest(max(self._settled, self._consumed, first - 1), self._pages.count * self._pages.size)
         at = self.conn.execute("SELECT max(seq) FROM entries WHERE seq BETWEEN 1 AND ?", (most,)).fetchone()[0] or 0

@@ -52,7 +52,7 @@ class Cursor(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """How many records of a level were dropped and not yet told of; unix seconds of the first and the last."""
+    """How many records of a level were dropped, and the target was not told; unix seconds of the first and the last."""
 
     level: int
     records: int

@@ -10,7 +10,7 @@ Rules
 * The main file is renamed first. Without it nobody opens the journal but to make it anew, and that begins with
   the rest of the renames (``void.make``): a ``-wal`` is neither removed nor left to a file that is not its own.
 * All renames are made under the commit lock. Any number of processes may salvage at once, see ``journal/transfer``.
-* A marker is input: nothing in it names a file, and one that is no regular file of the journal's owner is none. Else
+* A marker is input: nothing in it names a file, and only a regular file of the journal's owner counts as one. Else
   a user who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """
 
@@ -144,7 +144,7 @@ def _mark(path: str, marker: Marker) -> None:
 
 
 def new_name(path: str) -> str:
-    """A name for what is set aside now, which nothing has yet."""
+    """A name that nothing has yet, for what is set aside now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside, number = f"{prefix(path)}{stamp}", 1
     while os.path.lexists(aside) or os.path.lexists(aside + MARKER):
@@ -177,7 +177,7 @@ def _is_void(path: str) -> bool:
 
 
 def read(aside: str) -> Marker | None:
-    """What the marker of ``aside`` says, None if it is none."""
+    """What the marker of ``aside`` says, None if there is none, or it is not whole."""
     with importing():
         import json  # noqa: PLC0415 - see above
     fd = files.open_if_sound(aside + MARKER, files.owner_of(aside.rpartition(DAMAGED)[0]), files.READ)

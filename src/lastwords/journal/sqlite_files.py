@@ -47,7 +47,7 @@ OPENING = new_lock()  # one at a time, so that it is known whose descriptors are
 
 
 class _Opening:
-    """Takes part in forks: an opening is not to be amid, nor its lock left to a thread that the child does not have."""
+    """Takes part in forks: none falls into an opening, or leaves its lock to a thread that the child does not have."""
 
     fork_lock = OPENING
 
@@ -316,7 +316,7 @@ def abandon(*things: object) -> None:
     """Never close them."""
     _abandoned.extend(things)
     with suppress(ImportError, AttributeError):  # another Python: its end closes them
-        import ctypes  # noqa: PLC0415 - once in a life
+        import ctypes  # noqa: PLC0415 - once per process
 
         for thing in things:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

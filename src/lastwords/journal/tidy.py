@@ -126,7 +126,7 @@ def _first_unspared(conn: sqlite3.Connection, most_bytes: int) -> int | None:
 
 
 def _shed_slice(store: Store, level: int, at: int, wanted: int, spared_bytes: int) -> tuple[int, int, int | None]:
-    """Drop some of those beyond seq ``at``, until it is ``wanted`` bytes; how many and how much, and where to go on.
+    """Drop some of those beyond seq ``at``, ``wanted`` bytes of them; how many, how many bytes, and where to go on.
 
     None: there are no more.
     """

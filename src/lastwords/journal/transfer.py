@@ -65,7 +65,7 @@ class Transfer:
     def turn_to(self, old: OldFile, into: sqlite3.Connection) -> None:
         """Move what ``old`` has, from the beginning, or from where it is noted to be."""
         self.old = old
-        # Under what it is written down how far they are: of this file and no other; device and inode are used again.
+        # The note of how far they are is this file's and no other's; a device and an inode would be used again.
         self._key = f"moved {'raw ' if self.is_raw else ''}{old.uuid}"
         self.at, self._dead_at = old.settled, 0  # the seq and the rowid up to which they are moved
         self.at, self._dead_at = self._noted(into)
@@ -96,7 +96,7 @@ class Transfer:
         return is_behind or self._dead_left or self.at < self.old.newest
 
     def _slice(self, conn: sqlite3.Connection) -> tuple[int, int, int, bool, int, bool]:
-        """What was moved, and where it goes on. First it is seen which ids are there, some at a time."""
+        """How many were moved, and where to go on. First the ids that are there are read, in slices, too."""
         # Each by itself: together they are a scan of all that is moved already, for every slice.
         first = conn.execute("SELECT coalesce(min(seq), 0) FROM entries").fetchone()[0]
         newest = conn.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
@@ -196,7 +196,7 @@ class Transfer:
     def _lost_now(
         self, conn: sqlite3.Connection, seqs: list[int], gaps: list[Span], *, is_last: bool
     ) -> tuple[list[Span], list[Span]]:
-        """Those after a slice, in which ``seqs`` were read and ``gaps`` were not; and those before it."""
+        """The list after a slice in which ``seqs`` were read and ``gaps`` were not; and the list before it."""
         before = self.lost(conn)
         new = [(max(low, self.counted + 1), high) for low, high in gaps if high > self.counted]
         behind = max(self.old.newest, self.counted) + 1

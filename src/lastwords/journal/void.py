@@ -27,7 +27,7 @@ def is_void(path: str) -> bool:
 
 
 def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
-    """Raise JournalDamaged if there is a -wal that has something, and nobody who would move it."""
+    """Raise JournalDamaged if there is a -wal with something in it, and no process that would move it."""
     removed = files.check_file(path) is None
     if (removed and not create) or are_in_use(path):
         return
@@ -41,7 +41,7 @@ def make(path: str, mode: int, hold_commit_lock: Callable[[], None]) -> None:
     """Make the file, without the -wal and -shm of one that was removed."""
     if files.has_side_files(path):
         if os.path.exists(path + COMMIT_SUFFIX):
-            hold_commit_lock()  # all who find them wait here: none removes those of a file just made
+            hold_commit_lock()  # whoever finds them waits here, and removes none that belong to a file just made
         if is_void(path):
             set_aside.finish(path)
             files.remove_side_files(path)

@@ -116,7 +116,7 @@ class Backfill:
                 if not self._store.sqlite_files.are_whole():
                     return  # what is moved would be zeros; the keeper sees to it
                 # Inside the store's lock: the holder of this one must not wait for that, or a signal handler that forks
-                # amid a commit would never get both.
+                # in the middle of a commit would never get both.
                 held.enter_context(self.fork_lock)
                 guard = held.enter_context(closing(self._store.side_connection()))
                 self._store.set_synchronous(conn, full=False)

@@ -56,7 +56,7 @@ def overrides(value: Any, name: str, base: type) -> bool:
 
 
 def data_fields(value: Any) -> list[str] | None:
-    """The names of a dataclass's fields, None if it is none."""
+    """The names of a dataclass's fields, None if it is not a dataclass."""
     try:
         fields = type(value).__dataclass_fields__
         if type(fields) is not dict or len(fields) > MAX_FIELDS:

@@ -154,7 +154,7 @@ def _field(fields: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def read_text(fields: dict[str, Any], name: str, default: str | None = None) -> str:
-    """A text of a tag; raise Malformed if it is none."""
+    """A text of a tag; raise Malformed if it is not a text."""
     value = read(fields.get(name, default))
     if type(value) is not str:
         raise Malformed(f"{name} of a tag is not text")

@@ -84,7 +84,7 @@ _inside: list[int] = []  # threads that may be importing
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """What a thread of ours may import for the first time, it imports in here, and a fork waits for it, a while.
+    """What a thread of ours may import for the first time, it imports in here; a fork waits for that, for a while.
 
     A module that another thread was just importing is locked in the child for ever (importlib's module locks are not
     made anew after a fork): whoever imports it there waits for a thread that does not exist. A prefork server forks

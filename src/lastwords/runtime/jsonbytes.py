@@ -12,7 +12,7 @@ _encode_into = msgspec.json.Encoder().encode_into
 
 
 def to_json(value: object) -> bytearray:
-    """``value`` as JSON. Raises MemoryError; TypeError or ValueError for what is none."""
+    """``value`` as JSON. Raises MemoryError; TypeError or ValueError for what cannot be JSON."""
     made = bytearray(_USUAL_BYTES)
     _encode_into(value, made)
     return made

@@ -110,7 +110,7 @@ class Worker:
         return self._again_at > 0.0 and self.thread is None
 
     def start(self, run: Callable[..., None], *args: object) -> bool:
-        """Have ``run(*args)`` run, once in a life; False if no thread can be started, for now or for ever."""
+        """Have ``run(*args)`` run, once and no more; False if no thread can be started, for now or for ever."""
         if self._starting:  # and this is a signal handler
             return True
         if self._again_at and monotonic() < self._again_at:

@@ -1,4 +1,4 @@
-"""What is on its way into a journal from files that were it before: rescues and salvages, a slice at a time.
+"""What is moved into a journal from files that were the journal before: rescues and salvages, a slice at a time.
 
 Rules
 -----

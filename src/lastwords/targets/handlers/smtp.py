@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class SMTPTarget(HandlerTarget):
     """Accepted: the server took the mail for every recipient."""
 
-    rebuild_helps = False  # each mail has a connection of its own; a new handler would not know who has it already
+    rebuild_helps = (
+        False  # each mail has a connection of its own; a new handler would not know which recipients have it already
+    )
 
     def __init__(self, handler: logging.handlers.SMTPHandler) -> None:
         super().__init__(handler)

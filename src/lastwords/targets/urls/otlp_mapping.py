@@ -159,7 +159,7 @@ def _text(value: Any) -> bytes:
 
 
 def partial_success(data: bytes) -> tuple[int, str]:
-    """How many records an ExportLogsServiceResponse says were rejected, and why. ValueError if it is none."""
+    """How many records an ExportLogsServiceResponse says were rejected, and why. ValueError if it is not one."""
     rejected, message = 0, ""
     for number, value in fields(data):
         if number == 1 and isinstance(value, bytes):
@@ -172,6 +172,6 @@ def partial_success(data: bytes) -> tuple[int, str]:
 
 
 def status_message(data: bytes) -> str:
-    """The message of a google.rpc.Status, which errors carry. ValueError if it is none."""
+    """The message of a google.rpc.Status, which errors carry. ValueError if it is not one."""
     texts = [value for number, value in fields(data) if number == 2 and isinstance(value, bytes)]
     return texts[-1].decode("utf-8", "replace") if texts else ""

@@ -45,7 +45,7 @@ def double(key: bytes, number: float) -> bytes:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: number and value. ValueError for what is none."""
+    """The fields of a message: number and value. ValueError if it is no message."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
