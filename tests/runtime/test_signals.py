@@ -196,6 +196,8 @@ def test_an_oserror_of_a_signal_handler_is_no_trouble_of_the_journals(
     store = log.durable._engine.store
     strike = on_signal(raises(TimeIsUpOnTheDisk))
     if step == "connection":  # nothing open: the long way
+        log.durable._engine.keeper.stop()  # it would open one
+        assert log.durable._engine.keeper.join(30)
         store._close()
     real = getattr(type(store), step)
 

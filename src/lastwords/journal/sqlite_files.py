@@ -209,13 +209,19 @@ class SqliteFiles:
 
     def are_whole(self) -> bool:
         """Whether they are at their names, with all that was committed (the store's lock held)."""
+        while (whole := self.look()) is None:
+            pass
+        return whole
+
+    def look(self) -> bool | None:
+        """A slice of :meth:`are_whole`; None if the next one is to tell: who holds the lock may let others have it."""
         if self._inodes is None:
             return True
         if _inodes(files.belongings(self._path)) != self._inodes:
             return False
         if WAL not in self._all or SHM not in self._all or not self.are_ours():
             return True  # nobody can tell
-        return self._wal_check.is_whole(self._all[WAL].number, self._all[SHM].number)
+        return self._wal_check.look(self._all[WAL].number, self._all[SHM].number)
 
     def _know(self, found: dict[str, Descriptor]) -> None:
         self._all = found

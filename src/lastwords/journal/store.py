@@ -201,9 +201,7 @@ class Store:
 
         A few stats and no lock, but if one of them gives reason to look into the files, or ``closely`` is asked for.
         """
-        if self._conn is None or self.identity is None:
-            return False
-        if not closely and self.sqlite_files.are_at_path():
+        if self._conn is None or self.identity is None or (not closely and self.sqlite_files.are_at_path()):
             return False
         if files.identify(self.path) != self.identity:
             return True
@@ -297,8 +295,7 @@ class Store:
 
     def hold_commit_lock(self) -> None:
         """Queue up behind other processes' commits (lock held). Reentrant; released by the outer frame."""
-        if self.snapshot.is_held:
-            self.snapshot.let_go()
+        self.snapshot.let_go()
         self.commit_lock.hold()
 
     def queue_up(self) -> None:

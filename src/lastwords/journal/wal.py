@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from ..runtime.descriptor import Descriptor
 from ..runtime.fork import follow_forks
 from ..runtime.lock import new_lock
+from ..runtime.native import sleep
 from . import files, meta
 from .sqlite_codes import wal_reset_is_safe
 from .wal_check import FRAME_HEADER, HEADER
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from .store import Store
 
 SUFFIX = "-wal"
+PAUSE_SECONDS = 0.0005  # between two slices of a look
+MOST_SLICES = 40
 
 
 def file_size(store: Store) -> int:
@@ -89,6 +92,18 @@ def sync(store: Store) -> None:
         file.close()  # it took its time: the number may be somebody else's
 
 
+def look_ahead(store: Store) -> None:
+    """Most of what is to be looked at closely, in slices: a second's frames would keep callers waiting for 6 ms.
+
+    What it finds, the closer look finds again.
+    """
+    for _ in range(MOST_SLICES):
+        with store.lock:
+            if not store.is_open or store.sqlite_files.look() is not None:
+                return
+        sleep(PAUSE_SECONDS)  # whoever waits for a lock does not get it from one that comes back at once
+
+
 class Backfill:
     """Moves frames into the database beside commits. Fork-safe: a fork waits for its connections to be closed."""
 
@@ -111,6 +126,7 @@ class Backfill:
 
     def run(self) -> None:
         """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
+        look_ahead(self._store)
         with ExitStack() as held:
             with self._store.lock, self._store.writing() as conn:
                 if not self._store.sqlite_files.are_whole():

@@ -21,20 +21,17 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import NamedTuple
 
 HEADER = 32  # bytes, of the -wal
 FRAME_HEADER = 24  # bytes, of each frame; the salts are at 8
 _MASK = 0xFFFFFFFF
 _BLOCK = 512  # what st_blocks counts
 _TRIES = 5  # other processes commit meanwhile
-_MOST = 2_000  # frames in one look
-_READ_BYTES = 2**17
-_END = 16  # bytes of a page
-_MOST_SUMS = 50  # of them; one takes 0.1 ms
+_MOST = 2_000  # frames that are looked at, if more came since the last time
+_SLICE = 60  # of them at once
+_MOST_SUMS = 5  # of those, in the last slice, one in the others; one takes 0.1 ms
+_END = 16  # bytes of a page, before its zeros
 
 
 class Index(NamedTuple):
@@ -59,7 +56,8 @@ class WalCheck:
 
     def __init__(self) -> None:
         self._bytes = 0  # of the file, the most that were seen
-        self._last: Index | None = None  # at the last look
+        self._last: Index | None = None  # at the last look, and as far as that went
+        self._seen: set[tuple[bytes, int, bytes]] = set()
 
     def is_suspect(self, status: os.stat_result | None) -> bool:
         """Whether a ``stat`` of the ``-wal`` gives reason for a look at what is in it."""
@@ -68,50 +66,65 @@ class WalCheck:
         before, self._bytes = self._bytes, max(self._bytes, status.st_size)
         return status.st_size < before or getattr(status, "st_blocks", status.st_size) * _BLOCK < status.st_size
 
-    def is_whole(self, wal: int, shm: int) -> bool:
-        """Whether all is there. ``wal``, ``shm``: descriptors. Raises OSError."""
+    def look(self, wal: int, shm: int) -> bool | None:
+        """Whether all is there, by the next ``_SLICE`` frames. None: as far as that tells, but there are more.
+
+        ``wal``, ``shm``: descriptors. Raises OSError.
+        """
         for _ in range(_TRIES):
             raw = os.pread(shm, 96, 0)
             index = read_index(raw)
             if index is None:
                 continue
-            size = os.fstat(wal).st_size
-            if not index.frames or _has(wal, size, index, self._last):
-                self._bytes, self._last = size, index
-                return True
+            first = _first(index, self._last)
+            last = min(index.frames, first + _SLICE - 1)
+            if not index.frames or self._are_sound(wal, index, first, last):
+                self._bytes, self._last = os.fstat(wal).st_size, index._replace(frames=last)
+                return True if last == index.frames else None
             if os.pread(shm, 96, 0) == raw:  # else it was begun anew meanwhile
                 return False
         return True
 
-
-def _has(wal: int, size: int, index: Index, before: Index | None) -> bool:
-    end = HEADER + index.frames * index.frame
-    if size < end or _has_hole(wal, end) or os.pread(wal, 8, 16) != index.salts:
-        return False
-    sums, seen = 0, set()
-    for at, raw in _frames(wal, index, before):
-        if raw[8:16] != index.salts:
+    def _are_sound(self, wal: int, index: Index, first: int, last: int) -> bool:
+        """Whether these frames are there, and with the last ones what is before them."""
+        if last == index.frames and _has_hole(wal, HEADER + last * index.frame):
             return False
-        if raw[-1] == 0 and sums < _MOST_SUMS and (raw[:4], raw[-_END:]) not in seen:
-            sums += 1
-            if not _sums_up(wal, at, raw):
-                return False
-            if any(raw[-_END:]):  # that page, with that end: another cut of it would have left more zeros
-                seen.add((raw[:4], raw[-_END:]))
-    return True
+        size, count = index.frame, last - first + 1
+        start = HEADER + (first - 1) * size
+        raw = os.pread(wal, count * size, start)
+        if len(raw) < count * size or os.pread(wal, 8, 16) != index.salts:
+            return False
+        if any(raw[8 + i :: size].count(byte) != count for i, byte in enumerate(index.salts)):
+            return False
+        return self._sum_up(wal, start, raw, size, _MOST_SUMS if last == index.frames else 1)
+
+    def _sum_up(self, wal: int, start: int, raw: bytes, size: int, most: int) -> bool:
+        """Whether ``most`` of the frames in ``raw`` that end in zeros have their checksums.
+
+        A page with the end that it had in a frame that did was not cut, or has lost nothing: another cut of it would
+        have left more zeros.
+        """
+        ends = raw[size - 1 :: size]
+        number = ends.find(0)
+        while number >= 0 and most:
+            frame = raw[number * size : (number + 1) * size]
+            used = frame.rstrip(b"\0")
+            page_and_end = (frame[:4], len(used), used[-_END:])
+            if page_and_end not in self._seen:
+                most -= 1
+                if not _sums_up(wal, start + number * size, frame):
+                    return False
+                if len(self._seen) >= _MOST:
+                    self._seen.clear()
+                self._seen.add(page_and_end)
+            number = ends.find(0, number + 1)
+        return True
 
 
-def _frames(wal: int, index: Index, before: Index | None) -> Iterator[tuple[int, bytes]]:
-    """Those that are to be looked at, and where they are; several in one read, as each lets other threads run."""
+def _first(index: Index, before: Index | None) -> int:
+    """The first frame that is to be looked at; frames have numbers from 1 on."""
     known = before.frames if before is not None and before.salts == index.salts else 1
-    at = HEADER + (max(1, known, index.frames - _MOST) - 1) * index.frame
-    end, most = HEADER + index.frames * index.frame, max(1, _READ_BYTES // index.frame) * index.frame
-    while at < end:
-        size = min(most, end - at)
-        raw = os.pread(wal, size, at)
-        for begin in range(0, size, index.frame):
-            yield at + begin, raw[begin : begin + index.frame]
-        at += size
+    return max(1, known, index.frames - _MOST)
 
 
 def _sums_up(wal: int, at: int, raw: bytes) -> bool:

@@ -15,7 +15,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..journal import set_aside
+from ..journal import set_aside, wal
 from ..journal.transfer import Rescue
 from ..runtime.clock import monotonic
 from ..runtime.native import sleep
@@ -71,6 +71,7 @@ class Mover:
         """
         if monotonic() >= self._look_again_at:
             self._look, self._look_again_at = True, float("inf")
+        wal.look_ahead(self._store)
         if self._under_way or self._look or self._store.is_replaced(closely=True):
             while self.step(committer):
                 if until is not None and monotonic() >= until and self._may_be_left():
