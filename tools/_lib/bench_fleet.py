@@ -3,7 +3,8 @@
 A measure for each engine, so that one that is cut short costs the others nothing. In each of them take turns, in a
 process each, on servers that run for the whole measure:
 
-courier     reads the journal, decodes, makes the JSON, sends it with what makes it once, and marks
+courier     reads the journal, decodes, makes the JSON, sends it with what makes it once, and marks; the next batch is made
+            ready while the server has the one before, which is not counted as time in the client
 ready       the client's own loop, which waits for all acknowledgements, with payloads that are made already: what nobody
             can be faster than with that client. Where it is C (Kafka) or filled in one go (Redis), making the JSON alone
             takes longer than the whole loop

@@ -12,10 +12,23 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from typing import Protocol, TypeVar
 
 MOST_HOLES = 1_000
 
 _FORM = re.compile(r"(?P<newest>\d{1,19})(?: (?P<holes>\d{1,19}(?:-\d{1,19})?(?:,\d{1,19}(?:-\d{1,19})?)*))?", re.ASCII)
+
+
+class _HasSeq(Protocol):
+    seq: int
+
+
+_Any = TypeVar("_Any", bound=_HasSeq)
+
+
+def _is_run(seqs: list[int]) -> bool:
+    """True if they follow one another without a gap."""
+    return bool(seqs) and seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
 class Covered:
@@ -52,6 +65,13 @@ class Covered:
     def __contains__(self, seq: int) -> bool:
         return 0 <= seq <= self.newest and self._hole(seq) is None
 
+    def missing(self, items: list[_Any]) -> list[_Any]:
+        """Those of ``items`` whose ``seq`` is not there, each seq once."""
+        seqs = [item.seq for item in items]
+        if _is_run(seqs) and seqs[0] > self.newest:
+            return items  # nearly always
+        return list({item.seq: item for item in items if item.seq not in self}.values())
+
     def _hole(self, seq: int) -> int | None:
         """The index of the hole that ``seq`` is in."""
         at = bisect_right(self._holes, (seq, self.newest)) - 1
@@ -61,8 +81,12 @@ class Covered:
         """The state after ``seqs`` were added; this one stays. ``most_text``: characters that its text may have."""
         after = Covered()
         after.newest, after._holes = self.newest, list(self._holes)
-        for seq in seqs:
-            after._add(seq)
+        if _is_run(seqs) and seqs[0] > self.newest:
+            after._add(seqs[0])
+            after.newest = seqs[-1]
+        else:
+            for seq in seqs:
+                after._add(seq)
         after._bound(most_text)
         return after
 

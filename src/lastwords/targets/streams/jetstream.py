@@ -269,7 +269,7 @@ class JetStream(StreamTarget):
         epoch, refused = run[0].epoch, 0
         while True:
             at, have = self._state(epoch)
-            new = list({item.seq: item for item in run if item.seq not in have}.values())
+            new = have.missing(run)
             if not new:
                 return
             if self._how == "entry" or epoch in self._by_entry:

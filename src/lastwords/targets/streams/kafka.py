@@ -191,7 +191,7 @@ class Kafka(StreamTarget):
             place = self._places[epoch] = self._asked(epoch, run)
             self._consumer.close()
             self._consumer = None
-        new = list({item.seq: item for item in run if item.seq not in place.have}.values())
+        new = place.have.missing(run)
         if not new:
             return
         after = place.have.with_added([item.seq for item in new], most_text=_MOST_STATE)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_IN_A_RUN = 1_000  # what JetStream takes in one atomic batch; more does not make the others faster
 
+_TOO_HIGH = 10**18
 _PLAIN_ID = re.compile(r"([0-9A-Za-z_][0-9A-Za-z_-]{0,63})-(\d{1,18})", re.ASCII)
 
 
@@ -44,13 +45,13 @@ class Item(msgspec.Struct, gc=False):
 
 def items_of(entries: Sequence[Entry]) -> list[Item]:
     """``entries`` with their ids taken apart. Total."""
-    items, usual = [], ""  # nearly all are of one epoch
+    items, usual = [], ""  # nearly all are of one epoch, and at their own seq
     for entry in entries:
-        epoch, _, seq = entry.id.rpartition("-")
-        is_usual = epoch == usual != "" and len(seq) < 19 and seq.isascii() and seq.isdigit()
-        if is_usual or _PLAIN_ID.fullmatch(entry.id) is not None:
-            usual = epoch
-            items.append(Item(epoch, int(seq), entry.id, as_json(entry), entry))
+        if usual and entry.id == f"{usual}-{entry.seq}" and entry.seq < _TOO_HIGH:
+            items.append(Item(usual, entry.seq, entry.id, as_json(entry), entry))
+        elif _PLAIN_ID.fullmatch(entry.id) is not None:
+            usual, _, seq = entry.id.rpartition("-")
+            items.append(Item(usual, int(seq), entry.id, as_json(entry), entry))
         else:
             epoch = f"x{hashlib.sha256(entry.id.encode('utf-8', 'backslashreplace')).hexdigest()[:40]}"
             items.append(Item(epoch, 1, f"{epoch}-1", as_json(entry), entry))
