@@ -24,7 +24,7 @@ def commit(store, first, last, text=""):
 
 def all_pages(path):
     found = pages.Pages(path)
-    for _ in found.look():
+    for _ in found.read_wal():
         pass
     read = [found.read(number) for number in found.numbers()]
     found.close()
@@ -133,7 +133,7 @@ def test_a_page_number_out_of_all_bounds_costs_no_time(tmp_path, path):
     with_a_frame_for(tmp_path, FAR)
     assert raw(path, "SELECT count(*) FROM entries") == rows
     found = pages.Pages(path)
-    for _ in found.look():
+    for _ in found.read_wal():
         pass
     numbers = list(found.numbers())
     assert numbers[-1] == FAR and len(numbers) <= found.count < 1_000
@@ -208,7 +208,7 @@ def test_a_new_journal_has_small_pages(tmp_path):
 def test_overflow_pages_in_a_circle_end(tmp_path, path):
     """A payload's length and its pages are a damaged page's word: each page counts once."""
     found = pages.Pages(path)
-    for _ in found.look():
+    for _ in found.read_wal():
         pass
     circle = (2).to_bytes(4, "big") + b"x" * (pages.PAGE_SIZE - 4)
     found.read = {2: circle}.get

@@ -76,7 +76,7 @@ class Ages:
         if not self._samples or steady - self._samples[-1][0] > self.max_age / SAMPLES:
             self._samples = [*self._samples[-2 * SAMPLES :], (steady, journal.newest_seq())]
 
-    def look(self, journal: Line) -> None:
+    def notice_step(self, journal: Line) -> None:
         """Notice a step of the clock. To be called before :meth:`is_over`, and while nothing is delivered, too."""
         now, before = Clock.read(), self._clock
         stepped = now.stepped(before)

@@ -227,7 +227,7 @@ class Delivery(Marks):
             raise Fenced
         self.check()
         if self._ages is not None:
-            self._ages.look(self.journal)
+            self._ages.notice_step(self.journal)
         if self._owed is not None:
             return self._mark(self._owed)
         if self._rests:

@@ -155,7 +155,7 @@ def compare(conn: sqlite3.Connection, noted: Note | None) -> Missing | None:
     return Missing(noted.newest - now.newest, undelivered, noted.is_exact)
 
 
-def look(path: str, conn: sqlite3.Connection) -> Missing | None:
+def missing_at(path: str, conn: sqlite3.Connection) -> Missing | None:
     """The same for the command line, which changes nothing."""
     fd = files.open_if_sound(path + SUFFIX, files.owner_of(path))
     if fd is None:

@@ -62,7 +62,7 @@ def epochs(journal: Line) -> Epochs:
 def missing(journal: Line) -> Missing | None:
     """What the file should have beyond its end, as far as is known."""
     with journal.store.lock, journal.store.reading() as conn:
-        return continuity.look(journal.path, conn)
+        return continuity.missing_at(journal.path, conn)
 
 
 def cursor_rows(journal: Line) -> int:

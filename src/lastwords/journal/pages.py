@@ -134,7 +134,7 @@ def _frames(fd: int, size: int, head: bytes) -> Iterator[_Frame]:
 
 
 class Pages:
-    """Those of the journal at ``path``. Read with :meth:`look` to the end first."""
+    """Those of the journal at ``path``. Read with :meth:`read_wal` to the end first."""
 
     def __init__(self, path: str) -> None:
         owner = files.owner_of(path)
@@ -168,7 +168,7 @@ class Pages:
                 os.close(fd)
         self._main = self._wal = None
 
-    def look(self) -> Iterator[None]:
+    def read_wal(self) -> Iterator[None]:
         """Go through the ``-wal``, frame by frame."""
         if self._wal is None:
             return

@@ -75,7 +75,7 @@ class RawRows:
         self._pages.close()
 
     def _all(self) -> Generator[None, None, None]:
-        yield from self._pages.look()
+        yield from self._pages.read_wal()
         for number in self._pages.numbers():
             for rowid, record in cells(self._pages, number, self._wants):
                 self._take(rowid, record)

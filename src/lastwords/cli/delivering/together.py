@@ -75,7 +75,7 @@ def run(
     """
     deadline = None if timeout is None else monotonic() + timeout
     groups = groups_of(jobs)
-    threads = [_Worker(work, group, deadline) for group in groups]
+    threads = [_Group(work, group, deadline) for group in groups]
     interrupted = None
     try:
         with _sigterm_raises():
@@ -97,7 +97,7 @@ def run(
     return interrupted
 
 
-class _Worker(threading.Thread):
+class _Group(threading.Thread):
     """``finished`` says when it is done: CPython 3.11 takes a thread for dead whose join() a signal interrupted."""
 
     def __init__(
@@ -132,7 +132,7 @@ def close_target(group: Sequence[Job]) -> None:
         group[0].notes.append(f"closing the target: {type(error).__name__}: {error}")
 
 
-def _wait(threads: Sequence[_Worker], deadline: float | None, watch: Callable[[], None] | None) -> None:
+def _wait(threads: Sequence[_Group], deadline: float | None, watch: Callable[[], None] | None) -> None:
     for thread in threads:
         while not thread.finished.is_set() and (deadline is None or monotonic() < deadline + GRACE_SECONDS):
             thread.finished.wait(0.05)
@@ -140,7 +140,7 @@ def _wait(threads: Sequence[_Worker], deadline: float | None, watch: Callable[[]
                 watch()
 
 
-def _leave_behind(threads: Sequence[_Worker]) -> None:
+def _leave_behind(threads: Sequence[_Group]) -> None:
     for thread in threads:
         if thread.finished.is_set():
             continue
