@@ -282,12 +282,12 @@ def test_many_idle_journals_cost_next_to_nothing(tmp_path, courier, poll):
     with sqlite3.connect(tmp_path / "a0.db") as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = (tmp_path / "a0.db").read_bytes()
-    for number in range(1, 200):
+    for number in range(1, 100):
         (tmp_path / f"a{number}.db").write_bytes(content)
         os.chmod(tmp_path / f"a{number}.db", 0o600)
     out = tmp_path / "out.jsonl"
     one = courier("--to", f"file:{out}?format=json", tmp_path)
-    assert poll(lambda: len(lines(out)) == 200, 60), one.said()
+    assert poll(lambda: len(lines(out)) == 100, 60), one.said()
     pid = one.process.pid
 
     def opened():
@@ -298,8 +298,8 @@ def test_many_idle_journals_cost_next_to_nothing(tmp_path, courier, poll):
         time.sleep(seconds)
         return (cpu(pid) - before) / seconds
 
-    # A tenth of a core, where the goal is a hundredth: other tests run beside this one. Its own marks are looked at once more.
-    assert poll(lambda: of_a_core() < 0.1)
+    # A twentieth of a core, where the goal is a hundredth for two hundred: other tests run beside this one. Its own marks are looked at once more.
+    assert poll(lambda: of_a_core() < 0.05)
     status = open(f"/proc/{pid}/status").read()
     assert int(status.split("VmRSS:")[1].split()[0]) < 100_000
     assert int(status.split("Threads:")[1].split()[0]) <= 12

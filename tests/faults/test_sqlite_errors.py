@@ -8,8 +8,8 @@ import time
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.delivery import courier
 from lastwords.journal import store
+from lastwords.upkeep import keeper
 
 CODES = {
     "FULL": (sqlite3.SQLITE_FULL, "database or disk is full"),
@@ -121,7 +121,7 @@ def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path
 @pytest.mark.slow
 def test_a_quota_is_kept_and_marks_still_work(tmp_path, poll, capfd, monkeypatch):
     """max_page_count as a full disk: records go to memory, delivery empties the journal, and they follow."""
-    monkeypatch.setattr(courier, "TROUBLE_SECONDS", 0.2)
+    monkeypatch.setattr(keeper, "TROUBLE_SECONDS", 0.02)
     got, down = [], [True]
 
     def target(entries):
