@@ -110,7 +110,7 @@ def test_a_pause_for_tidying_does_not_delay_the_sync(tmp_path, poll, monkeypatch
     """A record that comes while the keeper waits to prune is synced within sync_interval."""
     import time
 
-    monkeypatch.setattr(keeper, "TIDY_SECONDS", 60.0)
+    monkeypatch.setattr(keeper, "TIDY_SECONDS", 50.0)
     handler = DurableHandler(lambda entries: None, tmp_path / "j.db", sync_interval=0.1)
     log = logging.Logger("sync")
     log.addHandler(handler)
