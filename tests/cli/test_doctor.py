@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from cli.tools import log_to, run, run_json, snapshot, sql, start
-from lastwords.cli import checks
+from lastwords.cli import doctor_checks
 from lastwords.delivery.lease import Holder
 
 
@@ -201,24 +201,24 @@ def set_aside(path, monkeypatch, sink):
 
 def big_wal(path, monkeypatch, sink):
     log_to(path)
-    monkeypatch.setattr(checks.keeper, "CHECKPOINT_BYTES", -1)
+    monkeypatch.setattr(doctor_checks.keeper, "CHECKPOINT_BYTES", -1)
 
 
 def full(path, monkeypatch, sink):
     log_to(path)
     none = SimpleNamespace(f_files=1000, f_favail=0, f_bavail=0, f_frsize=4096)
-    monkeypatch.setattr(checks.os, "statvfs", lambda folder: none)
+    monkeypatch.setattr(doctor_checks.os, "statvfs", lambda folder: none)
 
 
 def volatile(path, monkeypatch, sink):
     log_to(path)
-    monkeypatch.setattr(checks.places, "filesystem_of", lambda folder: "tmpfs")
+    monkeypatch.setattr(doctor_checks.places, "filesystem_of", lambda folder: "tmpfs")
 
 
 def held(path, monkeypatch, **state):
     log_to(path)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    monkeypatch.setattr(checks.lease_, "look", lambda path: Holder(child.pid, next_attempt=None, **state))
+    monkeypatch.setattr(doctor_checks.lease_, "look", lambda path: Holder(child.pid, next_attempt=None, **state))
     return child
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from lastwords import DurableHandler, Journal
-from lastwords.cli import checks, status
+from lastwords.cli import doctor_checks, status
 from lastwords.journal import continuity
 from lastwords.journal.line import Line
 
@@ -51,11 +51,11 @@ def test_a_wal_removed_at_rest_after_a_kill_is_said_with_how_many_it_had(childre
     children.run(LOG, path, level, 30)
     os.unlink(path + "-wal")
     assert status.read(path)["missing"] == 30
-    assert [f.verdict for f in checks.examine(path, quick=True) if f.check == "continuity"] == ["damage"]
+    assert [f.verdict for f in doctor_checks.examine(path, quick=True) if f.check == "continuity"] == ["damage"]
     run(path, 1)
     assert "at least 30 acknowledged records are missing (30 of them undelivered)" in capsys.readouterr().err
     assert counted(path) == "30"
-    assert [f.verdict for f in checks.examine(path, quick=True) if f.check == "continuity"] == ["warning"]
+    assert [f.verdict for f in doctor_checks.examine(path, quick=True) if f.check == "continuity"] == ["warning"]
 
 
 def test_a_copy_put_in_its_place_is_said_once_with_what_was_not_delivered(tmp_path, capsys):

@@ -55,7 +55,7 @@ journal.epochs journal.renewed_file journal.continuity journal.set_aside journal
 append
 targets
 upkeep.damaged_file upkeep.removed_file upkeep.recovery upkeep.chores upkeep.keeper
-delivery.voice delivery.lease delivery.verdict delivery.width delivery.restraint delivery.reasons delivery.drops delivery.ages delivery.marks delivery.supply delivery.loop
+delivery.voice delivery.lease delivery.verdict delivery.width delivery.restraint delivery.reasons delivery.drops delivery.max_age delivery.marks delivery.supply delivery.loop
 delivery.courier opening
 engine handler cli __main__
 """.split()  # from the ground up; a room stands for all its modules, unless they are named

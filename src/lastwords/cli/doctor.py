@@ -12,7 +12,7 @@ from . import options, output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .checks import Finding
+    from .doctor_checks import Finding
 
 EXAMPLES = """
 lastwords doctor /var/lib/app/mail.db
@@ -49,14 +49,14 @@ def command(*, journals: tuple[str, ...], config: str | None, handler: str | Non
     beside a running service. Says what to type; TARGET there is where the entries go, as for flush --to. Exit code 65
     if there is damage; warnings are 0.
     """
-    from lastwords.cli import checks
+    from lastwords.cli import doctor_checks
     from lastwords.errors import JournalError
 
     codes = [0]
     said = []
     for path in options.named_by(journals, config, handler):
         try:
-            findings = checks.examine(path, quick=quick)
+            findings = doctor_checks.examine(path, quick=quick)
         except JournalError as error:
             output.complain(error)
             codes.append(error.exit_code)

@@ -26,9 +26,9 @@ from ..runtime.fork import importing
 from ..runtime.guard import delivering
 from ..runtime.stderr import say
 from . import drops, verdict
-from .ages import Ages
 from .lease import DELIVERING, WAITING, Lease
 from .marks import Did, Marks, Stalled
+from .max_age import Ages
 from .reasons import describe, named_in, traceback_of
 from .restraint import Restraint
 from .supply import Supply

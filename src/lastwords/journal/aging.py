@@ -1,6 +1,6 @@
 """Since when requeued entries age: ``aging_from`` in ``meta``, "SEQ SECONDS".
 
-Up to that seq, entries count as logged at that time (unix seconds). See ``delivery.ages`` for why.
+Up to that seq, entries count as logged at that time (unix seconds). See ``delivery.max_age`` for why.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.delivery.ages import Clock
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
+from lastwords.delivery.max_age import Clock
 from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import CallableTarget
