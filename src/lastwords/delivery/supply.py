@@ -43,7 +43,7 @@ class Ahead:
         while len(self.entries) < self.most:
             try:
                 rows = self._journal.read(at, min(SLICE, self.most - len(self.entries)))
-            except Exception:
+            except Exception:  # whatever it is: the next read, outside the target, meets it again
                 return
             size += sum([len(row.payload or b"") for row in rows])
             entries = _decodable(self._journal, rows)
