@@ -2,12 +2,15 @@
 
 import itertools
 import os
+import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import tomllib
@@ -101,7 +104,7 @@ class Children:
         self.processes.append(process)
         return process
 
-    def run(self, code, *args, timeout=60, env=None, check=0):
+    def run(self, code, *args, timeout=150, env=None, check=0):
         """Run to the end; (stdout, stderr, seconds). ``check``: the expected return code, None for any."""
         began = time.monotonic()
         process = self.start(code, *args, env=env)
@@ -126,6 +129,16 @@ def children(tmp_path):
     children = Children(tmp_path)
     yield children
     children.end()
+
+
+@pytest.fixture
+def public():
+    """A folder that everybody may enter; pytest's own are private, and made so again by each run that begins meanwhile."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lastwords-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
 
 
 def allowed_to_skip(reason):

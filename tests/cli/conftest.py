@@ -1,10 +1,7 @@
 """Fixtures of the command line's tests: journals, and modules of targets to import."""
 
 import itertools
-import pathlib
-import shutil
 import sys
-import tempfile
 import textwrap
 from types import SimpleNamespace
 
@@ -122,13 +119,3 @@ def module(tmp_path):
         return name
 
     return write
-
-
-@pytest.fixture
-def public():
-    """A folder that everybody may enter; pytest's own are private."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="lastwords-"))
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)

@@ -24,5 +24,7 @@ def test_cron_mails_what_django_would_without_its_applications_loaded(tmp_path):
     _, errors = flush.communicate(timeout=60)
     assert flush.returncode == 0, errors
     assert counts(tmp_path / "m.db") == (0, 2, 0)
-    mails = [path.read_text() for path in (tmp_path / "mails").iterdir()]
-    assert len(mails) == 2 and all("Subject: [Django] " in mail for mail in mails)
+    mails = "".join(
+        path.read_text() for path in (tmp_path / "mails").iterdir()
+    )  # a file for each, if their names differ
+    assert mails.count("Subject: [Django] ") == 2

@@ -1,13 +1,15 @@
 """Whether the -wal has what the -shm says of it: cuts are found, checkpoints are no cuts."""
 
+import contextlib
 import logging
 import os
+import sqlite3
 import subprocess
 
 import pytest
 
 from lastwords import DurableHandler, Journal
-from lastwords.journal import wal
+from lastwords.journal import wal, wal_check
 from lastwords.journal.store import Store
 from lastwords.record import codec
 
@@ -35,6 +37,26 @@ def test_what_a_checkpoint_does_to_the_file_is_no_cut(tmp_path, mode):
             other.close()
         assert files.are_whole()
         assert files.are_at_path()
+    store.close()
+
+
+def test_a_checkpoint_in_the_middle_of_a_look_is_no_cut_either(tmp_path, monkeypatch):
+    """`lastwords prune` beside a service: between the frames and their checksums the file became empty."""
+    path = str(tmp_path / "j.db")
+    store = Store(path)
+    commit(store, 5)
+    real, cut = wal_check._sums_up, []
+
+    def sums_up(*args):
+        if not cut:
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                cut.append(other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        return real(*args)
+
+    monkeypatch.setattr(wal_check, "_sums_up", sums_up)
+    assert store.sqlite_files.are_whole()
+    assert cut == [0]
+    assert os.path.getsize(path + "-wal") == 0
     store.close()
 
 

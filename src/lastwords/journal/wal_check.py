@@ -129,8 +129,10 @@ def _first(index: Index, before: Index | None) -> int:
 
 def _sums_up(wal: int, at: int, raw: bytes) -> bool:
     """Whether a frame has its checksum (https://sqlite.org/fileformat2.html#wal_file_format)."""
-    order = ">" if os.pread(wal, 4, 0)[3] & 1 else "<"
-    seed = os.pread(wal, 8, 24 if at == HEADER else at - len(raw) + 16)
+    magic, seed = os.pread(wal, 4, 0), os.pread(wal, 8, 24 if at == HEADER else at - len(raw) + 16)
+    if len(magic) < 4 or len(seed) < 8:  # it was cut since the frame was read
+        return False
+    order = ">" if magic[3] & 1 else "<"
     return raw[16:FRAME_HEADER] == checksum(raw[:8] + raw[FRAME_HEADER:], seed, order)
 
 
