@@ -1,6 +1,7 @@
 """The rooms keep to themselves: nobody uses what is private to another one, and SQLite is the journal's."""
 
 import ast
+import functools
 import textwrap
 from collections import defaultdict
 from pathlib import Path
@@ -20,10 +21,10 @@ PRIVATE = {
 }
 
 
+@functools.cache
 def modules(folder=PACKAGE):
-    for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder).as_posix()
-        yield name, name.split("/")[0], ast.parse(path.read_text())
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py"))]
+    return [(name, name.split("/")[0], ast.parse((folder / name).read_text())) for name in names]
 
 
 def defined(tree):
@@ -91,8 +92,9 @@ def test_nobody_uses_what_is_private_to_another_room():
     wrong = []
     for name, room, tree in modules():
         others = set().union(*(names for other, names in of_room.items() if other != room)) - of_room[room]
+        theirs = others - set(PRIVATE)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr in others - set(PRIVATE):
+            if isinstance(node, ast.Attribute) and node.attr in theirs:
                 wrong.append(f"{name}:{node.lineno} {ast.unparse(node)}")
             elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("lastwords")):
                 wrong += [f"{name}:{node.lineno} {alias.name}" for alias in node.names if alias.name in others]
