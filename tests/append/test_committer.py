@@ -441,14 +441,14 @@ def test_drain_waits_for_what_is_only_in_memory(tmp_path, capsys, poll):
     log = logging.Logger("t", 1)
     log.addHandler(handler)
     log.info("first")
-    assert handler.drain(10)
+    assert handler.drain(60)
     other = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     log.info("in memory")
     assert handler.stats().buffered == 1
     assert not handler.drain(0.3)
     other.execute("ROLLBACK")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert got == ["first", "in memory"]
     handler.close()
 

@@ -21,7 +21,7 @@ def test_cron_mails_what_django_would_without_its_applications_loaded(tmp_path):
     log_to(tmp_path / "m.db", 2)
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "site_settings"}
     flush = start("flush", "--config", "site_settings:LOGGING", "--timeout", "20", cwd=tmp_path, env=env)
-    _, errors = flush.communicate(timeout=60)
+    _, errors = flush.communicate(timeout=120)
     assert flush.returncode == 0, errors
     assert counts(tmp_path / "m.db") == (0, 2, 0)
     mails = "".join(

@@ -191,7 +191,7 @@ def test_burying_beside_a_service_that_waits_for_its_next_attempt(tmp_path):
         handler.handle(logging.makeLogRecord({"msg": text, "levelno": 40}))
     assert tried.wait(30)
     assert run("dead", "bury", "--yes", path, 1).code == 0
-    assert handler.drain(30)
+    assert handler.drain(60)
     handler.close()
     assert accepted == ["one", "two"]
     assert counts(path) == (0, 2, 1)

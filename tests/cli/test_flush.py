@@ -247,7 +247,7 @@ def test_takeover_delivers_in_place_of_a_stopped_holder_which_is_fenced_off(tmp_
     assert sink.messages() == [f"m{i}" for i in range(delivered, 20)]
     assert counts(path) == (0, 20, 0)
     os.kill(service.pid, signal.SIGCONT)
-    out, _ = service.communicate(timeout=30)
+    out, _ = service.communicate(timeout=120)
     assert out == b"drained True 20\n", "the resumed holder marked nothing"
     assert counts(path) == (0, 20, 0)
 
@@ -435,7 +435,7 @@ def test_a_person_is_told_that_a_live_service_keeps_what_waits(tmp_path, childre
     ours, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs)
     os.close(theirs)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     os.close(ours)
     assert "1 remains" in out
     assert f"another process delivers (pid {service.pid}), and waits for its target: --takeover delivers" in out

@@ -190,7 +190,7 @@ def test_follow_prints_what_arrives_also_when_it_is_delivered_at_once(journal, s
     )
     found = [process.stdout.readline() for _ in range(20)]
     assert found == [f"new {i}\n" for i in range(20)]
-    service.communicate(timeout=20)
+    service.communicate(timeout=120)
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 130
 

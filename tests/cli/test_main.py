@@ -355,7 +355,7 @@ def test_looking_beside_a_service_that_logs(verb, tmp_path, children, sink):
         assert result.code == 0, result
         looks += 1
     (tmp_path / "enough").touch()
-    out, err = service.communicate(timeout=60)
+    out, err = service.communicate(timeout=120)
     assert looks and err == b""
     assert float(out) < 4, "a lock that is waited for is 5 s"
 

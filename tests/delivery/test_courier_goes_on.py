@@ -26,7 +26,7 @@ def test_what_nobody_foresaw_is_said_and_delivery_goes_on(tmp_path, monkeypatch,
 
     monkeypatch.setattr(Line, where, once)
     handler.handle(logging.makeLogRecord({"msg": "m"}))
-    assert handler.drain(30)
+    assert handler.drain(60)
     assert failed == [handler._engine.courier.thread]
     handler.close()
     assert [entry.message for entry in got][:1] == ["m"]

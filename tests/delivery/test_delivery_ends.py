@@ -80,7 +80,7 @@ def test_whatever_a_target_raises_the_courier_goes_on(tmp_path, capsys, kind, wh
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("one")
-    assert handler.drain(10)
+    assert handler.drain(60)
     handler.close()
     assert target.calls == 2
     assert f"{kind.__name__}: {where}" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_a_target_whose_rebuild_fails_is_tried_again(tmp_path, capsys):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("one")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert target.calls == 3
     handler.close()
     assert "cannot be built now" in capsys.readouterr().err

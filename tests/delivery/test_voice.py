@@ -38,7 +38,7 @@ def test_an_outage_is_one_line_and_its_end_another(tmp_path, capfd, poll):
     log.info("one")
     assert poll(lambda: len(tries) > 4, 30)
     down[0] = False
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     first, second = spoken(capfd)
     assert "cannot be delivered: ConnectionRefusedError: nobody listens; 1 entry waits, next attempt in 0.0 s" in first
@@ -75,7 +75,7 @@ def test_a_target_that_works_is_not_mentioned(tmp_path, capfd):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("one")
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     assert spoken(capfd) == []
 

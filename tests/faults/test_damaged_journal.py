@@ -74,7 +74,7 @@ def test_damaged_pages_cost_their_rows_only_and_the_rest_keeps_its_ids(tmp_path,
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("after")
-    assert handler.drain(20)
+    assert handler.drain(60)
     arrived = {entry.message.split()[0]: entry.id for entry in got}
     after = arrived.pop("after")
     assert after
@@ -196,7 +196,7 @@ def test_a_row_that_reads_as_seq_0_never_moves_the_cursor_back(tmp_path, poll):
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
     assert poll(lambda: [p for p in tmp_path.iterdir() if ".damaged-" in p.name], 30)
     assert poll(lambda: handler._engine.store.damaged is None and handler.stats().pending == 0, 30)
-    assert handler.drain(10)
+    assert handler.drain(60)
     handler.close()
     names = [entry.message.split()[0] for entry in got]
     assert len(names) == len(set(names))
@@ -280,7 +280,7 @@ def test_a_seq_out_of_all_bounds_delays_nothing(tmp_path, number):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("after")
-    assert handler.drain(30)
+    assert handler.drain(60)
     assert handler.stats().pending == 0
     handler.close()
     names = [entry.message.split()[0] for entry in got]
@@ -306,7 +306,7 @@ def test_damage_that_drain_meets_is_no_exception_of_the_application(tmp_path, mo
         return real(self, *args)
 
     monkeypatch.setattr(Line, asked, malformed)
-    assert handler.drain(30)
+    assert handler.drain(60)
     assert met
     assert poll(lambda: list(tmp_path.glob("j.db.damaged-*")), 30)
     handler.close()
@@ -323,6 +323,6 @@ def test_a_damaged_schema_is_damage(tmp_path):
     )
     got = []
     handler = DurableHandler(got.extend, path)
-    assert handler.drain(30)
+    assert handler.drain(60)
     handler.close()
     assert {entry.message.split()[0] for entry in got} == set(ids)

@@ -31,7 +31,7 @@ ENDS = {
     "drains": """
         h = make()
         for i in range(50): log.info("m%d", i)
-        assert h.drain(30) is True
+        assert h.drain(60) is True
         assert len(open(received).readlines()) == 50
         os._exit(0)
     """,
@@ -199,7 +199,7 @@ CUT_OFF = {
     "execs another program",
 }
 
-NEXT_RUN = COMMON + "h = make()\nassert h.drain(20) is True, h.stats()\nprint(h.stats().pending)\n"
+NEXT_RUN = COMMON + "h = make()\nassert h.drain(60) is True, h.stats()\nprint(h.stats().pending)\n"
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def go_on(journal, received):
 
     handler = DurableHandler(deliver, journal, batch_size=5)
     try:
-        assert handler.drain(20), handler.stats()
+        assert handler.drain(60), handler.stats()
     finally:
         handler.close()
 

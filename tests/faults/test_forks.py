@@ -166,7 +166,7 @@ os._exit(0)
 def test_a_record_logged_amid_a_fork_is_there_when_the_call_returns(children, tmp_path, where):
     """A signal handler may run while the fork hooks have every connection closed, and may end the process."""
     process = children.start(AMID, where, tmp_path / "j.db")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert out == b"logged" * (2 if where == "child" else 1), err
     with Journal(tmp_path / "j.db") as journal:
         seen = [entry.message for entry in journal.entries()]

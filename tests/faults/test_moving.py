@@ -128,7 +128,7 @@ def test_what_was_acknowledged_amid_it_survives_a_kill(children, tmp_path, how):
     children.run(KILLED, path, how, check=-9)
     got = []
     handler = DurableHandler(got.extend, path)
-    assert handler.drain(20)
+    assert handler.drain(60)
     assert handler.stats().pending == 0
     handler.close()
     names = [entry.message for entry in got]
@@ -224,7 +224,7 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("a")
-    assert handler.drain(10)
+    assert handler.drain(60)
     with monkeypatch.context() as patched:
         patched.setattr(recovery.removed_file, "begin", lambda *_: None)  # the keeper is late
         delivery, looks = handler._engine.courier.delivery, []
@@ -269,7 +269,7 @@ def test_a_buried_entry_that_is_no_text_is_rescued_too(tmp_path, poll):
     assert poll(lambda: os.path.exists(path), 30)
     assert poll(lambda: handler.stats().dead == 1, 30)
     log.info("after")
-    assert handler.drain(10)
+    assert handler.drain(60)
     with sqlite3.connect(path) as conn:
         assert conn.execute("SELECT CAST(payload AS BLOB), typeof(payload) FROM dead_letters").fetchall() == [
             (b"{\xff", "text")
@@ -430,7 +430,7 @@ def kill_and_go_on(children, tmp_path, nth):
     expected, got = json.loads((tmp_path / "ids").read_text()), []
     assert len(expected) == 230
     handler = DurableHandler(got.extend, tmp_path / "j.db")
-    assert handler.drain(20), handler.stats()
+    assert handler.drain(60), handler.stats()
     handler.close()
     return expected, [[entry.id, entry.message] for entry in got]
 

@@ -53,7 +53,7 @@ def deliver(entries):
     with open(sys.argv[2], "a") as f:
         for e in entries: f.write(f"{e.id} {e.message}\\n")
 handler = DurableHandler(deliver, sys.argv[1])
-assert handler.drain(30), handler.stats()
+assert handler.drain(60), handler.stats()
 handler.close()
 assert set_aside.unfinished(sys.argv[1]) == []
 """
@@ -90,7 +90,7 @@ def test_damage_and_kills_at_random(children, tmp_path, seed):
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     for worker in workers:
-        _, err = worker.communicate(timeout=30)
+        _, err = worker.communicate(timeout=120)
         assert worker.returncode == 0, err.decode()
     children.run(LAST, path, tmp_path / "received")
     acknowledged, ids, arrived = set(), collections.defaultdict(set), collections.Counter()

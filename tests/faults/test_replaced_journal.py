@@ -182,7 +182,7 @@ def test_processes_that_share_a_journal_which_is_removed_again_and_again(childre
             {**GONE, "rotated": rotate}[how](path)
     expected = []
     for name, writer in zip("abc", writers, strict=True):
-        out, err = writer.communicate(timeout=60)
+        out, err = writer.communicate(timeout=120)
         assert writer.returncode == 0, err.decode()
         expected += [f"{name} {i}" for i in range(int(out))]
     seen = messages(path)
@@ -229,7 +229,7 @@ def test_what_the_wal_of_a_lost_main_file_has_is_delivered(tmp_path, capfd, how,
     LOST[how](path)
     got = []
     handler = DurableHandler(got.extend, path)
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     found = [entry.message.split()[0] for entry in got]
     assert len(found) == len(set(found))
@@ -279,16 +279,16 @@ def test_the_new_file_knows_where_its_entries_go(tmp_path):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("one")
-    assert handler.drain(20)
+    assert handler.drain(60)
     with Line.open(path) as journal:
         known = journal.get_meta("destination")
     assert str(tmp_path / "x.log") in known
     GONE["all files"](path)
     log.error("two")
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.flush()
     log.error("three")
-    assert handler.drain(20)
+    assert handler.drain(60)
     with Line.open(path) as journal:
         assert (journal.get_meta("destination"), journal.get_meta("keep_delivered")) == (known, "123")
     handler.close()

@@ -70,7 +70,7 @@ def test_a_failing_journal_never_reaches_the_application(tmp_path, faults, capfd
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("m0")
-    assert handler.drain(10)
+    assert handler.drain(60)
     faults.arm(code, nth, lasts)
     began = time.monotonic()
     for i in range(1, 60):
@@ -81,7 +81,7 @@ def test_a_failing_journal_never_reaches_the_application(tmp_path, faults, capfd
         assert handler._engine.committer.buffered > 0
     faults.disarm()
     assert poll(lambda: handler._engine.committer.buffered == 0, 30)
-    assert handler.drain(20)
+    assert handler.drain(60)
     assert [entry.message for entry in got] == [f"m{i}" for i in range(60)]
     stats = handler.stats()
     assert (stats.pending, stats.delivered, stats.dropped, stats.dead) == (0, 60, 0, 0)
@@ -113,7 +113,7 @@ def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path
     assert poll(lambda: faults.failures > 5, 30)
     assert got == ["m0", "m1", "m2"]
     faults.disarm()
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert got == [f"m{i}" for i in range(9)]
     handler.close()
 

@@ -50,7 +50,7 @@ def salvage(path, poll):
     got = []
     handler = DurableHandler(got.extend, path, sync_interval=0.05)
     assert poll(lambda: list(path.parent.glob("*.damaged-*")))
-    assert handler.drain(30)
+    assert handler.drain(60)
     with Line.open(path) as journal:
         said = [int(journal.get_meta(key)) for key in ("salvaged", "unreadable")]
     handler.close()

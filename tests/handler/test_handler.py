@@ -64,7 +64,7 @@ def test_records_arrive_in_order_with_their_ids(make, sink):
     handler, log = make(sink)
     for i in range(500):
         log.info("m%d", i)
-    assert handler.drain(10) is True
+    assert handler.drain(60) is True
     assert sink.messages == [f"m{i}" for i in range(500)]
     assert len({entry.id for entry in sink.entries}) == 500
     stats = handler.stats()
@@ -108,7 +108,7 @@ def test_one_record_at_a_time_for_a_handler(make, tmp_path):
     handler, log = make(logging.FileHandler(path))
     handler.setFormatter(logging.Formatter("%(levelname)s|%(name)s|%(message)s"))
     log.warning("a %s", "b")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert path.read_text() == "WARNING|test0|a b\n"
 
 
@@ -132,7 +132,7 @@ def test_levels_and_filters_of_proxy_and_target_run_in_the_caller(make, tmp_path
     log.info("secret")
     log.info("noise")
     log.info("kept")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert (tmp_path / "out.log").read_text() == "req-7 kept\n"
     assert set(threads) == {threading.get_ident()}
     assert handler.stats().delivered == 1
@@ -152,7 +152,7 @@ def test_the_callers_record_is_not_mutated(make, sink):
         raise ValueError("x")
     except ValueError:
         log.exception("m %s", ["mutable"], extra={"k": {1, 2}})
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert seen[0]["args"] == (["mutable"],)
     assert seen[0]["exc_text"] is None
     assert "message" not in seen[0]
@@ -171,7 +171,7 @@ def test_a_str_that_raises_is_journaled_with_a_marker(make, sink):
     handler, log = make(sink)
     log.info("value %s", Bad())
     log.info(Bad())
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert len(sink.entries) == 2
 
 
@@ -302,7 +302,7 @@ def test_close_is_idempotent_and_a_later_record_is_still_journaled(make, sink):
     assert stats.pending + stats.delivered == 2, "it may be delivered by now: a handler that is logged to is open again"
     handler.close()
     handler2, _ = make(sink)
-    assert handler2.drain(10)
+    assert handler2.drain(60)
     assert sink.messages == ["m0", "m1"]
 
 
@@ -330,8 +330,8 @@ def test_what_the_target_logs_enters_no_journal(make):
     handler, log = make(chatty)
     other, other_log = make(chatty, "other.db")
     log.info("one")
-    assert handler.drain(20), (calls, handler.stats(), vars(handler._engine.courier))
-    assert other.drain(10)
+    assert handler.drain(60), (calls, handler.stats(), vars(handler._engine.courier))
+    assert other.drain(60)
     time.sleep(0.1)
     assert sum(calls) == 1
     assert handler.stats().delivered == 1
@@ -343,7 +343,7 @@ def test_ignored_loggers_are_not_taken(make, sink):
     handler, log = make(sink, ignore_loggers=["urllib3"])
     for name in ("urllib3", "urllib3.connectionpool", "urllib33"):
         handler.handle(logging.LogRecord(name, 20, "", 1, name, (), None))
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert sink.messages == ["urllib33"]
 
 
@@ -366,7 +366,7 @@ def test_the_contract_of_a_callable(make):
     handler, log = make(target, linger=60, retry_min=0.01)
     for i in range(5):
         log.info("m%d", i)
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert seen == [["m0", "m1", "m2", "m3", "m4"], ["m2", "m3", "m4"]]
     stats = handler.stats()
     assert (stats.delivered, stats.dead, stats.pending) == (4, 1, 0)
@@ -375,7 +375,7 @@ def test_the_contract_of_a_callable(make):
         assert "malformed" in letter.error
         assert journal.retry_dead() == 1
     handler.flush()
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert seen[-1] == ["m3"]
     assert handler.stats().dead == 0
 
@@ -392,7 +392,7 @@ def test_an_outage_is_retried_with_backoff_and_counted(make):
 
     handler, log = make(target, retry_min=0.02, retry_max=0.05)
     log.info("x")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert len(got) == 1
     assert handler.stats().retries == 3
     assert "ConnectionRefusedError: down" in handler.stats().last_error
@@ -406,7 +406,7 @@ def test_max_age_buries_what_waited_too_long(make):
 
     handler, log = make(target, retry_min=0.02, retry_max=0.05, max_age=0.3)
     log.info("x")
-    assert handler.drain(10)
+    assert handler.drain(60)
     with Journal(handler.journal) as journal:
         assert "max_age" in journal.dead_letters()[0].error
 
@@ -444,7 +444,7 @@ def test_dict_config_builds_it(tmp_path):
     log.debug("no")
     log.info("yes")
     (handler,) = log.handlers
-    assert handler.drain(10)
+    assert handler.drain(60)
     handler.close()
     log.handlers.clear()
     assert out.read_text() == "INFO:yes\n"
@@ -516,6 +516,6 @@ def test_ctrl_c_at_the_exit_is_no_traceback(children, tmp_path):
     process = children.start(code, tmp_path / "j.db")
     assert process.stdout.readline() == b"waits\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert b"interrupted: what is not delivered stays in the journal" in err
     assert b"Traceback" not in err

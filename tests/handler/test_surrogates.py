@@ -22,7 +22,7 @@ def test_what_a_target_says_may_have_half_of_a_surrogate_pair(tmp_path):
     handler = DurableHandler(deliver, tmp_path / "j.db", retry_min=0.01, retry_max=0.02)
     for text in ("one", "two", "three"):
         handler.handle(logging.makeLogRecord({"msg": text}))
-        assert handler.drain(30)
+        assert handler.drain(60)
     assert handler.stats().dead == 1 and handler.stats().last_error == r"ValueError: first \udcff"
     handler.close()
     with Journal(tmp_path / "j.db") as journal:
@@ -37,7 +37,7 @@ def test_journal_and_target_may_have_any_bytes_in_their_paths(tmp_path, recwarn)
     for _ in range(2):
         handler = DurableHandler(logging.FileHandler(folder + "/out.txt"), folder + "/j.db")
         handler.handle(logging.makeLogRecord({"msg": "m"}))
-        assert handler.drain(30)
+        assert handler.drain(60)
         handler.close()
     assert not [w.message for w in recwarn.list if w.category is RuntimeWarning]  # others are other tests' garbage
     with open(folder + "/out.txt") as file:

@@ -59,7 +59,7 @@ def test_four_processes_take_turns(children, path):
         go(child)
     found = []
     for child in four:
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=120)
         assert child.returncode == 0, err.decode()
         found.append(tuple(map(int, out.split())))
     assert all(count for count, _ in found), found

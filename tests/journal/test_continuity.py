@@ -191,5 +191,5 @@ def test_processes_that_log_at_once_miss_nothing(children, tmp_path):
     many = [children.start(LOG, path, 20, 300) for _ in range(3)]
     for child in many:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            assert child.communicate(timeout=60)[1] == b""
+            assert child.communicate(timeout=120)[1] == b""
     assert counted(path) is None

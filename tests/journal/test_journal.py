@@ -27,7 +27,7 @@ def test_a_journal_is_looked_at_beside_the_program_that_logs_into_it(tmp_path):
     log.addHandler(handler)
     for word in ("good", "bad one", "bad two"):
         log.error(word)
-    assert handler.drain(10)
+    assert handler.drain(60)
     with Journal(str(tmp_path / "j.db")) as journal:
         assert journal.path == str(tmp_path / "j.db")
         assert [e.message for e in journal.entries()] == []

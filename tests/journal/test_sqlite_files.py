@@ -37,14 +37,14 @@ def unharmed():
     return all(os.path.samestat(os.fstat(n), os.stat(p)) and not os.path.getsize(p) for n, p in theirs.items())
 for i in range(6):
     log.info("m%d", i)
-handler.drain(5)
+handler.drain(60)
 """
 MORE = """
 for i in range(6, 12):
     log.info("m%d", i)
 log.error("m12")
 """
-SAY = "print(json.dumps([handler.drain(5), handler.stats().buffered, unharmed()]), flush=True)\n"
+SAY = "print(json.dumps([handler.drain(60), handler.stats().buffered, unharmed()]), flush=True)\n"
 AT_EXIT = """
 import atexit
 @atexit.register  # after ours, which was registered later
@@ -168,7 +168,7 @@ print(json.dumps([handler._engine.committer.buffered, unharmed()]), flush=True)
 theirs.clear()
 os.close(at)
 handler._engine.keeper.nudge()
-print(json.dumps(handler.drain(10)), flush=True)
+print(json.dumps(handler.drain(60)), flush=True)
 """
     said, err = run(children, tmp_path, happens, then)
     assert said == [[1, True], True, True]

@@ -18,7 +18,7 @@ def wait():
     handlers = {h for logger in loggers for h in getattr(logger, "handlers", ()) if isinstance(h, lastwords.DurableHandler)}
     assert handlers
     for handler in handlers:
-        assert handler.drain(30), handler
+        assert handler.drain(60), handler
 
 def lines(name):
     wait()

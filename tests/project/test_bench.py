@@ -90,7 +90,7 @@ def test_it_can_be_stopped(tmp_path, number):
             if "warming up" in line:
                 break
         process.send_signal(number)
-        shown, told = process.communicate(timeout=60)
+        shown, told = process.communicate(timeout=120)
         assert "file + wal after" in shown
         assert "cut short in calls, 1 of 2 measures are done" in told
         assert process.returncode == 128 + number

@@ -84,7 +84,7 @@ def test_the_target_of_thirty_lines_works(tmp_path, monkeypatch):
     log.info("one")
     log.info("x" * 20_000)
     log.info("two")
-    assert handler.drain(10)
+    assert handler.drain(60)
     with sqlite3.connect("audit.db") as db:
         assert [text for (text,) in db.execute("SELECT text FROM audit ORDER BY at")] == ["one", "two"]
     assert handler.stats().dead == 1

@@ -23,7 +23,7 @@ def call_handlers(logger, record):
             if record.levelno >= handler.level:
                 journaled = through(handler)
                 journaled.handle(record)
-                assert journaled.drain(30), journaled.stats()
+                assert journaled.drain(60), journaled.stats()
         logger = logger.propagate and logger.parent
 
 logging.Logger.callHandlers = call_handlers

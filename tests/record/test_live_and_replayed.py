@@ -112,7 +112,7 @@ def pair(tmp_path):
         log.addHandler(live)
 
         def outputs():
-            assert handler.drain(20), handler.stats()
+            assert handler.drain(60), handler.stats()
             return live.stream.getvalue(), journaled.stream.getvalue()
 
         return log, outputs
@@ -200,7 +200,7 @@ def test_who_reads_the_frames_reads_the_same(tmp_path, read):
         broken()
     except ValueError:
         log.exception("it %s", "broke")
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     assert got == [read(records[0])]
 
@@ -343,7 +343,7 @@ def test_an_argument_is_shown_twice_at_most(tmp_path, kind, template):
     value = kind()
     args = [value, value] if template.count("%") == 2 else [[value]] if "nested" in template else [value]
     log.info(template, *args)
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert value.shown <= 2 and got and "counted" in got[0]
     handler.close()
 
@@ -373,7 +373,7 @@ def test_prepare_runs_in_the_logging_call_and_may_replace_the_record(tmp_path):
         log = logging.Logger("x")
         log.addHandler(handler)
         log.info("password %s", "s3cret")
-        assert handler.drain(10)
+        assert handler.drain(60)
         assert got[number].message == "password ***"
         assert b"s3cret" not in (tmp_path / "ab"[number]).with_suffix(".db-wal").read_bytes()
         handler.close()
@@ -388,7 +388,7 @@ def test_what_prepare_gets_wrong_is_said_once_and_costs_no_record(tmp_path, capf
     log.addHandler(handler)
     log.info("one")
     log.info("two")
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert [e.message for e in got] == ["one", "two"]
     assert capfd.readouterr().err.count("prepare() failed") == 1
     handler.close()

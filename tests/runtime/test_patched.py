@@ -96,9 +96,9 @@ def test_records_from_native_threads_and_greenlets_are_all_delivered(tmp_path):
                 log.error("%s-%d", name, n)
                 gevent.sleep(0.001)
         pool = ThreadPool(2)
-        pool.spawn(log.error, "first").get(timeout=10)
+        pool.spawn(log.error, "first").get(timeout=60)
         jobs = [pool.spawn(work, f"pool{{k}}") for k in range(2)] + [gevent.spawn(work, f"green{{k}}") for k in range(2)]
-        gevent.joinall(jobs, timeout=10)
+        gevent.joinall(jobs, timeout=60)
         print(handler.drain(10), len(set(came)), len(came))
         """,
     )

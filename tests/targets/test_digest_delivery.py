@@ -238,7 +238,7 @@ def test_a_thousand_errors_become_a_few_mails(server, tmp_path):
     began = time.monotonic()
     for number in range(1000):
         logger.log(50 if number == 500 else 40, "cannot reach %s", f"db{number % 3}")
-    assert handler.drain(30)
+    assert handler.drain(60)
     stats = handler.stats()
     handler.close()
     assert stats.delivered == 1000 and stats.pending == stats.dead == 0
@@ -263,7 +263,7 @@ def test_a_server_that_was_down_gets_the_digest_of_the_outage(tmp_path):
     assert handler.stats().pending == 50
     server.start()
     again = DurableHandler(f"smtp://localhost:{server.port}/?to=ops@x.test", tmp_path / "j.db", batch_size=500)
-    assert again.drain(20)
+    assert again.drain(60)
     assert again.stats().dead == 0
     again.close()
     server.stop()
@@ -296,7 +296,7 @@ def test_one_poison_mail_among_many_is_found_and_the_others_arrive(server, tmp_p
     logger.addHandler(handler)
     for number in range(40):
         logger.error(poison if number == 25 else f"record {'abcdefgh'[number % 8]}{'ijklm'[number // 8]}")
-    assert handler.drain(30)
+    assert handler.drain(60)
     until(lambda: handler.stats().pending == 0)
     stats = handler.stats()
     handler.close()

@@ -82,7 +82,7 @@ def both(tmp_path):
             log = logging.Logger("django.request")
             log.addHandler(each)
             log_one(log)
-            assert handler.drain(20), handler.stats()
+            assert handler.drain(60), handler.stats()
             yield list(mails(log))
 
     yield both

@@ -87,7 +87,7 @@ def test_a_record_that_cannot_be_formatted_is_the_only_one_that_is_buried(tmp_pa
         logger.error("bad %d" if n == 10 else "good %d", n)
     handler.close()
     handler = DurableHandler(inner, tmp_path / "j.db", retry_min=0.001, retry_max=0.002, suspect_after=2)
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     with Journal(tmp_path / "j.db") as journal:
         assert len(journal.dead_letters()) == 1

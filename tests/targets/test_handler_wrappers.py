@@ -109,9 +109,9 @@ def test_a_handler_around_a_durable_handler_is_refused(tmp_path):
     logger = logging.Logger("x")
     logger.addHandler(outer)
     logger.error("lost")
-    assert outer.drain(10)
+    assert outer.drain(60)
     outer.close()
-    assert durable.drain(10)
+    assert durable.drain(60)
     assert got == []
     durable.close()
 

@@ -250,7 +250,7 @@ def test_rotating_and_watching_handlers_lose_nothing(tmp_path, make):
             (tmp_path / "logs" / "x.log").rename(tmp_path / "logs" / "moved")  # as logrotate does
             if not isinstance(handler._front, logging.handlers.WatchedFileHandler):
                 (tmp_path / "logs" / "moved").rename(tmp_path / "logs" / "x.log")
-    assert handler.drain(10)
+    assert handler.drain(60)
     handler.close()
     text = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
     assert sorted(text.split("\n")[:-1]) == [f"message {i:02d}" for i in range(30)]

@@ -32,7 +32,7 @@ def side_by_side(tmp_path):
         log.addHandler(handler)
         log.addHandler(live)
         use(log)
-        assert handler.drain(20), handler.stats()
+        assert handler.drain(60), handler.stats()
         return read(live), read(journaled)
 
     yield side_by_side
@@ -86,7 +86,7 @@ def test_loguru_as_the_source(tmp_path):
     sinks = [logger.add(each, format="{message} {extra[order]}") for each in (handler, live)]
     try:
         fail(LikeLogging(logger.bind(order=7)))
-        assert handler.drain(20), handler.stats()
+        assert handler.drain(60), handler.stats()
     finally:
         for sink in sinks:
             logger.remove(sink)

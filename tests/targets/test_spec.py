@@ -54,7 +54,7 @@ def test_a_nested_target_uses_the_formatters_and_filters_of_the_configuration(co
     log = configured(config(tmp_path / "j.db", target))
     log.debug("no")
     log.info("yes")
-    assert log.handlers[0].drain(10)
+    assert log.handlers[0].drain(60)
     assert out.read_text() == "INFO:yes:req-7\n"
 
 
@@ -82,7 +82,7 @@ def test_toml(configured, tmp_path):
     """
     log = configured(tomllib.loads(text))
     log.info("yes")
-    assert log.handlers[0].drain(10)
+    assert log.handlers[0].drain(60)
     assert (tmp_path / "out.log").read_text() == "INFO:yes\n"
 
 
@@ -91,7 +91,7 @@ def test_a_reference_to_a_handler_that_is_built_already(configured, tmp_path):
     other = {"class": "logging.FileHandler", "filename": str(tmp_path / "out.log")}
     log = configured(config(tmp_path / "j.db", "cfg://handlers.a_file", a_file=other))
     log.info("yes")
-    assert log.handlers[0].drain(10)
+    assert log.handlers[0].drain(60)
     assert (tmp_path / "out.log").read_text() == "yes\n"
 
 
@@ -114,7 +114,7 @@ def test_ext_works_in_and_outside_of_dict_config(configured, tmp_path):
     """An object by its name."""
     log = configured(config(tmp_path / "j.db", f"ext://{__name__}.collect"))
     log.info("yes")
-    assert log.handlers[0].drain(10)
+    assert log.handlers[0].drain(60)
     assert resolve(f"ext://{__name__}.collect").label == f"{__name__}:collect"
     assert [entry.message for entry in collected] == ["yes"]
 
@@ -140,7 +140,7 @@ def test_a_mapping_stands_alone(tmp_path):
     log = logging.Logger("x")
     log.addHandler(handler)
     log.info("yes")
-    assert handler.drain(10)
+    assert handler.drain(60)
     handler.close()
     assert (tmp_path / "out.log").read_text() == "<yes>\n"
     assert resolve({"()": logging.StreamHandler}).label.startswith("StreamHandler")
@@ -179,7 +179,7 @@ def test_a_server_that_is_down_at_construction_is_tried_again(tmp_path, tcp_sink
     log.warning("one")
     assert poll(lambda: handler.stats().retries > 1)
     tcp_sink.start()
-    assert handler.drain(10)
+    assert handler.drain(60)
     assert poll(lambda: b"one" in tcp_sink.data)
     assert b"below" not in tcp_sink.data
     handler.close()

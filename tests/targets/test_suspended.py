@@ -117,6 +117,6 @@ def test_what_a_plain_function_returns_unrun_is_a_failure(function, says, tmp_pa
     assert f"returned a {says}, of which nothing has run" in stats.last_error
     with pytest.warns(RuntimeWarning, match="was used for"):
         again = DurableHandler(plain, path)
-    assert again.drain(10)
+    assert again.drain(60)
     again.close()
     assert got == [["kept"]]

@@ -65,7 +65,7 @@ def test_http_one_bad_entry_among_hundreds_is_buried_and_the_others_arrive_in_or
     handler, logger = make(f"http://localhost:{collector.server_port}/", linger=0.2)
     for number in range(300):
         logger.info("record %d", number)
-    assert handler.drain(30)
+    assert handler.drain(60)
     stats = handler.stats()
     assert (stats.delivered, stats.dead, stats.pending) == (299, 1, 0)
     assert collector.got == [f"record {number}" for number in range(300) if number != 123]
@@ -81,7 +81,7 @@ def test_http_while_the_password_is_wrong_nothing_is_buried(make, collector):
     assert handler.stats().dead == 0 and handler.stats().pending == 20
     assert "HTTP 401" in handler.stats().last_error
     collector.refuse = lambda entry: None
-    assert handler.drain(30)
+    assert handler.drain(60)
     assert sorted(collector.got) == sorted(f"record {number}" for number in range(20))
 
 
@@ -98,7 +98,7 @@ def test_http_ids_let_the_receiver_deduplicate(make, collector):
     collector.refuse = refuse
     handler, logger = make(f"http://localhost:{collector.server_port}/")
     logger.info("once")
-    assert handler.drain(30)
+    assert handler.drain(60)
     first, second = (json.loads(gzip.decompress(body)) for _, _, body in collector.requests)
     assert first["id"] == second["id"]
     keys = [headers["Idempotency-Key"] for _, headers, _ in collector.requests]
@@ -112,9 +112,9 @@ def test_a_file_gets_every_record_once_through_a_rotation(make, tmp_path):
     for number in range(200):
         logger.info("record %d", number)
         if number == 100:
-            assert handler.drain(30)
+            assert handler.drain(60)
             path.rename(tmp_path / "app.jsonl.1")
-    assert handler.drain(30)
+    assert handler.drain(60)
     lines = (tmp_path / "app.jsonl.1").read_text().splitlines() + path.read_text().splitlines()
     assert [json.loads(line)["message"] for line in lines] == [f"record {number}" for number in range(200)]
 
@@ -132,6 +132,6 @@ def test_a_steady_flood_is_one_mail_per_linger_not_one_after_the_other(make):
         logger.warning("tick")
         time.sleep(0.005)
     took = time.monotonic() - began
-    assert handler.drain(30)
+    assert handler.drain(60)
     assert 1 <= len(server.mails) <= 2 + took / 0.4
     server.stop()

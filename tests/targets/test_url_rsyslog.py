@@ -98,14 +98,14 @@ def test_a_thousand_records_through_an_outage_of_rsyslog(rsyslog, tmp_path):
     logger.addHandler(handler)
     for number in range(500):
         logger.error("record %d", number)
-    assert handler.drain(30)
+    assert handler.drain(60)
     until(lambda: len(rsyslog.received()) >= 500)  # what it had not stored when it ends is lost: the warning above
     rsyslog.stop()
     for number in range(500, 1000):
         logger.error("record %d", number)
     assert not handler.drain(0.3)
     rsyslog.start()
-    assert handler.drain(30)
+    assert handler.drain(60)
     handler.close()
     wanted = {f"record {number}" for number in range(1000)}
     until(lambda: wanted <= {item["msg"].strip() for item in rsyslog.received()})

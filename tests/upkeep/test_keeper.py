@@ -201,7 +201,7 @@ def test_a_reader_that_stays_does_not_make_the_wal_grow_without_end(tmp_path, po
     log = logging.Logger("read")
     log.addHandler(handler)
     log.info("first")
-    assert handler.drain(10)
+    assert handler.drain(60)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM entries").fetchall()
@@ -216,7 +216,7 @@ def test_a_reader_that_stays_does_not_make_the_wal_grow_without_end(tmp_path, po
     assert "another program reads it" in capfd.readouterr().err
     reader.close()
     assert poll(lambda: not handler.stats().buffered, 30)
-    assert handler.drain(20)
+    assert handler.drain(60)
     stats = handler.stats()
     assert stats.delivered + stats.dropped >= logged and stats.pending == 0
     handler.close()
@@ -264,7 +264,7 @@ def test_an_overflow_during_an_outage_is_told_when_the_target_is_back(tmp_path, 
     assert poll(lambda: tidy.used_bytes(engine.store) < 2 * 2**20, 30)
     down[0] = False
     handler.flush()
-    assert handler.drain(30)
+    assert handler.drain(60)
 
     def told():
         return [message for level, message in got if message.startswith("lastwords dropped")]

@@ -90,7 +90,7 @@ def test_a_holder_that_slept_while_cron_took_over(place, children, tmp_path, whe
     taken = run("flush", "--takeover", "--to", place.url, "--timeout", "40", journal)
     assert taken.code == 0, taken.err
     child.send_signal(signal.SIGCONT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=120)
     assert out == b"True 0 0\n", err
     assert once(place.ids(), 11)
 
@@ -108,7 +108,7 @@ def test_two_processes_on_one_journal_and_a_flush(place, children, tmp_path):
     """
     both = [children.start(code, place.url, journal) for _ in range(2)]
     for child in both:
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=120)
         assert child.returncode == 0, err
     assert run("flush", "--to", place.url, "--timeout", "40", journal).code == 0
     assert once(place.ids(), 120)
@@ -127,7 +127,7 @@ def test_a_requeued_dead_letter_and_a_copy_of_the_journal(place, tmp_path):
             raise Rejected("not today", refused)
 
     handler = DurableHandler(picky, journal)
-    assert handler.drain(30) and handler.stats().dead == 1
+    assert handler.drain(60) and handler.stats().dead == 1
     handler.close()
     target.close()
     assert len(place.ids()) == 5
@@ -136,7 +136,7 @@ def test_a_requeued_dead_letter_and_a_copy_of_the_journal(place, tmp_path):
     assert len(place.ids()) == 6
     handler = DurableHandler(place.url, backup)
     handler.handle(logging.LogRecord("app", logging.ERROR, "app.py", 1, "new", (), None))
-    assert handler.drain(30)
+    assert handler.drain(60)
     handler.close()
     assert once(place.ids(), 7)
 

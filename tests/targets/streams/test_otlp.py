@@ -139,7 +139,7 @@ def test_the_span_of_the_logging_call_goes_along(server, tmp_path):
     with TracerProvider().get_tracer("shop").start_as_current_span("order") as span:
         log.error("inside")
         context = span.get_span_context()
-    assert handler.drain(20)
+    assert handler.drain(60)
     handler.close()
     outside, inside = records(server)
     assert (outside.trace_id, outside.span_id, outside.flags) == (b"", b"", 0)
@@ -260,7 +260,7 @@ def test_a_partial_success_is_no_success(server, tmp_path, answer, kind):
     for number in range(6):
         text = bad if number == 3 else f"message {number}"
         handler.handle(logging.LogRecord("app", logging.ERROR, "x.py", 1, text, (), None))
-    assert handler.drain(20)
+    assert handler.drain(60)
     stats = handler.stats()
     handler.close()
     assert (stats.delivered, stats.dead, stats.pending) == (5, 1, 0)

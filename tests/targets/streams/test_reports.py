@@ -74,9 +74,9 @@ def test_what_the_client_logs_is_not_delivered(request, web, tmp_path, engine):
     root.setLevel(logging.DEBUG)
     try:
         logging.getLogger("app").info("one")
-        assert handler.drain(30)
+        assert handler.drain(60)
         logging.getLogger("app").info("two")
-        assert handler.drain(30)
+        assert handler.drain(60)
         assert handler.stats().delivered == 2
     finally:
         root.removeHandler(handler)
