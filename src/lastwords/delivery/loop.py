@@ -100,7 +100,7 @@ class Delivery(Marks):
         self._collecting = False  # the last batch was not full, and more are to come: see `linger`
         self._restraint = Restraint(narrows=target.narrows)
         self._rests = False
-        self._supply = Supply(journal)
+        self._supply = Supply()
         self._seconds = 0.0  # of the last call
 
     def look_on(self) -> None:
@@ -240,7 +240,7 @@ class Delivery(Marks):
         if state.phase is Phase.PROBE:
             return self._probe(cursor, state)
         most = verdict.batch_size(state, self._restraint.of(self.batch_size))
-        entries = self._supply.take(cursor.settled, most)
+        entries = self._supply.take(self.journal, cursor.settled, most)
         if not entries:
             return Did.NOTHING
         if isinstance(entries, Undecodable):
@@ -255,7 +255,7 @@ class Delivery(Marks):
         began = monotonic()
         self.lease.note(DELIVERING, time.time())
         if self.delivered:  # the first call may import, connect and fail
-            self.target.meanwhile = self._supply.beyond(entries, self._restraint.of(self.batch_size))
+            self.target.meanwhile = self._supply.beyond(self.journal, entries, self._restraint.of(self.batch_size))
         try:
             # Until something was accepted, a client library may import what it has not needed before.
             with delivering(), nullcontext() if self.delivered else importing():

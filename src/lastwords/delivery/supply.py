@@ -62,25 +62,24 @@ class Ahead:
 class Supply:
     """See the module. One thread at a time."""
 
-    def __init__(self, journal: Line) -> None:
-        self._journal = journal
+    def __init__(self) -> None:
         self._ahead: Ahead | None = None
 
-    def take(self, after: int, most: int) -> list[Entry] | Undecodable:
+    def take(self, journal: Line, after: int, most: int) -> list[Entry] | Undecodable:
         """The next entries, at most so many, up to the first row that does not decode; that row if it is the first."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.is_for(after, most):
             return ahead.entries
-        return _decodable(self._journal, self._journal.read(after, most))
+        return _decodable(journal, journal.read(after, most))
 
-    def beyond(self, entries: Sequence[Entry], most: int) -> Ahead | None:
+    def beyond(self, journal: Line, entries: Sequence[Entry], most: int) -> Ahead | None:
         """What to read while ``entries`` are with the target; None if not much can be expected.
 
         Root that acts as the journal's owner is itself inside the target, and must not touch the journal as such.
         """
         self._ahead = None
         if len(entries) == most > 1 and not identity.is_acting():
-            self._ahead = Ahead(self._journal, entries[-1].seq, most)
+            self._ahead = Ahead(journal, entries[-1].seq, most)
         return self._ahead
 
     def forget(self) -> None:

@@ -1,6 +1,7 @@
 """Delivering from one journal: what ``flush``, ``replay`` and ``courier`` share. The drain is that of the handler.
 
 What is damaged is set aside and salvaged, as its service would do it, and delivery goes on with what could be read.
+Likewise what is removed under our hands: others that have it open move it to a new file, and would deliver it again.
 A holder of the lease that does not deliver, because it is stopped or its target hangs, is said to be in the way.
 """
 
@@ -91,12 +92,19 @@ def _note_destination(job: Job, journal: Line) -> None:
 
 def _delivery(job: Job, journal: Line) -> Delivery:
     assert job.way is not None
-    delivery = Delivery(journal, job.way.target, Lease(job.path), job.bell, **job.way.knobs)
+    delivery = Delivery(
+        journal, job.way.target, Lease(job.path), job.bell, check=lambda: _check(delivery), **job.way.knobs
+    )
     delivery.hurry = True
     delivery.on_pause = lambda seconds: job.pauses(delivery.last_error, seconds)
     if job.limit is not None:
         _stop_at(job.limit, delivery)
     return delivery
+
+
+def _check(delivery: Delivery) -> None:
+    if delivery.journal.store.is_replaced():
+        raise Fenced
 
 
 def _stop_at(limit: int, delivery: Delivery) -> None:
@@ -115,7 +123,13 @@ def _stop_at(limit: int, delivery: Delivery) -> None:
 def _drain(job: Job, delivery: Delivery, *, once: bool, take_over: bool) -> Outcome:
     job.holder = None
     for _ in range(LEASE_TRIES):
-        outcome = delivery.drain(take_over=take_over, once=once)
+        try:
+            outcome = delivery.drain(take_over=take_over, once=once)
+        except Fenced:
+            if not delivery.journal.store.is_replaced():
+                raise
+            recovery.Mover(delivery.journal.store).run(None)
+            outcome = delivery.drain(take_over=take_over, once=once)
         if outcome is not Outcome.BUSY:
             break
         job.holder = look(job.path)
