@@ -7,6 +7,10 @@ import pytest
 
 from lastwords import DurableHandler, Rejected, TryAgain
 from lastwords.delivery import supply
+from lastwords.delivery.lease import Lease
+from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.journal.line import Line
+from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import Target
 
 SIZE = 4
@@ -116,3 +120,21 @@ def test_what_was_read_long_ago_is_read_again(tmp_path, monkeypatch):
     target = Waiting()
     assert delivered(tmp_path, target).delivered == 15
     assert target.ahead == [0, 0, 0, 0]
+
+
+def test_each_drain_reads_the_journal_that_it_was_given(tmp_path):
+    """A resident courier opens it for each try, and closes it again."""
+    path = tmp_path / "j.db"
+    target = Waiting()
+    delivery, journals = None, []
+    for number in range(3):
+        handler = DurableHandler(None, path)
+        handler.handle(logging.makeLogRecord({"msg": str(number)}))
+        handler.close()
+        with Line.open(path) as journal:
+            delivery = delivery or Delivery(journal, target, Lease(journal.path), Bell())
+            delivery.journal, delivery.hurry = journal, True
+            assert delivery.drain() is Outcome.DONE
+        journals.append(journal)
+    assert not any(journal.store.is_open for journal in journals)
+    assert target.accepted == [1, 2, 3]
