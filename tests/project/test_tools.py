@@ -129,7 +129,7 @@ def test_in_ci_only_a_package_that_this_python_cannot_have_excuses_a_skip(try_ou
     assert try_out(f"import pytest\ndef test_a(): pytest.skip('needs {package}.')\ndef test_b(): pass") in codes
 
 
-TWO = ["-n", "2"]
+FOUR = ["-n", "4", "--dist", "worksteal"]
 WHOLE, FAST = ["-m", "not campaign"], ["-m", "not slow and not campaign"]
 CORE = ["-m", "(core or not slow) and not campaign"]
 
@@ -137,10 +137,10 @@ CORE = ["-m", "(core or not slow) and not campaign"]
 @pytest.mark.parametrize(
     ("arguments", "runs"),
     [
-        ([], [WHOLE + TWO]),
-        (["--fast"], [FAST + TWO]),
-        (["--all"], [WHOLE + TWO, CORE + TWO, WHOLE + TWO]),
-        (["--all", "--fast"], [FAST + TWO] * 3),
+        ([], [WHOLE + FOUR]),
+        (["--fast"], [FAST + FOUR]),
+        (["--all"], [WHOLE + FOUR, CORE + FOUR, WHOLE + FOUR]),
+        (["--all", "--fast"], [FAST + FOUR] * 3),
         (["--all", "-m", "campaign"], [["-m", "campaign"]] * 3),
         (["--python", "3.13", "-x"], [[*WHOLE, "-x"]]),
     ],
