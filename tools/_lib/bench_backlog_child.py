@@ -83,9 +83,9 @@ def _break(broken):
     from lastwords.delivery.loop import Delivery
     from lastwords.journal.line import Line
 
-    if broken == "lossy":  # every batch settles one entry more than was delivered
-        original = Delivery._offer
-        Delivery._offer = lambda self, cursor, state, entries: original(self, cursor, state, entries[:1] + entries[2:])
+    if broken == "lossy":  # one entry of every batch does not get to the target
+        original = Delivery._call
+        Delivery._call = lambda self, entries: original(self, entries[:1] + entries[2:])
     elif broken == "twice":  # the end of the first batch is read once more
         original = Line.read
         Line.read = lambda self, after, most, **more: original(self, after - (after == BATCH), most, **more)
