@@ -225,6 +225,7 @@ def test_nothing_is_delivered_from_a_file_that_is_not_the_journal(tmp_path, poll
     log.addHandler(handler)
     log.info("a")
     assert handler.drain(60)
+    assert poll(lambda: handler._engine.courier.asleep)  # else it may have looked just before, and read just after
     with monkeypatch.context() as patched:
         patched.setattr(recovery.removed_file, "begin", lambda *_: None)  # the keeper is late
         delivery, looks = handler._engine.courier.delivery, []

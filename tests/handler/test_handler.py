@@ -272,7 +272,7 @@ def test_two_handlers_on_one_journal_in_one_process_are_refused(make, sink, tmp_
     make(sink)[0].close()
 
 
-def test_a_second_handler_is_refused_also_when_the_file_was_removed(make, sink, tmp_path):
+def test_a_second_handler_is_refused_also_when_the_file_was_removed(make, sink, tmp_path, poll, capfd):
     """Before the first has made it anew and after it, by any name of its folder; what was its file is free then."""
     handler, log = make(sink)
     (tmp_path / "link").symlink_to(tmp_path)
@@ -284,6 +284,8 @@ def test_a_second_handler_is_refused_also_when_the_file_was_removed(make, sink, 
         log.error("m0")
         handler.flush()
         assert (tmp_path / "j.db").exists()
+    said = []
+    assert poll(lambda: said.append(capfd.readouterr().err) or "were copied" in "".join(said))  # and it is closed
     make(sink, "old.db")[0].close()
     handler.close()
     make(sink)[0].close()
