@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from journals import pending
 from lastwords import DurableHandler, Rejected, TryAgain
 from lastwords.delivery import supply
 from lastwords.delivery.lease import Lease
@@ -43,12 +44,7 @@ class Waiting(Target):
 
 def delivered(tmp_path, target, count=15, between=None):
     path = tmp_path / "j.db"
-    handler = DurableHandler(None, path)
-    logger = logging.Logger("app")
-    logger.addHandler(handler)
-    for number in range(count):
-        logger.error("%d", number)
-    handler.close()
+    pending(path, count, level=logging.ERROR)
     if between is not None:
         between(path)
     handler = DurableHandler(target, path, retry_min=0.01, retry_max=0.02)

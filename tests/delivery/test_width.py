@@ -1,14 +1,14 @@
 """A receiver that is too slow for a full batch."""
 
 import collections
-import logging
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastwords import DurableHandler, Journal, TryAgain
+from journals import pending
+from lastwords import Journal, TryAgain
 from lastwords.delivery import loop, verdict
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
@@ -16,15 +16,6 @@ from lastwords.delivery.width import NARROWER, Width
 from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import CallableTarget
-
-
-def pending(path, count):
-    handler = DurableHandler(None, path)
-    logger = logging.Logger("x")
-    logger.addHandler(handler)
-    for number in range(count):
-        logger.info("%d", number)
-    handler.close()
 
 
 class Slow:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from journals import pending
 from lastwords import DurableHandler
 from lastwords.journal import store
 from lastwords.upkeep import keeper
@@ -102,12 +103,7 @@ def test_accepted_entries_that_cannot_be_marked_are_not_delivered_again(tmp_path
         if len(got) == 3:
             faults.arm("FULL", 1, True)
 
-    handler = DurableHandler(None, tmp_path / "j.db")
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(9):
-        log.info("m%d", i)
-    handler.close()
+    pending(tmp_path / "j.db", 9)
     handler = DurableHandler(target, tmp_path / "j.db", batch_size=3, retry_min=0.02, retry_max=0.05)
     made.set()
     assert poll(lambda: faults.failures > 5, 30)

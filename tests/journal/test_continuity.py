@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from journals import pending
 from lastwords import DurableHandler, Journal
 from lastwords.cli import doctor_checks, status
 from lastwords.journal import continuity
@@ -29,15 +30,6 @@ os._exit(0)
 """
 
 
-def run(path, count):
-    handler = DurableHandler(None, path)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(count):
-        log.info("m%d", i)
-    handler.close()
-
-
 def counted(path):
     with Line.open(path) as journal:
         return journal.get_meta("missing")
@@ -47,12 +39,12 @@ def counted(path):
 def test_a_wal_removed_at_rest_after_a_kill_is_said_with_how_many_it_had(children, tmp_path, capsys, level):
     """At least: the note may be older than what was committed."""
     path = str(tmp_path / "j.db")
-    run(path, 5)
+    pending(path, 5)
     children.run(LOG, path, level, 30)
     os.unlink(path + "-wal")
     assert status.read(path)["missing"] == 30
     assert [f.verdict for f in doctor_checks.examine(path, quick=True) if f.check == "continuity"] == ["damage"]
-    run(path, 1)
+    pending(path, 1)
     assert "at least 30 acknowledged records are missing (30 of them undelivered)" in capsys.readouterr().err
     assert counted(path) == "30"
     assert [f.verdict for f in doctor_checks.examine(path, quick=True) if f.check == "continuity"] == ["warning"]
@@ -61,16 +53,16 @@ def test_a_wal_removed_at_rest_after_a_kill_is_said_with_how_many_it_had(childre
 def test_a_copy_put_in_its_place_is_said_once_with_what_was_not_delivered(tmp_path, capsys):
     """All were at rest, so the number is exact. Control: nothing is said as long as nothing was put there."""
     path = str(tmp_path / "j.db")
-    run(path, 3)
+    pending(path, 3)
     shutil.copyfile(path, tmp_path / "backup")
-    run(path, 10)
+    pending(path, 10)
     with Line.open(path) as journal:
         journal.settle(journal.cursor(), 6, 6)
     assert capsys.readouterr().err == ""
     assert status.read(path)["missing"] == 0
     shutil.copyfile(tmp_path / "backup", path)
     for _ in range(2):
-        run(path, 1)
+        pending(path, 1)
     said = capsys.readouterr().err
     assert said.count("missing") == 1
     assert ": 10 acknowledged records are missing (7 of them undelivered)" in said
@@ -126,9 +118,9 @@ def of_another_file(path, note):
 def test_a_note_that_is_not_certain_says_nothing(tmp_path, capsys, change):
     """Torn by a kill, of an older version, or copied along with a running journal."""
     path = str(tmp_path / "j.db")
-    run(path, 1)
+    pending(path, 1)
     shutil.copyfile(path, tmp_path / "backup")
-    run(path, 1)
+    pending(path, 1)
     shutil.copyfile(tmp_path / "backup", path)
     with open(path + ".commit", "rb") as file:
         note = file.read()
@@ -136,7 +128,7 @@ def test_a_note_that_is_not_certain_says_nothing(tmp_path, capsys, change):
     changed = change(path, note)
     with open(path + ".commit", "wb") as file:
         file.write(changed)
-    run(path, 1)
+    pending(path, 1)
     assert capsys.readouterr().err == ""
     assert counted(path) is None
 
@@ -144,9 +136,9 @@ def test_a_note_that_is_not_certain_says_nothing(tmp_path, capsys, change):
 def test_another_journal_at_the_path_is_missing_nothing(tmp_path, capsys):
     """It was removed at rest, but for the .commit, and a service makes it anew."""
     path = str(tmp_path / "j.db")
-    run(path, 5)
+    pending(path, 5)
     os.unlink(path)
-    run(path, 1)
+    pending(path, 1)
     assert capsys.readouterr().err == ""
     assert counted(path) is None
 
@@ -154,7 +146,7 @@ def test_another_journal_at_the_path_is_missing_nothing(tmp_path, capsys):
 def test_what_is_on_its_way_from_a_file_that_was_replaced_is_not_missing(tmp_path, capsys, poll):
     """A copy is moved over a journal in use: what was pending is moved into it, and that is what is said."""
     path = str(tmp_path / "j.db")
-    run(path, 3)
+    pending(path, 3)
     shutil.copyfile(path, tmp_path / "backup")
     handler = DurableHandler(None, path)
     log = logging.Logger("x")
@@ -168,7 +160,7 @@ def test_what_is_on_its_way_from_a_file_that_was_replaced_is_not_missing(tmp_pat
     said = capsys.readouterr().err
     assert "pending records were copied" in said
     assert "missing" not in said
-    run(path, 1)
+    pending(path, 1)
     assert capsys.readouterr().err == ""
 
 
@@ -180,7 +172,7 @@ def test_a_note_that_cannot_be_written_is_no_trouble(tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(os, "pwrite", full)
     path = str(tmp_path / "j.db")
-    run(path, 5)
+    pending(path, 5)
     assert capsys.readouterr().err == ""
 
 

@@ -1,12 +1,12 @@
 """Old entries are filled in at their own places while another process, which knows nothing of it, delivers."""
 
 import collections
-import logging
 import os
 
 import pytest
 
-from lastwords import DurableHandler, Journal, Rejected
+from journals import pending
+from lastwords import Journal, Rejected
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery
 from lastwords.journal import transfer
@@ -40,10 +40,7 @@ def test_what_is_filled_in_behind_a_batch_is_delivered(tmp_path, monkeypatch, mo
     path = str(tmp_path / "j.db")
     for name in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
         monkeypatch.setattr(transfer, name, 20)
-    handler = DurableHandler(None, path)
-    for i in range(COUNT):
-        handler.handle(logging.makeLogRecord({"msg": f"m{i}"}))
-    handler.close()
+    pending(path, COUNT)
     store = Store(path)
     with store.lock:
         store.connection()

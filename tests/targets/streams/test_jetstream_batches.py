@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from journals import pending
 from lastwords import DurableHandler, TryAgain
 from lastwords.targets import resolve
 from lastwords.targets.streams import stream_target
@@ -99,12 +100,7 @@ def test_the_next_batch_is_made_ready_while_the_server_has_one(nats, admin, monk
     as_json = stream_target.as_json
     monkeypatch.setattr(stream_target, "as_json", lambda entry: made.append(entry.seq) or as_json(entry))
     admin.make("AHEAD", allow_atomic=True)
-    handler = DurableHandler(None, tmp_path / "j.db")
-    logger = logging.Logger("app")
-    logger.addHandler(handler)
-    for number in range(30):
-        logger.error("%d", number)
-    handler.close()
+    pending(tmp_path / "j.db", 30, level=logging.ERROR)
     target, waits = resolve(nats.url("AHEAD")), []
     monkeypatch.setattr(target, "_send", lambda run, send=target._send: (send(run), waits.append(len(made))))
     handler = DurableHandler(target, tmp_path / "j.db", batch_size=10)

@@ -18,9 +18,9 @@ SCHEMES = [*QUICK, *(pytest.param(scheme, marks=pytest.mark.slow) for scheme in 
 SAYS = {"hangs up": b"", "says something else": b"\x00\xff 220 \x1b[31m mail\r\n\r\n"}
 
 
-@pytest.fixture(params=SAYS)
-def stranger(request):
-    """The port of a listener that is no engine."""
+@contextlib.contextmanager
+def listening(serve):
+    """The port of a listener that does ``serve`` to each connection."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer():
@@ -28,7 +28,7 @@ def stranger(request):
             while True:
                 connection, _ = listener.accept()
                 with connection, contextlib.suppress(OSError):  # it was hung up first
-                    connection.sendall(SAYS[request.param])
+                    serve(connection)
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -36,6 +36,13 @@ def stranger(request):
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join()
+
+
+@pytest.fixture(params=SAYS)
+def stranger(request):
+    """The port of a listener that is no engine."""
+    with listening(lambda connection: connection.sendall(SAYS[request.param])) as port:
+        yield port
 
 
 def fails(scheme, port, seconds):
@@ -64,21 +71,8 @@ def test_something_else_listens_there(stranger, scheme):
 def encrypted(tmp_path):
     """The port of a server that speaks TLS only."""
     certificates = Certificates(tmp_path)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        with contextlib.suppress(OSError):  # the test is over
-            while True:
-                connection, _ = listener.accept()
-                with connection, contextlib.suppress(OSError):
-                    certificates.server.wrap_socket(connection, server_side=True).close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    with listening(lambda connection: certificates.server.wrap_socket(connection, server_side=True).close()) as port:
+        yield port
 
 
 PLAIN = ["nats", "redis", "otlp+http", pytest.param("kafka", marks=pytest.mark.slow)]
