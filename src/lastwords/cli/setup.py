@@ -48,11 +48,11 @@ def command() -> None:
 
 def _program() -> list[str]:
     """How to call us with an absolute path."""
-    import zipfile
-
     for found in (sys.argv[0], shutil.which("lastwords")):
         if found and os.path.basename(found) == "lastwords" and os.path.isfile(found):
             return [os.path.abspath(found)]
+    import zipfile
+
     if zipfile.is_zipfile(sys.argv[0]):  # shiv, pex: out of their own archive only
         return [sys.executable, os.path.abspath(sys.argv[0])]
     return [sys.executable, "-m", "lastwords"]

@@ -6,12 +6,10 @@ import math
 import struct
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
 
 import msgspec
 
 from ..record.codec import DecodeError, Entry, checksum, decode
-from ..record.payload import pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,9 +160,7 @@ def decode_row(row: StoredRow) -> Entry | Undecodable:
     """The row as an Entry; what does not decode says why and is to be buried."""
     created, level, payload = row.created, row.level, row.payload
     try:
-        is_bytes = type(payload) is bytes  # as every read has it; a call less for each entry
-        found = crc32(payload, crc32(pack(created, level))) if is_bytes else checksum(created, level, payload)
-        if found != row.checksum:
+        if checksum(created, level, payload) != row.checksum:
             return Undecodable(row, "the checksum does not match: the row is damaged")
         return decode(row.seq, row.id, created, level, payload)
     except (DecodeError, TypeError, ValueError, OverflowError, struct.error) as error:

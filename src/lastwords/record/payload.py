@@ -80,7 +80,7 @@ def level_name(level: int) -> str:
 
 def checksum(created: float, level: int, payload: str | bytes) -> int:
     """Return the crc32 over the three columns of a row; any flipped bit in one of them changes it."""
-    if type(payload) is not bytes and isinstance(payload, str):
+    if isinstance(payload, str):
         payload = payload.encode("utf-8", "surrogatepass")
     return crc32(payload, crc32(pack(created, level)))
 

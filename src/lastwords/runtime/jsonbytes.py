@@ -16,3 +16,8 @@ def to_json(value: object) -> bytearray:
     made = bytearray(_USUAL_BYTES)
     _encode_into(value, made)
     return made
+
+
+def to_bytes(value: object) -> bytes:
+    """The same for whoever wants no bytearray."""
+    return bytes(to_json(value))

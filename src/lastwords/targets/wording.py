@@ -18,7 +18,7 @@ import msgspec
 from ..record.codec import usual
 from ..record.payload import HAS_TASK_NAME, level_name
 from ..record.replayed import rendered
-from ..runtime.jsonbytes import to_json
+from ..runtime.jsonbytes import to_bytes
 from ..runtime.visible import first_line, visible
 
 if TYPE_CHECKING:
@@ -114,11 +114,6 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     extra: Any = None
 
 
-def _encode(value: object) -> bytes:
-    """As JSON. Without memory msgspec's own ``encode`` ends the process, see ``to_json``."""
-    return bytes(to_json(value))
-
-
 def as_json(entry: Entry) -> bytes:
     """The entry as one line of JSON, without the line end. Total: odd values become text."""
     return _usual_json(entry) or _any_json(entry)
@@ -144,7 +139,7 @@ def _usual_json(entry: Entry) -> bytes:
             and -_MAX_INT <= p.thread < _MAX_INT  # type: ignore[operator]
         ):
             return b""
-        return _encode(
+        return to_bytes(
             _Line(
                 entry.id,
                 utc(entry.created),
@@ -172,7 +167,7 @@ def _usual_json(entry: Entry) -> bytes:
 
 
 def _any_json(entry: Entry) -> bytes:
-    return _encode({key: value for key, value in fields(entry).items() if value not in (None, "")})
+    return to_bytes({key: value for key, value in fields(entry).items() if value not in (None, "")})
 
 
 def fields(entry: Entry) -> dict[str, Any]:
@@ -218,7 +213,7 @@ def _structured(msg: Mapping[Any, Any], text: str) -> tuple[str, Any, str]:
         raised = logging.Formatter().formatException(found)
     words = next((data[key] for key in ("event", "message", "msg") if isinstance(data.get(key), str)), None)
     shown = _plain(data, 0)
-    return words or _encode(shown).decode() or text, shown, raised
+    return words or to_bytes(shown).decode() or text, shown, raised
 
 
 def _without_private(extra: Mapping[str, Any], data: Any) -> Mapping[str, Any]:

@@ -233,10 +233,8 @@ class Keeper:
 
     def _see_to_new_records(self) -> None:
         self._chores.quiet = False
-        for pause in (
-            0.0,
-            LOOK_SECONDS,
-        ):  # early, too: a process that is killed before the sync has noted some of them at least
+        # Early, too: a process that is killed before the sync has noted some of them at least.
+        for pause in (0.0, LOOK_SECONDS):
             self._chores.bell.wait(min(pause, max(0.0, self._until_sync())))
             continuity.note(self._store)
         self._wait_for_more()

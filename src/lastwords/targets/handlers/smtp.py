@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 class SMTPTarget(HandlerTarget):
     """Accepted: the server took the mail for every recipient."""
 
-    rebuild_helps = (
-        False  # each mail has a connection of its own; a new handler would not know which recipients have it already
-    )
+    # Each mail has a connection of its own; a new handler would not know which recipients have it already.
+    rebuild_helps = False
 
     def __init__(self, handler: logging.handlers.SMTPHandler) -> None:
         super().__init__(handler)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.jsonbytes import to_json
+from ...runtime.jsonbytes import to_bytes
 from .covered import Covered
 from .jetstream_answers import NO_MESSAGE, code_of, complaint
 from .nats_message import Message
@@ -81,7 +81,7 @@ class Tail:
             raise self._foreign(subject)
         last = int(message["seq"])
         numbers = range(last - int(place) + 1, last + 1)  # one after the other: the server holds the stream meanwhile
-        asked = [Message(f"$JS.API.STREAM.MSG.GET.{self._stream}", bytes(to_json({"seq": n}))) for n in numbers]
+        asked = [Message(f"$JS.API.STREAM.MSG.GET.{self._stream}", to_bytes({"seq": n})) for n in numbers]
         answers = self._connection.exchange(asked)
         before, seqs = "", []
         for at in range(len(numbers)):

@@ -28,7 +28,7 @@ import msgspec
 
 from ...runtime import native
 from ...runtime.clock import monotonic
-from ...runtime.jsonbytes import to_json
+from ...runtime.jsonbytes import to_bytes
 from ..wording import one_line
 from .nats_message import Message, frame
 
@@ -157,7 +157,7 @@ class Connection:
 
     def ask(self, subject: str, body: object = None) -> dict[str, Any]:
         """The answer of the server's API."""
-        payload = b"" if body is None else bytes(to_json(body))
+        payload = b"" if body is None else to_bytes(body)
         return self.exchange([Message(subject, payload)])[0]
 
     @property

@@ -24,7 +24,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TryAgain
-from ...runtime.jsonbytes import to_json
+from ...runtime.jsonbytes import to_bytes
 from ...runtime.stderr import say
 from ..urls.address import credential_source, file_name, number, permitted, seconds, size, words
 from ..wording import one_line
@@ -188,7 +188,7 @@ class RedisStreams(StreamTarget):
             values += (places[segment], bit, item.id[len(epoch) + 1 :], len(item.payload))
         payloads = b"".join([item.payload for item in run])
         try:
-            self._script(keys=keys, args=[self._maxlen, epoch, bytes(to_json(values)), payloads])
+            self._script(keys=keys, args=[self._maxlen, epoch, to_bytes(values), payloads])
             there = self._client.wait(self._replicas, int(self._timeout * 500)) if self._replicas else 0
         except Exception as error:
             raise self._meaning(error) from None

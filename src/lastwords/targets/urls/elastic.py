@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ...errors import Rejected, TryAgain
-from ...runtime.jsonbytes import to_json
+from ...runtime.jsonbytes import to_bytes
 from ..wording import fields, one_line
 from .http import CONFLICT, HTTP, TOO_LARGE, Answer, Chunk
 
@@ -65,7 +65,7 @@ class Elastic(HTTP):
         said = fields(entry)
         document = {"@timestamp": said.pop("time"), **said}
         kept = {key: value for key, value in document.items() if value not in (None, "")}
-        return bytes(to_json({"create": {"_id": entry.id}})) + b"\n" + to_json(kept)
+        return to_bytes({"create": {"_id": entry.id}}) + b"\n" + to_bytes(kept)
 
     def _taken(self, chunk: Chunk, answer: Answer) -> None:
         items = self._items(answer)
