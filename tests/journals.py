@@ -1,6 +1,7 @@
 """Journals to begin with."""
 
 import logging
+import pathlib
 
 from lastwords import DurableHandler
 
@@ -13,3 +14,14 @@ def pending(path, count, text="m%d", level=logging.INFO):
     for number in range(count):
         logger.log(level, text, number)
     handler.close()
+
+
+def remove(handler):
+    """All files of the handler's journal, at once as far as its keeper can tell.
+
+    Between two of them it may come and move what is pending into a file of the first one's name: what is removed then is
+    that file's -wal, or is not there. The keeper moves under the store's lock.
+    """
+    with handler._engine.store.lock:
+        for suffix in ("-wal", "-shm", ".commit", ""):
+            pathlib.Path(handler.journal + suffix).unlink()

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from journals import remove
 from lastwords import DurableHandler, JournalError
 from lastwords.journal import set_aside, tidy, transfer, wal
 from lastwords.journal.line import Burial, Line
@@ -59,10 +60,8 @@ def messages(path):
 
 def lose(handler, how):
     """Remove the file, or say that it is damaged."""
-    path = handler.journal
     if how == "removed":
-        for suffix in ("-wal", "-shm", ".commit", ""):  # that last: it is what the keeper looks at
-            os.unlink(path + suffix)
+        remove(handler)
     else:
         handler._engine.store.damaged = "said by the test"
     handler._engine.keeper.nudge()
@@ -109,7 +108,8 @@ keeper.Keeper._keep_up = lambda self, seconds: time.sleep(60)  # between two sli
 handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
 for i in range(1500): log.info("m%d", i)
 if how == "removed":
-    for suffix in ("-wal", "-shm", ".commit", ""): os.unlink(path + suffix)
+    with handler._engine.store.lock:  # at once, as far as the keeper can tell
+        for suffix in ("-wal", "-shm", ".commit", ""): os.unlink(path + suffix)
 else:
     handler._engine.store.damaged = "said by the test"
 handler._engine.keeper.nudge()
@@ -164,7 +164,8 @@ def test_a_side_file_that_is_gone_is_noticed_like_a_removed_file(tmp_path, poll,
     path = str(tmp_path / "j.db")
     handler, log = begin(path, 30)
     number = getattr(logging, level)
-    SIDE[how](path)
+    with handler._engine.store.lock:  # at once, as far as the keeper can tell
+        SIDE[how](path)
     log.log(number, "m30")
     said = []
     copied = "pending records were copied"  # 30 or 31 of them: the keeper may be faster than the next record
@@ -342,7 +343,8 @@ def step(self, store):
 transfer.Transfer.step = step
 handler = DurableHandler(None, path, sync_interval=0.05); log = logging.Logger("x"); log.addHandler(handler)
 for i in range(1500): log.info("m%d", i)
-for suffix in ("", "-wal", "-shm", ".commit"): os.unlink(path + suffix)
+with handler._engine.store.lock:  # at once, as far as the keeper can tell
+    for suffix in ("", "-wal", "-shm", ".commit"): os.unlink(path + suffix)
 handler._engine.keeper.nudge()
 while not handler._engine.keeper.moving: time.sleep(0.001)
 log.info("m1500")

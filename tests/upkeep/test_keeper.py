@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from journals import remove
 from lastwords import DurableHandler
 from lastwords.journal import letters, tidy, wal
 from lastwords.journal.line import Burial, Line
@@ -293,8 +294,7 @@ def test_the_keeper_notices_a_removed_journal_and_copies_what_is_pending(tmp_pat
         log.info("m%d", i)
     with Line.open(tmp_path / "j.db") as journal:
         ids = [row.id for row in journal.read(0, 100)]
-    for path in list(tmp_path.iterdir()):
-        path.unlink()
+    remove(handler)
     log.info("m50")
     assert poll(lambda: (tmp_path / "j.db").exists(), 30)
     assert poll(lambda: "was removed or replaced" in capfd.readouterr().err, 30)
