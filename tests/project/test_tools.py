@@ -60,6 +60,7 @@ def tool(monkeypatch):
     loader = importlib.machinery.SourceFileLoader("tools_test", str(TOOLS / "test"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("tools_test", loader))
     loader.exec_module(module)
+    monkeypatch.setattr(module, "GIVEN", None)
     monkeypatch.setattr(module.environments, "environment", lambda python, version, packages=(): sys.executable)
     return module
 
@@ -79,7 +80,7 @@ def try_out(tool, monkeypatch, tmp_path):
 
     def call(text, *arguments):
         (folder / "test_some.py").write_text(text)
-        config = ["-c", str(tmp_path / "pyproject.toml"), "-p", "no:cacheprovider", str(folder)]
+        config = ["-c", str(tmp_path / "pyproject.toml"), str(folder)]
         monkeypatch.setattr(sys, "argv", ["tools/test", *arguments, *config])
         return tool.main()
 
@@ -97,6 +98,40 @@ def test_it_sums_up_and_ends_with_a_plain_line(try_out, capsys):
     assert capsys.readouterr().out.endswith("\n1 passed, 2 failed\n")
     assert try_out("def test_a(): pass") == 0
     assert capsys.readouterr().out.endswith("\n1 passed, 0 failed\n")
+
+
+AGAIN = """
+import os, pytest
+@pytest.mark.parametrize("number", range({count}))
+def test_a(number):
+    with open({path!r} + str(number), "a") as file:
+        file.write("x")
+        assert file.tell() > {attempts}
+def test_b(): {other}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("switch", "count", "attempts", "other", "code", "end"),
+    [
+        (["--again"], 3, 1, "pass", 0, "4 passed, 0 failed"),
+        ([], 3, 1, "pass", 1, "1 passed, 3 failed"),  # without it
+        (["--again"], 1, 2, "pass", 1, "1 passed, 1 failed"),  # it fails twice
+        (["--again"], 2, 1, "assert 0", 1, "0 passed, 3 failed"),  # one of them fails twice
+        (["--again"], 4, 1, "pass", 1, "1 passed, 4 failed"),  # too many
+        (["--again"], 1, 1, "os._exit(1)", 1, "0 passed, 0 failed"),  # it is not a test that fails
+    ],
+)
+def test_what_fails_once_is_run_again_and_named(try_out, tmp_path, capsys, switch, count, attempts, other, code, end):
+    """If that was asked for; who fails twice fails."""
+    text = AGAIN.format(count=count, path=str(tmp_path / "attempts"), attempts=attempts, other=other)
+    assert try_out(text, *switch) == code
+    out = capsys.readouterr().out
+    assert out.endswith(f"\n{end}\n")
+    named = [line for line in out.splitlines() if line.startswith("passed at the second attempt only: ")]
+    assert len(named) == (count if code == 0 else 0)
+    assert all("test_some.py::test_a[" in line and " on " in line for line in named)
 
 
 @pytest.mark.slow
@@ -154,6 +189,14 @@ def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
     assert tool.main() == 0
     assert seen == runs
     assert capsys.readouterr().out.endswith(f"\n{2 * len(runs)} passed, 0 failed\n")
+
+
+def test_a_given_interpreter_is_taken_as_it_is(tool, monkeypatch, try_out, capsys):
+    """One with lastwords in it: from a wheel, for instance."""
+    monkeypatch.setattr(tool, "GIVEN", sys.executable)
+    monkeypatch.setattr(tool.environments, "environment", None)  # nothing is set up
+    assert try_out("def test_a(): pass") == 0
+    assert f"({sys.executable})" in capsys.readouterr().out
 
 
 def test_a_python_that_is_not_there_is_named(try_out, capsys):
