@@ -6,7 +6,9 @@ import logging
 import os
 import sqlite3
 import subprocess
+import threading
 import time
+import types
 
 import pytest
 
@@ -16,26 +18,28 @@ from lastwords.journal import set_aside, tidy, transfer, wal
 from lastwords.journal.line import Burial, Line
 from lastwords.journal.pages import PAGE_SIZE
 from lastwords.journal.store import Store
-from lastwords.upkeep import recovery, removed_file
+from lastwords.upkeep import keeper, recovery, removed_file
 
 
 @pytest.fixture
-def slow(monkeypatch):
-    """Each slice takes a while, and is small: what a gigabyte would take."""
-    real = transfer.Transfer.step
-    took = []
+def slices(monkeypatch):
+    """They are small, and the second one comes when the test sets ``go``; ``took``: the seconds of each."""
+    real, found = transfer.Transfer.step, types.SimpleNamespace(took=[], go=threading.Event())
 
     def step(self, store):
         began = time.monotonic()
-        time.sleep(0.02)  # with the lock held
+        time.sleep(0.02)  # with the lock held: what a gigabyte would take
         more = real(self, store)
-        took.append(time.monotonic() - began)
+        found.took.append(time.monotonic() - began)
         return more
 
     monkeypatch.setattr(transfer.Transfer, "step", step)
     monkeypatch.setattr(transfer, "FIRST_ROWS", 50)
     monkeypatch.setattr(transfer, "MOST_ROWS", 50)
-    return took
+    keep_up = keeper.Keeper._keep_up
+    monkeypatch.setattr(keeper.Keeper, "_keep_up", lambda self, pause=0.001: (found.go.wait(60), keep_up(self, pause)))
+    yield found
+    found.go.set()
 
 
 def begin(path, count=1500, **knobs):
@@ -70,7 +74,7 @@ def lose(handler, how):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "damaged"])
 @pytest.mark.parametrize("room", [True, False])
-def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path, poll, slow, how, room, monkeypatch):
+def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path, poll, slices, how, room, monkeypatch):
     """Control: without the newest entry, which keeps room for those before it, it comes in between."""
     path = str(tmp_path / "j.db")
     handler, log = begin(path)
@@ -86,11 +90,13 @@ def test_what_is_logged_meanwhile_is_committed_at_once_and_comes_after(tmp_path,
         assert handler.stats().buffered == 0
         assert f"m{count}" in messages(path) or not handler._engine.keeper.moving
         count += 1
+        if count == 1505:
+            slices.go.set()
         time.sleep(0.005)
     log.info("m%d", count)
     assert poll(lambda: handler.stats().pending == count + 1, 30)
-    assert count > 1501
-    assert worst < sum(slow)
+    assert count >= 1505
+    assert worst < sum(slices.took)
     found = messages(path)
     assert sorted(found, key=lambda m: int(m[1:])) == [f"m{i}" for i in range(count + 1)]
     assert (found == [f"m{i}" for i in range(count + 1)]) is room
@@ -180,13 +186,14 @@ def test_a_side_file_that_is_gone_is_noticed_like_a_removed_file(tmp_path, poll,
 
 
 @pytest.mark.slow
-def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slow):
+def test_what_is_still_to_be_moved_is_pending(tmp_path, poll, slices):
     """For stats and for drain, which must not say that all was settled."""
     handler, _ = begin(str(tmp_path / "j.db"))
     lose(handler, "removed")
     assert poll(lambda: handler._engine.keeper.moving, 30)
     assert handler.stats().pending == 1500
     assert not handler.drain(0.01)
+    slices.go.set()
     handler.close()
     assert len(messages(handler.journal)) == 1500
 
