@@ -172,6 +172,16 @@ def test_a_lock_file_that_cannot_be_opened_is_said_by_the_constructor(tmp_path, 
         monkeypatch.setattr(os, "open", denied)
         with pytest.raises(JournalDenied, match=f"j.db{suffix} cannot be opened"):
             DurableHandler(print, path)
+
+        def no_number(name, flags, *args, suffix=suffix, **kwargs):
+            if str(name).endswith(suffix):
+                raise OSError(errno.EMFILE, "Too many open files", name)
+            return real(name, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", no_number)
+        with pytest.raises(JournalError, match=f"j.db{suffix} cannot be opened") as caught:
+            DurableHandler(print, path)
+        assert caught.value.hint == "see `ulimit -n`"
     monkeypatch.setattr(os, "open", real)
     DurableHandler(print, path).close()
 

@@ -1,6 +1,7 @@
 """Where no thread can be started, and where one can be again."""
 
 import logging
+import sys
 import threading
 
 import pytest
@@ -63,5 +64,32 @@ def test_the_end_delivers_without_a_thread(tmp_path, limit):
     log.addHandler(handler)
     log.info("one")
     assert came == []
+    handler.close()
+    assert came == ["one"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(11, "no thread"), TypeError("start() was patched")], ids=repr)
+def test_whatever_the_start_of_a_thread_raises_stays_with_us(tmp_path, limit, monkeypatch, capfd, error):
+    """It is as if there were a limit on threads: the application sees nothing, and the end delivers."""
+
+    def start(thread):
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    came = []
+    handler = DurableHandler(lambda entries: came.extend(e.message for e in entries), tmp_path / "j.db")
+    handler.handle(logging.makeLogRecord({"msg": "one", "levelno": logging.INFO}))
+    handler.flush()
+    handler.close()
+    assert came == ["one"]
+    assert repr(error) in capfd.readouterr().err
+
+
+def test_without_a_stderr_no_thread_can_be_made_and_nothing_is_raised(tmp_path, monkeypatch):
+    """``threading.Thread`` asks for sys.stderr, which a program may have deleted."""
+    came = []
+    handler = DurableHandler(lambda entries: came.extend(e.message for e in entries), tmp_path / "j.db")
+    monkeypatch.delattr(sys, "stderr")
+    handler.handle(logging.makeLogRecord({"msg": "one", "levelno": logging.INFO}))
     handler.close()
     assert came == ["one"]

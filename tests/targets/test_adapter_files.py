@@ -150,3 +150,15 @@ def test_a_label_names_no_key_and_no_address():
     assert label == "HTTPHandler http://h:1/log"
     assert resolve(functools.partial(functools.partial(print), end="")).label == "builtins:print"
     assert resolve([].extend).label == "builtins:list.extend"
+
+
+def test_the_main_module_has_one_name_in_the_children_of_multiprocessing():
+    """A child that was spawned calls it ``__mp_main__``: that is no other destination, and nothing to warn of."""
+
+    def deliver(entries):
+        pass
+
+    deliver.__module__ = "__main__"
+    label = resolve(deliver).label
+    deliver.__module__ = "__mp_main__"
+    assert resolve(deliver).label == label

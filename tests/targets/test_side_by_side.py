@@ -181,6 +181,7 @@ def test_context_variables_of_structlog(side_by_side):
     def make(_name):
         handler = logging.StreamHandler(io.StringIO())
         processors = [
+            structlog.stdlib.add_logger_name,  # of the logger itself, which wrap_for_formatter hands on
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.dict_tracebacks,
             structlog.processors.JSONRenderer(sort_keys=True),
@@ -193,7 +194,6 @@ def test_context_variables_of_structlog(side_by_side):
             log,
             processors=[
                 structlog.contextvars.merge_contextvars,
-                structlog.stdlib.add_logger_name,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.PositionalArgumentsFormatter(),
                 structlog.processors.CallsiteParameterAdder(),
@@ -210,7 +210,7 @@ def test_context_variables_of_structlog(side_by_side):
             wrapped.exception("it broke", items=[1, {"a": (2,)}])
 
     live, replayed = contextvars.copy_context().run(side_by_side, make, use, printed)
-    assert live.count('"request": "r-7"') == 2 and "ZeroDivisionError" in live
+    assert live.count('"request": "r-7"') == 2 and '"logger": "shop.orders"' in live and "ZeroDivisionError" in live
     assert without_locals(replayed) == without_locals(live)
 
 

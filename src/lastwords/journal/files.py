@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import stat
@@ -328,6 +329,8 @@ def check_lock(journal: str, suffix: str) -> None:
 def _about(journal: str, suffix: str, error: OSError) -> JournalError:
     name = os.path.basename(journal) + suffix
     hint = f"give {journal}{suffix} the journal's owner and mode, or remove it while no service runs"
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:  # no fault of that file
+        hint = ""
     return places.refusal(journal, error, f"its lock file {name} cannot be opened", hint)
 
 

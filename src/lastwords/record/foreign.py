@@ -8,6 +8,7 @@ Rules
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..runtime.signals import pass_on
@@ -65,3 +66,13 @@ def data_fields(value: Any) -> list[str] | None:
     except BaseException as exc:  # no dataclass, a metaclass, or something that only looks like one
         pass_on(exc)
         return None
+
+
+def logger_name(value: Any) -> str | None:
+    """The name of a logger: structlog passes one on in ``_logger``, and its processors read it; None for all else."""
+    try:
+        if issubclass(type(value), logging.Logger) and type(name := object.__getattribute__(value, "name")) is str:
+            return name
+    except BaseException as exc:  # a subclass with ways of its own
+        pass_on(exc)
+    return None

@@ -83,6 +83,12 @@ class ShownStr(_Shown, str):  # noqa: SLOT000 - _shown lives in its __dict__
     """A str of an unknown subclass."""
 
 
+class ShownLogger(ShownStr):
+    """A logger, as structlog hands one on: its text, as of any extra, and its name."""
+
+    name: str = ""
+
+
 class ShownInt(_Shown, int):
     """An int of an unknown subclass."""
 
@@ -329,6 +335,9 @@ def _sub(fields: dict[str, Any], depth: int) -> Any:
     if type(data) is not known[0]:
         return data if type(data) is str else repr(data)  # the writer had to cut it
     value = known[1](data)
+    if "name" in fields and known[0] is str:
+        value = ShownLogger(data)
+        value.name = read_text(fields, "name")
     text = read_text(fields, "str")
     value._shown = (text, read_text(fields, "repr"), read_text(fields, "format", text))
     return value

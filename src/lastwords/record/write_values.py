@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..runtime.jsonbytes import to_json
 from ..runtime.signals import pass_on
-from .foreign import Seen, data_fields, overrides
+from .foreign import Seen, data_fields, logger_name, overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -285,6 +285,7 @@ class Writer:
         text, rendered = self.shown(value)
         if not self.stubs:
             shown = {"str": self._str(text, 0), "repr": self._str(rendered, 0)}
+            shown |= {} if (name := logger_name(value)) is None else {"name": self._str(name, 0)}
             return {TAG: "sub", "type": type_name(value), "base": "str", "v": shown["str"], **shown}
         out: dict[str, Any] = {TAG: "obj", "type": type_name(value), "str": self._str(text, 0)}
         if rendered != text:

@@ -71,11 +71,12 @@ class _Shortage:
 
     said = False
 
-    def begins(self, error: RuntimeError) -> None:
+    def begins(self, error: Exception) -> None:
         if not self.said:
             self.said = True
+            reason = error if isinstance(error, RuntimeError) else repr(error)
             say(
-                f"no thread can be started ({error}; see `ulimit -u` and the container's pids limit): records are"
+                f"no thread can be started ({reason}; see `ulimit -u` and the container's pids limit): records are"
                 f" committed, and delivered at the exit, or as soon as one can"
             )
 
@@ -121,7 +122,7 @@ class Worker:
             thread.start()
             if self.thread is None:
                 self.thread = thread
-        except RuntimeError as error:
+        except Exception as error:  # whatever has patched Thread: the caller only wanted to log
             pass_on(error)
             if exit_deadline() is None and not sys.is_finalizing() and "shutdown" not in str(error):
                 self._again_at = monotonic() + AGAIN_SECONDS

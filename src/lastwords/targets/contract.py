@@ -151,4 +151,6 @@ def _name(deliver: Any) -> str:
         deliver = deliver.func
     owner = getattr(deliver, "__self__", deliver)  # the list of a list's append, which has no module itself
     module = getattr(deliver, "__module__", None) or type(owner).__module__
+    if module == "__mp_main__":  # the main module, in a child that multiprocessing has spawned
+        module = "__main__"
     return f"{module}:{getattr(deliver, '__qualname__', type(deliver).__qualname__)}"
