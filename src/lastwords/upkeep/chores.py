@@ -40,7 +40,7 @@ class Chores:
         self._synced = 0
         self.synced_much = False  # by callers: nothing to sync, but the WAL grows
         self.tidying = False  # something was settled since the last time
-        self.quiet = False  # no record came since the last look
+        self.quiet_since: float | None = None  # monotonic(): a look found no new record, and none came since
 
     def are_done_by(self, work: Callable[[Bell], None]) -> None:
         """What the thread is to run."""
@@ -71,7 +71,7 @@ class Chores:
         if self._synced >= TELL_SYNCED:
             self._synced = 0
             self.synced_much = True
-            self.quiet = False
+            self.quiet_since = None
             self.bell.ring()  # it may be waiting for more, and not look at how large the WAL becomes
         elif self.unseen:
             return

@@ -232,7 +232,7 @@ class Keeper:
         return pause
 
     def _see_to_new_records(self) -> None:
-        self._chores.quiet = False
+        self._chores.quiet_since = None
         # Early, too: a process that is killed before the sync has noted some of them at least.
         for pause in (0.0, LOOK_SECONDS):
             self._chores.bell.wait(min(pause, max(0.0, self._until_sync())))
@@ -288,8 +288,10 @@ class Keeper:
         """Nothing is left to do: give the WAL's space back, unless more comes soon; seconds until the next look."""
         if wal.file_size(self._store) <= WAL_KEPT_BYTES:
             return IDLE_SECONDS
-        if not self._chores.quiet:
-            self._chores.quiet = True
+        chores, now = self._chores, monotonic()
+        if chores.quiet_since is None:
+            chores.quiet_since = now
+        if now - chores.quiet_since < SLACK_SECONDS:  # it may have been rung for something else
             return SLACK_SECONDS
         self._backfill.run()  # most of the work, beside whoever logs
         wal.checkpoint(self._store, shrink=True)
