@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .append.committer import Committer
 from .delivery.courier import Courier
 from .journal import continuity, files, places
-from .journal.explain import TROUBLE
+from .journal.explain import TROUBLE, reason_of
 from .journal.line import Line, Stats
 from .journal.rows import UNKNOWN
 from .opening import check_lease, open_store
@@ -146,13 +146,13 @@ class Engine:
             if (self.journal.get_meta(key) or "0") != value:
                 self.journal.set_meta(key, value)
         except TROUBLE as error:  # a full disk is no reason not to start
-            say(f"journal {self.store.path} cannot be written: {error}")
+            say(f"journal {self.store.path} cannot be written: {reason_of(error)}")
 
     def _move(self) -> None:
         try:
             self.keeper.move()
         except TROUBLE as error:  # the keeper tries again
-            say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {error}")
+            say(f"journal {self.store.path}: what a removed or damaged file has waits to be moved: {reason_of(error)}")
             self.keeper.nudge()
 
     def _begin(self) -> None:
@@ -251,7 +251,7 @@ class Engine:
                 stats = self._known = self.journal.stats()
             except TROUBLE as error:  # what was known before has to do
                 self.keeper.meets(error)
-                stats = self._known._replace(last_error=f"the journal cannot be read: {error}")
+                stats = self._known._replace(last_error=f"the journal cannot be read: {reason_of(error)}")
             pending, dropped = stats.pending + self.keeper.moving, stats.dropped + self.committer.overflowed
             return stats._replace(pending=pending, dropped=dropped, buffered=self.committer.buffered)
 
@@ -266,7 +266,7 @@ class Engine:
                 self.keeper.sync()
             continuity.note(self.store)
         except TROUBLE as error:
-            say(f"journal {self.store.path} could not be synced: {error}")
+            say(f"journal {self.store.path} could not be synced: {reason_of(error)}")
 
     def flush(self) -> None:
         """Sync, and wake the courier out of a pause."""
@@ -363,7 +363,7 @@ class Engine:
         try:
             self.store.close()
         except TROUBLE as error:
-            say(f"journal {self.store.path} could not be closed: {error}")
+            say(f"journal {self.store.path} could not be closed: {reason_of(error)}")
 
     def retire(self) -> None:
         """The handler was collected. Takes no lock."""

@@ -1,11 +1,11 @@
 """A run that cannot mark what it delivers delivers nothing."""
 
 import logging
-import sqlite3
 
 from lastwords import DurableHandler
 from lastwords.delivery.lease import Lease
 from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.errors import JournalFull
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
 from lastwords.runtime.bell import Bell
@@ -23,7 +23,7 @@ def test_a_run_that_cannot_write_delivers_nothing(tmp_path, monkeypatch):
     with Line.open(tmp_path / "j.db") as journal:
 
         def full(self):
-            raise sqlite3.OperationalError("database or disk is full")
+            raise JournalFull(self.path, "the disk is full")
 
         with monkeypatch.context() as patched:
             patched.setattr(Store, "writing", full)

@@ -1,11 +1,10 @@
 """The handler speaks: a target that is down is mentioned, once, and so is that it is back, and what waits at the end."""
 
 import logging
-import sqlite3
 
 import pytest
 
-from lastwords import DurableHandler
+from lastwords import DurableHandler, JournalError
 
 PROGRAM = """
 import logging, sys, lastwords
@@ -45,7 +44,7 @@ def test_an_outage_is_one_line_and_its_end_another(tmp_path, capfd, poll):
     assert second.endswith("is delivered again")
 
 
-@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk is full"), OSError("gone")])
+@pytest.mark.parametrize("error", [JournalError("j.db", "the disk is full"), OSError("gone")])
 def test_a_journal_that_cannot_be_counted_keeps_nobody_from_trying_again(tmp_path, capfd, poll, monkeypatch, error):
     """Nor from closing: what cannot be said is left out."""
     tries = []

@@ -9,8 +9,8 @@ import sqlite3
 import pytest
 
 from faults.damage import filled, overwrite
-from lastwords import DurableHandler, JournalError
-from lastwords.delivery import marks
+from lastwords import DurableHandler
+from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import old_file
 from lastwords.journal.line import Line
 from lastwords.journal.pages import PAGE_SIZE
@@ -238,21 +238,16 @@ def test_damage_that_only_a_mark_meets_is_salvaged_too(tmp_path, capfd, at):
     assert set(target.got) <= set(ids)
 
 
-def malformed(*_):
-    """What SQLite raises where a mark counts damaged rows."""
-    error = sqlite3.DatabaseError("database disk image is malformed")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    raise error
-
-
 @pytest.mark.parametrize("is_seen", [True, False])
 def test_damage_that_only_a_mark_meets_stops_the_line_unless_it_is_seen(tmp_path, monkeypatch, poll, is_seen):
     """Seen, it goes to the keeper; the control: taken for trouble that passes, it is tried again and again."""
     handler = DurableHandler(Collects(), tmp_path / "j.db", retry_min=0.05, retry_max=0.1, drain_timeout=0.1)
+
+    def malformed(line, *_):
+        raise (JournalDamaged if is_seen else JournalError)(line.path, "database disk image is malformed")
+
     monkeypatch.setattr(Line, "settle", malformed)
     monkeypatch.setattr(keeper.Keeper, "_tick", lambda self: 0.05)
-    if not is_seen:
-        monkeypatch.setattr(marks, "is_damage", lambda error: False)
     log = logging.Logger("x")
     log.addHandler(handler)
     log.error("m")
@@ -300,9 +295,7 @@ def test_damage_that_drain_meets_is_no_exception_of_the_application(tmp_path, mo
     def malformed(self, *args):
         if not met and self is handler._engine.journal:
             met.append(1)
-            error = sqlite3.DatabaseError("database disk image is malformed")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+            raise JournalDamaged(self.path, "database disk image is malformed")
         return real(self, *args)
 
     monkeypatch.setattr(Line, asked, malformed)

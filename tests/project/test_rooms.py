@@ -83,6 +83,39 @@ def test_who_knows_sqlite_is_found(tmp_path):
     assert list(know_sqlite(tmp_path)) == [f"cli/some.py:{line}" for line in (2, 4, 5)]
 
 
+def catch_sqlite(folder):
+    """Where a name of journal/ that stands for exceptions of SQLite's is used in another room."""
+    said = {
+        target.id
+        for _, room, tree in modules(folder)
+        for node in (tree.body if room == "journal" else ())
+        if isinstance(node, ast.Assign) and "sqlite3." in ast.unparse(node.value) and "Error" in ast.unparse(node.value)
+        for target in node.targets
+    }
+    for name, room, tree in modules(folder):
+        for node in ast.walk(tree) if room != "journal" else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            if said & {*names, getattr(node, "attr", None)}:
+                yield f"{name}:{node.lineno}"
+
+
+@pytest.mark.slow
+def test_sqlite_exceptions_are_caught_in_the_journal_only():
+    """Not under another name either."""
+    assert list(catch_sqlite(PACKAGE)) == []
+
+
+def test_who_catches_sqlite_exceptions_is_found(tmp_path):
+    """The check above can fail."""
+    for name, code in {
+        "journal/explain.py": "TROUBLE = (sqlite3.Error, OSError)\nOTHER = (OSError,)\n",
+        "cli/some.py": "from ..journal.explain import OTHER, TROUBLE\nfrom ..journal import explain\nexplain.TROUBLE\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(code)
+    assert list(catch_sqlite(tmp_path)) == ["cli/some.py:1", "cli/some.py:3"]
+
+
 @pytest.mark.slow
 def test_nobody_uses_what_is_private_to_another_room():
     """What a room keeps to itself can be changed without looking at the others."""

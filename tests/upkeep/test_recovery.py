@@ -2,11 +2,11 @@
 
 import json
 import logging
-import sqlite3
 
 import pytest
 
 from lastwords import DurableHandler
+from lastwords.errors import JournalBusy, JournalDamaged, JournalError
 from lastwords.journal import files, set_aside, transfer
 from lastwords.journal.line import Line
 from lastwords.journal.store import Store
@@ -67,20 +67,15 @@ def test_only_the_end_of_the_process_leaves_a_salvage_unfinished(aside, monkeypa
     handler.close()
 
 
-CODES = [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY]
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_stats_of_a_journal_that_cannot_be_read_is_what_was_known(tmp_path, monkeypatch, code):
-    """The application never sees SQLite's error: the last numbers with the reason; damage is noted for the keeper."""
+@pytest.mark.parametrize("kind", [JournalDamaged, JournalError, JournalBusy])
+def test_stats_of_a_journal_that_cannot_be_read_is_what_was_known(tmp_path, monkeypatch, kind):
+    """The application never sees an exception: the last numbers with the reason; damage is noted for the keeper."""
     handler = DurableHandler(None, tmp_path / "j.db")
     handler.handle(logging.makeLogRecord({"msg": "m"}))
     assert handler.stats().pending == 1
 
     def fails(*_, **__):
-        error = sqlite3.DatabaseError("what SQLite says")
-        error.sqlite_errorcode = code
-        raise error
+        raise kind(handler._engine.store.path, "what SQLite says")
 
     met = []
     monkeypatch.setattr(handler._engine.keeper, "meets", met.append)
@@ -88,5 +83,5 @@ def test_stats_of_a_journal_that_cannot_be_read_is_what_was_known(tmp_path, monk
     stats = handler.stats()
     monkeypatch.undo()
     assert stats.pending == 1 and "what SQLite says" in stats.last_error
-    assert [error.sqlite_errorcode for error in met] == [code]
+    assert [type(error) for error in met] == [kind]
     handler.close()

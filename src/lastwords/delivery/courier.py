@@ -21,9 +21,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..journal.explain import TROUBLE
+from ..journal.explain import TROUBLE, reason_of
 from ..journal.line import Fenced
-from ..journal.sqlite_codes import is_damage
 from ..runtime.bell import Bell
 from ..runtime.clock import monotonic
 from ..runtime.exit import arm
@@ -317,10 +316,9 @@ class Courier:
                 bell.ring()
 
     def _trouble(self, error: Exception) -> None:
-        if is_damage(error):
-            self._journal.store.damaged = str(error)
+        if self._journal.store.blames_file(error):
             self._on_damage()  # the repair will say so
-        elif (what := describe(error)) != self._last_trouble:  # once, not every time
+        elif (what := reason_of(error)) != self._last_trouble:  # once, not every time
             self._last_trouble = what
             say(f"journal {self._journal.path} cannot be delivered: {what}")
 

@@ -121,7 +121,7 @@ class Delivery(Marks):
         """Deliver until nothing is pending, the deadline passes or the bell is set.
 
         ``once``: give up at the first pause instead of backing off. ``patience``: seconds for which the lease of
-        another is tried again while something is pending. Raises Fenced and what SQLite raises.
+        another is tried again while something is pending. Raises Fenced, JournalError and OSError.
         """
         if take_over:
             self.lease.take_over()

@@ -10,9 +10,9 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
-from ..journal.explain import TROUBLE
+from ..errors import JournalDamaged
+from ..journal.explain import TROUBLE, reason_of
 from ..journal.rows import FilledIn
-from ..journal.sqlite_codes import is_damage
 from . import verdict
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ class Marks:
         except FilledIn:  # what is first now has not been offered yet: all is offered again
             self._owed = None
             raise
+        except JournalDamaged:
+            raise  # it is not tried again here, but salvaged; the mark is owed to what comes of that
         except TROUBLE as error:
-            if is_damage(error):
-                raise  # it is not tried again here, but salvaged; the mark is owed to what comes of that
             self._asked = None
-            self.last_error = f"what is delivered cannot be marked, so nothing more is delivered: {error}"
+            self.last_error = f"what is delivered cannot be marked, so nothing more is delivered: {reason_of(error)}"
             raise Stalled(self.last_error) from error
         self._owed = None
         return did

@@ -71,8 +71,8 @@ class Missing(NamedTuple):
 
 
 def note(store: Store) -> None:
-    """How far the journal is now, if it is open. Raises what SQLite raises."""
-    with store.lock:
+    """How far the journal is now, if it is open. Raises JournalError."""
+    with store.lock, store.explaining:
         if not store.is_open:
             return
         held = store._conn if store.snapshot.is_held and store.sqlite_files.are_ours() else None

@@ -1,4 +1,7 @@
-"""What SQLite or the file system says against a journal, as an error with a path, a hint and an exit code."""
+"""What SQLite or the file system says against a journal, as an error with a path, a hint and an exit code.
+
+SQLite's exceptions stay in this room: whoever lends a connection does so inside :class:`SqliteExplained`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .sqlite_codes import is_busy, is_damage, primary_code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TROUBLE = (sqlite3.Error, JournalError, OSError)  # what a journal raises that cannot be used
+TROUBLE = (JournalError, OSError)  # what a journal raises that cannot be used
 
 _SHM_SIZE = 4874  # SQLITE_IOERR_SHMSIZE: no room for the shared memory; the module has no name for it in Python 3.11
 
@@ -31,8 +34,6 @@ def explain(path: str, error: Exception) -> JournalError:
         return places.refusal(path, error)
     if isinstance(error, ValueError | TypeError):  # columns of forged or damaged rows may hold anything
         return JournalDamaged(path, f"does not hold what a journal holds: {error}", "see `lastwords doctor`")
-    if isinstance(error, sqlite3.Error):
-        return explain_sqlite(path, error)
     return JournalError(path, f"{type(error).__name__}: {error}", "check the disk and the folder")
 
 
@@ -44,7 +45,7 @@ def _is_full(error: BaseException | None) -> bool:
     )
 
 
-def explain_sqlite(path: str, error: sqlite3.Error, *, reading: bool = True) -> JournalError:
+def explain_sqlite(path: str, error: sqlite3.Error, *, reading: bool) -> JournalError:
     """``reading``: no SQL that finds something else than it expects is ours to blame."""
     code = primary_code(error)
     if _is_full(error):
@@ -69,6 +70,28 @@ def explain_sqlite(path: str, error: sqlite3.Error, *, reading: bool = True) -> 
     return JournalError(path, f"cannot be used: {error}", "check the disk, the folder and their modes")
 
 
+class SqliteExplained:
+    """What SQLite raises inside is a JournalError, see :func:`explain_sqlite`. Holds nothing, so it may be nested."""
+
+    def __init__(self, path: str, *, reading: bool) -> None:
+        self._path = path
+        self._reading = reading
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise explain_sqlite(self._path, error, reading=self._reading) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What ``error`` says, for a line that names the journal already. Of a defect of ours, its name, too."""
+    if isinstance(error, JournalError):
+        return error.problem.removeprefix("is damaged: ")
+    return str(error) if isinstance(error, OSError | sqlite3.Error) else repr(error)
+
+
 @contextmanager
 def explained(path: str) -> Iterator[None]:
     """What goes wrong inside is a JournalError; root at the command line is the journal's owner inside."""
@@ -77,7 +100,7 @@ def explained(path: str) -> Iterator[None]:
             yield
     except BrokenPipeError:  # whoever read our output went away
         raise
-    except (JournalError, sqlite3.Error, OSError, ValueError, TypeError) as error:
+    except (JournalError, OSError, ValueError, TypeError) as error:
         found = explain(path, error)
         if found is error:
             raise

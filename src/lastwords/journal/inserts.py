@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import JournalError
 from ..runtime.signals import pass_on
-from .sqlite_codes import is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,6 +179,5 @@ class Inserts:
 
     def _refused(self, error: Exception) -> Refused:
         pass_on(error)  # raised by a signal handler: no trouble of the journal's
-        if is_damage(error):
-            self._store.damaged = str(error)
+        self._store.blames_file(error)
         return Refused(str(error))

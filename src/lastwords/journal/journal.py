@@ -23,8 +23,8 @@ class Journal:
 
     ``path``: of the file; ``~`` is not expanded. Raises :class:`lastwords.JournalError`, with ``path`` and ``hint``, if
     there is none, or it is foreign, damaged, too new or not to be opened; so does every method if the file cannot be
-    read or written later, or what SQLite raises. ``close()`` it, or use it as a context manager. Thread-safe; a forked
-    child may go on using it.
+    read or written later. ``close()`` it, or use it as a context manager. Thread-safe; a forked child may go on using
+    it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

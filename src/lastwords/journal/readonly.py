@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import glob
 import os
-import sqlite3
 import stat
 from typing import TYPE_CHECKING
 
@@ -38,6 +37,7 @@ from lastwords.journal.store import Store
 from lastwords.runtime import identity
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from contextlib import _GeneratorContextManager
 
@@ -53,9 +53,6 @@ class ReadonlyStore(Store):
         self._at_rest: tuple[int, int, int] | None = None  # inode, size, mtime of a file opened as immutable
         check_file(path)  # before Store looks: a folder that cannot be entered is no missing journal
         super().__init__(path, create=False)
-
-    def _check_place(self) -> None:
-        """A copy, or what is left of a journal, can be read anywhere."""
 
     def connection(self, *, create: bool = True) -> sqlite3.Connection:
         conn = self._conn
@@ -93,13 +90,7 @@ class ReadonlyStore(Store):
         files.check_beside(self.path)
         look_at(self.path)
         self._at_rest = self._mark() if self._is_at_rest() else None
-        conn = sqlite3.connect(
-            files.uri(self.path, self._mode()),
-            uri=True,
-            timeout=self.lock_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        conn = self._new_connection(self.lock_timeout, self._mode())
         try:
             conn.text_factory = text_of
             conn.execute("PRAGMA trusted_schema=OFF")

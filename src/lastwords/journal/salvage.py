@@ -41,8 +41,9 @@ class Salvage(Transfer):
         self._total = 0, 0  # salvaged, and unreadable
         self._is_news = False
         self._reason = marker.reason
-        into = store.connection()
-        super().__init__(OldFile(_open_aside(name), name, marker.epochs), into)
+        with store.explaining:
+            into = store.connection()
+            super().__init__(OldFile(_open_aside(name), name, marker.epochs), into)
         names = self.old.read("SELECT value FROM meta WHERE key = 'journal'")
         self._end = marker.newest if names == [(marker.journal,)] else 0
         self.old.is_broken |= max(self.old.newest, self.noted) < self._end
@@ -54,6 +55,10 @@ class Salvage(Transfer):
 
     def step(self, store: Store) -> bool:
         """First what SQLite reads. If that is not all, what can be found in the pages, whatever leads to them."""
+        with store.explaining:
+            return self._step(store)
+
+    def _step(self, store: Store) -> bool:
         if self._raw is not None:
             if not self._raw.find(AIM_SECONDS):
                 self._move_found(self._raw, store.connection())

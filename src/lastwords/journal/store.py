@@ -6,6 +6,7 @@ Rules
   handler or a finalizer may log while its own thread is inside. The lock is held across a fork.
 * Every write also holds the commit lock, see ``commit_lock``, or the snapshot of a process that writes alone.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
+* What SQLite raises leaves this room as a JournalError, its cause with it, see ``explaining``.
 * Opening never changes a file that is not ours: it is looked at before, see ``first_look``.
 
 Opening
@@ -29,10 +30,10 @@ from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
 from . import continuity, epochs, files, places, renewed_file, schema, unseen_fork, void
 from .commit_lock import CommitLock
-from .explain import explain_sqlite
+from .explain import SqliteExplained, reason_of
 from .first_look import look_at, never_hanging
 from .read_lock import Snapshot
-from .sqlite_codes import is_busy
+from .sqlite_codes import is_busy, is_damage
 from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Store:
         self.path = path
         self.mode = mode
         self.lock_timeout = lock_timeout
+        self.explaining = SqliteExplained(path, reading=self.only_reads)
         self.lock = new_lock()
         self.identity: files.Identity | None = None
         self.epochs: list[tuple[int, str]] = []
@@ -76,13 +78,11 @@ class Store:
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
         if not create:
             files.must_exist(path)
-        self._check_place()
+        if not self.only_reads:  # a copy, or what is left of a journal, can be read anywhere
+            places.check(path)
         follow_forks(self)  # first: a fork in another thread must find the connection, and close it
         with self.lock:
             self.connection(create=create)
-
-    def _check_place(self) -> None:
-        places.check(self.path)
 
     # --- the lock and the connection ---------------------------------------------------------------
 
@@ -97,20 +97,22 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for SELECTs of a few microseconds (lock held)."""
-        try:
-            yield self.connection()
-        finally:
-            self._release()
+        with self.explaining:
+            try:
+                yield self.connection()
+            finally:
+                self._release()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one autocommit statement, with the commit lock (lock held)."""
-        try:
-            conn = self.connection()
-            self.hold_commit_lock()
-            yield conn
-        finally:
-            self._release()
+        with self.explaining:
+            try:
+                conn = self.connection()
+                self.hold_commit_lock()
+                yield conn
+            finally:
+                self._release()
 
     @contextmanager
     def transaction(self, *, full: bool = False) -> Iterator[sqlite3.Connection]:
@@ -124,6 +126,12 @@ class Store:
             finally:
                 if conn.in_transaction:  # an error, or KeyboardInterrupt, which Python may raise anywhere
                     conn.execute("ROLLBACK")
+
+    def blames_file(self, error: BaseException) -> bool:
+        """True if ``error`` says that the file is damaged. It is noted, and for the keeper to repair."""
+        if found := is_damage(error):
+            self.damaged = reason_of(error)
+        return found
 
     def _release(self) -> None:
         if self.lock.depth() != 1:
@@ -174,13 +182,7 @@ class Store:
     def side_connection(self, timeout: float = 0.0) -> sqlite3.Connection:
         """Another connection to the same file; closed by the caller, and before any fork."""
         with OPENING:  # so that its descriptors are not taken for those of a connection that is opened now
-            conn = sqlite3.connect(
-                files.uri(self.path, "mode=rw"),
-                uri=True,
-                timeout=timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            conn = self._new_connection(timeout)
             try:
                 conn.execute("PRAGMA wal_autocheckpoint=0")
                 conn.execute("PRAGMA schema_version").fetchone()
@@ -314,11 +316,10 @@ class Store:
     def _open(self, *, create: bool) -> sqlite3.Connection:
         flocked = self.commit_lock.held
         try:
-            if identity.is_strict():
-                return never_hanging(self.path, lambda: self._open_with_retries(create=create))
-            return self._open_with_retries(create=create)
-        except sqlite3.Error as error:
-            raise explain_sqlite(self.path, error, reading=self.only_reads) from error
+            with self.explaining:
+                if identity.is_strict():
+                    return never_hanging(self.path, lambda: self._open_with_retries(create=create))
+                return self._open_with_retries(create=create)
         except FileNotFoundError:
             raise  # removed while it was opened: for the process that has had it open
         except OSError as error:
@@ -363,14 +364,7 @@ class Store:
         return conn
 
     def _connect(self, identity: files.Identity | None) -> sqlite3.Connection:
-        conn = sqlite3.connect(
-            files.uri(self.path, "mode=rw"),  # if it was removed meanwhile, it must not be made over its own -wal
-            uri=True,
-            timeout=self.lock_timeout / 2,  # the other half is for the commit lock
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=64,
-        )
+        conn = self._new_connection(self.lock_timeout / 2)  # the other half is for the commit lock
         try:
             identity = self._same_file(identity)
             # Set explicitly: builds differ. FULL while the schema is made; each commit chooses for itself.
@@ -385,6 +379,11 @@ class Store:
             conn.close()
             raise
         return conn
+
+    def _new_connection(self, timeout: float, mode: str = "mode=rw") -> sqlite3.Connection:
+        """``mode=rw``: if the file was removed meanwhile, it must not be made over its own -wal."""
+        uri = files.uri(self.path, mode)
+        return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
 
     def _same_file(self, identity: files.Identity | None) -> files.Identity:
         if identity is None or files.identify(self.path) != identity:

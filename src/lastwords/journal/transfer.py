@@ -82,7 +82,7 @@ class Transfer:
         return self.old.newest - self.at - int(self._room > self.at)
 
     def step(self, store: Store) -> bool:
-        """Move a slice; True while there is more. Raises what SQLite raises, with nothing moved."""
+        """Move a slice; True while there is more. Raises JournalError, with nothing moved."""
         began = monotonic()
         try:
             with store.transaction(full=True) as conn:
@@ -231,7 +231,8 @@ class Rescue(Transfer):
 
     def __init__(self, old: Swapped, store: Store) -> None:
         self._lost = 0
-        super().__init__(OldFile(old.conn, str(old.identity), old.epochs), store.connection())
+        with store.explaining:
+            super().__init__(OldFile(old.conn, str(old.identity), old.epochs), store.connection())
 
     def note(self, conn: sqlite3.Connection, moved: int, lost: list[Span], before: list[Span]) -> None:
         """See :meth:`Transfer.note`."""

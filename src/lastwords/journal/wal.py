@@ -125,9 +125,9 @@ class Backfill:
         """See :class:`lastwords.runtime.fork.Forkable`."""
 
     def run(self) -> None:
-        """Move what was committed before this call, as far as readers let it. Raises what SQLite raises."""
+        """Move what was committed before this call, as far as readers let it. Raises JournalError."""
         look_ahead(self._store)
-        with ExitStack() as held:
+        with self._store.explaining, ExitStack() as held:
             with self._store.lock, self._store.writing() as conn:
                 if not self._store.sqlite_files.are_whole():
                     return  # what is moved would be zeros; the keeper sees to it

@@ -19,10 +19,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from ..errors import JournalDamaged
 from ..journal import continuity, tidy, wal
-from ..journal.explain import TROUBLE
+from ..journal.explain import TROUBLE, reason_of
 from ..journal.line import Line
-from ..journal.sqlite_codes import is_damage
 from ..runtime.clock import monotonic
 from ..runtime.exit import exit_deadline
 from ..runtime.signals import is_interrupt
@@ -120,7 +120,7 @@ class Keeper:
                 self.sync()
             self._checkpoint_if_full()
         except TROUBLE as error:
-            say(f"journal {self._store.path} could not be synced: {error}")
+            say(f"journal {self._store.path} could not be synced: {reason_of(error)}")
 
     def after_fork_in_parent(self) -> None:
         """A child that commits may leave by os._exit(), and this process may never log."""
@@ -133,7 +133,7 @@ class Keeper:
         self._mover.after_fork_in_child()
 
     def move(self) -> None:
-        """What a removed or damaged file has goes into the journal. Raises what SQLite raises.
+        """What a removed or damaged file has goes into the journal. Raises JournalError and OSError.
 
         All of it; at the exit, what a next start can go on with may be left to that one.
         """
@@ -148,16 +148,13 @@ class Keeper:
         """What is asked of the journal in a caller. Damage that is met is the keeper's to repair, and no exception."""
         try:
             return question()
-        except Exception as error:
-            if not is_damage(error):
-                raise
+        except JournalDamaged as error:
             self.meets(error)
             return if_damaged
 
     def meets(self, error: Exception) -> None:
         """A caller met trouble; if it is damage, it is to be repaired."""
-        if is_damage(error):
-            self._store.damaged = str(error)
+        self._store.blames_file(error)
         self.nudge()
 
     # --- the thread -----------------------------------------------------------------------------------
@@ -186,12 +183,10 @@ class Keeper:
         except BaseException as error:  # whatever it is, the thread must go on: nobody else syncs
             if is_interrupt(error):  # not on the thread
                 raise
-            if is_damage(error):
-                self._store.damaged = str(error)  # the repair will say so
-            elif repr(error) != self._last_error:  # once, not every time
+            # The repair speaks of damage; of the rest it is said once, not every time.
+            if not self._store.blames_file(error) and repr(error) != self._last_error:
                 self._last_error = repr(error)
-                known = isinstance(error, TROUBLE)
-                say(f"journal {self._store.path}: the keeper cannot work: {error if known else repr(error)}")
+                say(f"journal {self._store.path}: the keeper cannot work: {reason_of(error)}")
             return TROUBLE_SECONDS
         self._last_error = ""
         return pause

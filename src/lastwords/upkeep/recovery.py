@@ -64,7 +64,7 @@ class Mover:
     def run(
         self, committer: Committer | None, rest: Callable[[float], object] = sleep, *, until: float | None = None
     ) -> None:
-        """Move all there is. Raises what SQLite and the file system raise; then call it again later.
+        """Move all there is. Raises JournalError and OSError; then call it again later.
 
         ``until`` (``monotonic()``): what has a marker may be left to the next start from then on. What a removed file
         has dies with this process.

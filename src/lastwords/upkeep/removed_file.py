@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def begin(store: Store) -> Rescue | None:
-    """Turn to the file at the path if it is another one, and move a slice (lock held). Raises what SQLite raises."""
+    """Turn to the file at the path if it is another one, and move a slice (lock held). Raises as a slice does."""
     if not store.is_replaced(closely=True):
         return None
     if files.identify(store.path) == store.identity:

@@ -18,7 +18,7 @@ from lastwords.journal.line import Fenced, Line
 from lastwords.upkeep import keeper, recovery
 
 from ...journal import readonly
-from ...journal.explain import TROUBLE, explain, explained
+from ...journal.explain import TROUBLE, explain, explained, reason_of
 from ...runtime.visible import encodable
 from .job import kept
 
@@ -145,7 +145,7 @@ def _tidy(job: Job, journal: Line) -> None:
     try:
         make_tidy(journal.store, kept(journal) if keep is None else keep, lambda: job.stopping)
     except TROUBLE as error:
-        job.notes.append(f"{job.path}: could not be tidied: {error}")
+        job.notes.append(f"{job.path}: could not be tidied: {reason_of(error)}")
 
 
 def make_tidy(store: Store, keep: float, stop: Callable[[], bool]) -> int:
