@@ -51,11 +51,13 @@ from .payload import (
     ODD,
     STANDARD,
     Payload,
+    Usual,
     checksum,
     derive,
     from_json,
     level_name,
     pack,
+    usual_from_json,
 )
 from .read_values import read
 from .replayed import replay
@@ -190,7 +192,7 @@ def _weigh(value: Any, depth: int) -> int:
 # ---- reading -----------------------------------------------------------------------------------------
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One committed log record, as a target gets it.
 
     ``seq``      its place in the journal
@@ -205,18 +207,25 @@ class Entry:
     Two entries are equal when their ids are. Not thread-safe beyond reading.
     """
 
-    __slots__ = ("_payload", "_record", "created", "extra", "id", "level", "logger", "message", "seq")
+    seq: int
+    id: str
+    created: float
+    level: int
+    _payload: Payload
+    _record: logging.LogRecord | None = None
 
-    def __init__(self, seq: int, id: str, created: float, level: int, payload: Payload) -> None:  # noqa: A002
-        self.seq = seq
-        self.id = id
-        self.created = created
-        self.level = level
-        self.logger = payload.logger
-        self.message = payload.message
-        self.extra: Mapping[str, Any] = types.MappingProxyType(payload.extra) if payload.extra else _NOTHING
-        self._payload = payload
-        self._record: logging.LogRecord | None = None
+    @property
+    def logger(self) -> str:
+        return self._payload.logger
+
+    @property
+    def message(self) -> str:
+        return self._payload.message
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        extra = self._payload.extra
+        return types.MappingProxyType(extra) if extra else _NOTHING
 
     @property
     def record(self) -> logging.LogRecord:
@@ -235,17 +244,13 @@ class Entry:
         return f"<Entry {self.id} {level_name(self.level)} {self.logger!r}>"
 
 
-_NO_ODD = (None,) * 5
-
-
-def usual(entry: Entry) -> Payload | None:
-    """What the row says, where it says all that the record would: no exception, no stack, nothing odd.
+def usual(entry: Entry) -> Usual | None:
+    """What the row says, where it says all that the record would.
 
     None also if the record was asked for: whoever has it may write on it, and then that is what counts.
     """
     p = entry._payload
-    odd = (p.odd, p.exc_info, p.exc_text, p.rendered, p.stack_info) != _NO_ODD
-    return None if odd or entry._record is not None else p
+    return p if type(p) is Usual and entry._record is None else None
 
 
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
@@ -257,11 +262,13 @@ def decode(seq: int, id: str, created: float, level: int, payload: str | bytes) 
         text = payload if type(payload) is bytes else _as_bytes(payload)
         if type(created) is not float or created - created != 0.0 or type(level) is not int or len(text) > MAX_PAYLOAD:
             raise Malformed("created or level is not a finite number, or the payload too large")  # noqa: TRY301 - a call less for each entry
-        p = from_json(text)
-        if not _is_plain(p):
-            _read_values(p)
-        if p.exc_info is not None:
-            check(p.exc_info)
+        try:
+            p: Payload = usual_from_json(text)
+        except msgspec.ValidationError:
+            p = _unusual(text)
+        else:
+            if p.extra is not None and _has_tag(p.extra):
+                p = _unusual(text)
     except (KeyboardInterrupt, SystemExit):
         raise
     except Exception as exc:
@@ -269,14 +276,18 @@ def decode(seq: int, id: str, created: float, level: int, payload: str | bytes) 
     return Entry(seq, id, created, level, p)
 
 
-def _is_plain(p: Payload) -> bool:
-    """True if no value of ``p`` is a tag, nor holds others: nothing is to be read into it."""
-    args, extra = p.args, p.extra
-    if p.odd is not None or (p.msg is not msgspec.UNSET and type(p.msg) is not str):
-        return False
-    if args and (type(args) is not tuple or not _FLAT.issuperset(map(type, args))):
-        return False
-    return extra is None or (TAG not in extra and _FLAT.issuperset(map(type, extra.values())))
+def _has_tag(value: Any) -> bool:
+    if type(value) is dict:
+        return TAG in value or (not _FLAT.issuperset(map(type, value.values())) and any(map(_has_tag, value.values())))
+    return type(value) is list and any(map(_has_tag, value))
+
+
+def _unusual(text: bytes) -> Payload:
+    p = from_json(text)
+    _read_values(p)
+    if p.exc_info is not None:
+        check(p.exc_info)
+    return p
 
 
 def _as_bytes(payload: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import struct
 import sys
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import msgspec
@@ -51,6 +51,35 @@ class Payload(msgspec.Struct, omit_defaults=True, gc=False):
     rendered: str | None = None  # the traceback as logging renders it, where the record itself had no exc_text
 
 
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Flat = str | _Int | float | bool | None
+_Plain = _Flat | list[_Flat] | dict[str, _Flat]
+_Nested = _Flat | list[_Plain] | dict[str, _Plain]
+
+
+class Usual(Payload, gc=False):
+    """What nearly all payloads are: no exception, no stack, nothing odd, and plain values, none of them a tag.
+
+    All but the last msgspec finds out while it parses. What is one can be said in JSON again as it stands.
+    """
+
+    logger: _Text
+    message: _Text
+    args: tuple[_Flat, ...] = ()
+    lineno: _Int | None = None
+    process: _Int | None = None
+    thread: _Int | None = None
+    levelname: _Text | None = None
+    exc_info: None = None
+    exc_text: None = None
+    stack_info: None = None
+    msg: str | msgspec.UnsetType = msgspec.UNSET
+    extra: dict[str, _Nested] | None = None
+    odd: None = None
+    rendered: None = None
+
+
 STANDARD = (
     "name", "msg", "args", "pathname", "lineno", "funcName", "process", "processName", "thread", "threadName",
     "msecs", "relativeCreated", "levelname", "filename", "module", "exc_info", "exc_text", "stack_info",
@@ -70,6 +99,7 @@ ODD = frozenset({*EXPECTED, "name", "args", "created", "levelno", "message", "re
 
 LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 from_json = msgspec.json.Decoder(Payload).decode
+usual_from_json = msgspec.json.Decoder(Usual).decode
 _derived: dict[str, tuple[str, str]] = {}
 
 

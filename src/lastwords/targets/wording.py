@@ -94,12 +94,12 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     """What ``fields`` says, in the same order, of a record whose attributes are all of their usual types."""
 
     id: str
-    time: str
+    time: datetime | str
     created: float
-    level: str | None
+    level: str
     levelno: int
-    logger: str | None
-    message: str | None
+    logger: str
+    message: str
     template: str | None = None
     exception: str | None = None
     stack: str | None = None
@@ -124,46 +124,43 @@ def _usual_json(entry: Entry) -> bytes:
     p = usual(entry)
     if p is None:
         return b""
-    msg = p.message if p.msg is msgspec.UNSET else p.msg
-    level, logger, message = p.levelname or level_name(entry.level), entry.logger, entry.message
-    task = p.taskName if HAS_TASK_NAME else entry.extra.get("taskName")
-    try:
-        if not (
-            type(msg) is type(logger) is type(message) is str
-            and (task is None or type(task) is str)
-            and p.levelname != ""
-            and logger
-            and message
-            and -_MAX_INT <= p.lineno < _MAX_INT  # type: ignore[operator]
-            and -_MAX_INT <= p.process < _MAX_INT  # type: ignore[operator]
-            and -_MAX_INT <= p.thread < _MAX_INT  # type: ignore[operator]
-        ):
+    extra, task = p.extra or None, p.taskName
+    if not HAS_TASK_NAME:
+        task = extra.get("taskName") if extra else None  # type: ignore[assignment]
+        if task is not None and type(task) is not str:
             return b""
-        return to_bytes(
-            _Line(
-                entry.id,
-                utc(entry.created),
-                entry.created,
-                level,
-                entry.level,
-                logger,
-                message,
-                (msg or None) if p.args else None,
-                None,
-                None,
-                p.pathname or None,
-                p.lineno,
-                p.funcName or None,
-                p.process,
-                p.processName or None,
-                p.thread,
-                p.threadName or None,
-                task or None,
-                _plain(entry.extra, 0) if entry.extra else None,
-            )
+    return to_bytes(
+        _Line(
+            entry.id,
+            _moment(entry.created),
+            entry.created,
+            p.levelname or level_name(entry.level),
+            entry.level,
+            p.logger,
+            p.message,
+            ((p.message if p.msg is msgspec.UNSET else p.msg) or None) if p.args else None,
+            None,
+            None,
+            p.pathname or None,
+            p.lineno,
+            p.funcName or None,
+            p.process,
+            p.processName or None,
+            p.thread,
+            p.threadName or None,
+            task or None,
+            extra,
         )
-    except (TypeError, UnicodeEncodeError):  # a number that is none; half of a surrogate pair
-        return b""
+    )
+
+
+def _moment(created: float) -> datetime | str:
+    """What msgspec writes as ``utc`` does; it would leave out a fraction of nothing."""
+    try:
+        moment = datetime.fromtimestamp(created, UTC)
+    except (ValueError, OverflowError, OSError):
+        return utc(created)
+    return moment if moment.microsecond else utc(created)
 
 
 def _any_json(entry: Entry) -> bytes:
