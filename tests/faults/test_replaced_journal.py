@@ -1,6 +1,7 @@
 """The journal is removed, renamed or replaced under a live handler: what is pending moves into the file at the path."""
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -293,4 +294,35 @@ def test_the_new_file_knows_where_its_entries_go(tmp_path):
     assert handler.drain(60)
     with Line.open(path) as journal:
         assert (journal.get_meta("destination"), journal.get_meta("keep_delivered")) == (known, "123")
+    handler.close()
+
+
+@pytest.mark.parametrize("has_delivered", [False, True], ids=["pending", "delivered meanwhile"])
+def test_a_backup_that_is_moved_over_the_journal_doubles_nothing(tmp_path, has_delivered):
+    """What the backup has of its own, or had, is not copied into it once more."""
+    path = str(tmp_path / "j.db")
+    handler = DurableHandler(None, path, sync_interval=60)
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for i in range(3):
+        log.error("m%d", i)
+    with contextlib.closing(sqlite3.connect(path)) as db, contextlib.closing(sqlite3.connect(path + ".bak")) as copy:
+        db.backup(copy)
+        if has_delivered:
+            with copy:
+                copy.execute("UPDATE cursor SET settled = 2, consumed = 2")
+                copy.execute("DELETE FROM entries WHERE seq <= 2")
+    log.error("m3")
+    with handler._engine.store.lock:
+        os.replace(path + ".bak", path)
+        for suffix in ("-wal", "-shm"):
+            os.unlink(path + suffix)
+    handler.flush()
+    log.error("m4")
+    with Line.open(path) as journal:
+        found = [(row.id.partition("-")[2], json.loads(row.payload)["message"]) for row in journal.read(0, 100)]
+    first = 3 if has_delivered else 1
+    assert [name for _, name in found if name != "m4"] == [f"m{i}" for i in range(first - 1, 4)]
+    assert [seq for seq, name in found if name != "m4"] == [str(i) for i in range(first, 5)]
+    assert found[-1][1] == "m4"
     handler.close()

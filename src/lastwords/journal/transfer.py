@@ -13,7 +13,7 @@ Rules
 -----
 * An entry keeps its id. Each process that had the old file open moves it, so how far one is, is written down in the
   transaction of the slice, and the others go on from there; the note moves along with the last slice. One whose id is
-  in the journal is not copied either.
+  in the journal is not copied either, nor one that it has, or had, of its own: what was put in its place is a backup.
 * What cannot be read is left out, see ``old_file``, and counted.
 * What is settled stays behind. Dead letters come along.
 * A slice that fails is tried again by the keeper; nothing is forgotten before it is committed.
@@ -28,7 +28,7 @@ from ..runtime.clock import monotonic
 from ..runtime.stderr import say
 from . import meta
 from .old_file import OldFile, count, whole, without
-from .rows import INSERT_DEAD
+from .rows import INSERT_DEAD, entry_id
 
 if TYPE_CHECKING:
     import sqlite3
@@ -136,9 +136,10 @@ class Transfer:
         """Those that are not there yet: at their own seqs, or at the end."""
         settled = conn.execute("SELECT settled FROM cursor").fetchone()[0]
         placed, appended = [], []
+        known = self._of_its_own(conn, rows, settled) | self.old.ahead | {self._room}
         for row in rows:
             seq, copy = row[0], self.old.copy_of(row)
-            if seq in self.old.ahead or seq == self._room or copy[-1] in self._there or not self.wants(seq):
+            if seq in known or copy[-1] in self._there or not self.wants(seq):
                 continue
             if settled < seq <= self._room:
                 placed.append((seq, *copy))
@@ -148,6 +149,20 @@ class Transfer:
         conn.executemany(_INSERT, appended)
         conn.execute("UPDATE cursor SET consumed = consumed - ?", (filled,))
         return len(placed) + len(appended)
+
+    def _of_its_own(self, conn: sqlite3.Connection, rows: list[tuple[Any, ...]], settled: int) -> set[int]:
+        """The seqs that the journal has, or has settled, under the same epoch: it was copied from this file."""
+        query = "SELECT first_seq, uuid FROM epochs ORDER BY first_seq"
+        epochs = conn.execute(query).fetchall() if rows else []
+        if not {uuid for _, uuid in epochs} & {uuid for _, uuid in self.old.epochs}:
+            return set()
+        query = "SELECT seq FROM entries WHERE seq BETWEEN ? AND ? AND id IS NULL"
+        there = {row[0] for row in conn.execute(query, (rows[0][0], rows[-1][0]))}
+        return {
+            seq
+            for seq, *_, own in rows
+            if (seq <= settled or seq in there) and entry_id(epochs, seq, None) == entry_id(self.old.epochs, seq, own)
+        }
 
     def _keep_room(self, conn: sqlite3.Connection) -> int:
         """In a file without entries: the newest one first, so that what is logged from now on comes behind it.
