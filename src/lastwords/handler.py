@@ -97,7 +97,7 @@ class DurableHandler(logging.Handler):
         path = files.absolute(journal)
         self._ignored = knobs.names("ignore_loggers", ignore_loggers)
         self._prepare = knobs.function("prepare", prepare)
-        self._prepare_failed = False
+        self._step_failed = False
         first = knobs.seconds("retry_min", retry_min, least=0.001)
         longest = knobs.seconds("retry_max", retry_max, least=0.001)
         if longest < first:
@@ -122,6 +122,7 @@ class DurableHandler(logging.Handler):
         self._front = None if self._target is None else self._target.front
         self._in_the_call = None if self._target is None else self._target.in_the_call
         overridden = type(self).prepare is not DurableHandler.prepare
+        self._encodes = type(self).encode is not DurableHandler.encode
         self._prepares = prepare is not None or overridden or self._in_the_call is not None
         self._engine = Engine(path, self._target, **settings)  # type: ignore[arg-type]
         # Last: it enters logging's shutdown list, where half a handler would raise at exit.
@@ -198,7 +199,7 @@ class DurableHandler(logging.Handler):
         """Encode and commit ``record``. It is in the journal when this returns, or counted in ``stats().buffered``."""
         if self._prepares:
             record = self._prepared(record)
-        self._engine.append(self.encode(record))
+        self._engine.append(self._encoded(record) if self._encodes else codec.encode(record))
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """The record to be journaled, as in ``logging.handlers.QueueHandler.prepare``; override, or use the knob.
@@ -220,14 +221,32 @@ class DurableHandler(logging.Handler):
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            if not self._prepare_failed:
-                self._prepare_failed = True
-                say(f"journal {self.journal}: prepare() failed, records are journaled as they are: {error!r}")
+            self._say_failed("prepare", error)
             return record
         return made
 
+    def _encoded(self, record: logging.LogRecord) -> tuple[float, int, str, int]:
+        try:
+            row = self.encode(record)
+            if type(row) is not tuple or [type(value) for value in row] != [float, int, str, int]:
+                raise TypeError("it returned something that is no row")  # noqa: TRY301 - said as any other
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self._say_failed("encode", error)
+            return codec.encode(record)
+        return row
+
+    def _say_failed(self, step: str, error: BaseException) -> None:
+        if not self._step_failed:
+            self._step_failed = True
+            say(f"journal {self.journal}: {step}() failed, records are journaled as they are: {error!r}")
+
     def encode(self, record: logging.LogRecord) -> tuple[float, int, str, int]:
-        """The record as a row of the journal. Total: odd values never raise; override to redact before the disk."""
+        """The record as a row of the journal. Total: odd values never raise; override to redact before the disk.
+
+        If an override raises, the record is journaled as it was, and that is said once on stderr.
+        """
         return codec.encode(record)
 
     # --- for users ------------------------------------------------------------------------------------

@@ -394,6 +394,24 @@ def test_what_prepare_gets_wrong_is_said_once_and_costs_no_record(tmp_path, capf
     handler.close()
 
 
+@pytest.mark.parametrize("wrong", [lambda record: None, lambda record: 1 / 0, lambda record: (1, 2, 3, 4)])
+def test_what_an_encode_of_somebodys_own_gets_wrong_costs_no_record(tmp_path, capfd, wrong):
+    """As for prepare: the application sees nothing, the record is journaled as it was, and it is said once."""
+
+    class Own(DurableHandler):
+        def encode(self, record):
+            return wrong(record)
+
+    got = []
+    handler = Own(got.extend, tmp_path / "j.db")
+    for message in ("one", "two"):
+        handler.handle(logging.makeLogRecord({"msg": message}))
+    assert handler.drain(60)
+    assert [e.message for e in got] == ["one", "two"]
+    assert capfd.readouterr().err.count("encode() failed") == 1
+    handler.close()
+
+
 def test_prepare_that_is_no_function_is_refused(tmp_path):
     """At construction."""
     with pytest.raises(ValueError, match="prepare must be a function"):
