@@ -6,7 +6,7 @@ import os
 from lastwords import DurableHandler
 from lastwords.journal import wal
 from lastwords.journal.line import Line
-from lastwords.journal.pages import PAGE_SIZE
+from lastwords.journal.new_schema import PAGE_SIZE
 from lastwords.journal.store import Store
 
 

@@ -13,7 +13,7 @@ from lastwords import DurableHandler
 from lastwords.errors import JournalDamaged, JournalError
 from lastwords.journal import old_file
 from lastwords.journal.line import Line
-from lastwords.journal.pages import PAGE_SIZE
+from lastwords.journal.new_schema import PAGE_SIZE
 from lastwords.upkeep import keeper
 
 COUNT = 3000

@@ -16,7 +16,7 @@ from journals import remove
 from lastwords import DurableHandler, JournalError
 from lastwords.journal import set_aside, tidy, transfer, wal
 from lastwords.journal.line import Burial, Line
-from lastwords.journal.pages import PAGE_SIZE
+from lastwords.journal.new_schema import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.upkeep import keeper, recovery, removed_file
 

@@ -10,7 +10,7 @@ from faults.damage import filled, overwrite
 from lastwords import DurableHandler
 from lastwords.journal import continuity
 from lastwords.journal.line import Line
-from lastwords.journal.pages import PAGE_SIZE
+from lastwords.journal.new_schema import PAGE_SIZE
 
 COUNT, SETTLED = 2_000, 100
 INNER, LEAF = 5, 13  # kinds of pages, https://sqlite.org/fileformat2.html#b_tree_pages

@@ -8,7 +8,7 @@ import pytest
 
 from lastwords import DurableHandler
 from lastwords.journal import wal
-from lastwords.journal.pages import PAGE_SIZE
+from lastwords.journal.new_schema import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.record import codec
 from lastwords.upkeep import chores as chores_module

@@ -14,8 +14,6 @@ after a kill -9, where lease rows stalled for 2 s). Rules:
   longer while another one delivers.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -39,7 +37,7 @@ PATIENT_SECONDS = 1.0  # without one, in the end
 NOTE_SECONDS = 1.0  # between two notes of the same
 NOTE_BYTES = 64  # of the lock file
 HUNG_SECONDS = 60.0  # of one call
-_NOTE = re.compile(rb"(\d{1,10})\n(?:(delivering|waiting) (\d{1,12}\.\d+)\n)? *$")
+_NOTE = rb"(\d{1,10})\n(?:(delivering|waiting) (\d{1,12}\.\d+)\n)? *$"
 
 
 class Lease:
@@ -61,7 +59,7 @@ class Lease:
         return self._fd >= 0 and self._is_current(self._fd)
 
     def acquire(
-        self, *, until: float | None, give_up: Callable[[], bool], pause: Callable[[float], object] = sleep
+        self, *, until: float | None, give_up: "Callable[[], bool]", pause: "Callable[[float], object]" = sleep
     ) -> bool:
         """Take the lease; False if it is another's at ``until`` (``time.monotonic()``) or ``give_up`` says so.
 
@@ -195,7 +193,7 @@ def look(journal: str) -> Holder | None:
     if fd is None:
         return None
     try:
-        found = _NOTE.match(os.pread(fd, NOTE_BYTES, 0))
+        found = re.match(_NOTE, os.pread(fd, NOTE_BYTES, 0))
         if found is None:
             return None
         try:

@@ -10,8 +10,6 @@ than that, though it was logged before the clock was set right.
 ``meta`` holds ``clock`` (boot, seconds since it, wall clock) and ``aging_from`` (up to that seq, from that time on).
 """
 
-from __future__ import annotations
-
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,12 +33,12 @@ class Clock(NamedTuple):
     wall: float
 
     @classmethod
-    def read(cls) -> Clock:
+    def read(cls) -> "Clock":
         """Now."""
         return cls(files.boot_id(), time.clock_gettime(_STEADY), time.time())
 
     @classmethod
-    def parse(cls, text: str | None) -> Clock | None:
+    def parse(cls, text: str | None) -> "Clock | None":
         """From the journal; None if what is noted there is no reading."""
         boot, _, rest = (text or "").partition(" ")
         steady, _, wall = rest.partition(" ")
@@ -52,7 +50,7 @@ class Clock(NamedTuple):
     def __str__(self) -> str:
         return f"{self.boot} {self.steady:.3f} {self.wall:.3f}"
 
-    def stepped(self, before: Clock) -> bool:
+    def stepped(self, before: "Clock") -> bool:
         """True if the wall clock was set between ``before`` and this reading."""
         passed = self.wall - before.wall
         if self.boot != before.boot:
@@ -70,13 +68,13 @@ class Ages:
         self._compared = False  # with what an earlier run left in the journal
         self._samples: list[tuple[float, int]] = []  # when the steady clock said so, this was the newest seq
 
-    def sample(self, journal: Line) -> None:
+    def sample(self, journal: "Line") -> None:
         """Note what is there: what comes later is younger, whatever time it was logged at."""
         steady = time.clock_gettime(_STEADY)
         if not self._samples or steady - self._samples[-1][0] > self.max_age / SAMPLES:
             self._samples = [*self._samples[-2 * SAMPLES :], (steady, journal.newest_seq())]
 
-    def notice_step(self, journal: Line) -> None:
+    def notice_step(self, journal: "Line") -> None:
         """Notice a step of the clock. To be called before :meth:`is_over`, and while nothing is delivered, too."""
         now, before = Clock.read(), self._clock
         stepped = now.stepped(before)
@@ -90,7 +88,7 @@ class Ages:
         self._clock, self._compared = now, True
         self.sample(journal)
 
-    def is_over(self, entry: Entry, journal: Line) -> bool:
+    def is_over(self, entry: "Entry", journal: "Line") -> bool:
         """True if ``entry`` is to be buried."""
         now = self._clock.wall
         if now - entry.created <= self.max_age or self._came_since(entry.seq) <= self.max_age:

@@ -9,8 +9,6 @@ A target that is too slow for a full batch, or answers "not now" to the same one
 once (``width``); that is kept in the journal, too.
 """
 
-from __future__ import annotations
-
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,7 +34,7 @@ class Handover(NamedTuple):
     at: float = 0.0
 
     @classmethod
-    def parse(cls, text: str | None) -> Handover:
+    def parse(cls, text: str | None) -> "Handover":
         """From the journal; no restraint if what is noted there is none."""
         try:
             times, entries, at = (text or "").split()
@@ -65,7 +63,7 @@ class Restraint:
         self._handover = Handover()
         self._refusals = 0  # in a row, of a target that answers
 
-    def begin(self, journal: Line) -> None:
+    def begin(self, journal: "Line") -> None:
         """Before a first drain: what earlier runs have left."""
         self._width = Width.parse(journal.get_meta(WIDTH) if self._narrows else None)
         self._handover = Handover.parse(journal.get_meta(UNANSWERED))
@@ -80,7 +78,7 @@ class Restraint:
         most = self._width.of(wanted)
         return min(most, self._handover.entries) if self._handover.times else most
 
-    def failed(self, error: BaseException, offered: int, seconds: float, journal: Line) -> float | None:
+    def failed(self, error: BaseException, offered: int, seconds: float, journal: "Line") -> float | None:
         """``offered`` entries failed after ``seconds``. The pause that follows; None for the usual backoff."""
         after: float | None = getattr(error, "after", None)
         if isinstance(error, Unanswered):
@@ -98,7 +96,7 @@ class Restraint:
             journal.set_meta(UNANSWERED, str(self._handover))  # last: a full disk must not make it a mail per retry
         return after
 
-    def accepted(self, count: int, seconds: float, full: int, journal: Line) -> None:
+    def accepted(self, count: int, seconds: float, full: int, journal: "Line") -> None:
         """``count`` entries were accepted, and marked: what is noted here may fail. ``full``: the usual batch."""
         self._refusals = 0
         wider = self._width.after_acceptance(count, seconds, full)

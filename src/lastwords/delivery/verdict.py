@@ -19,8 +19,6 @@ cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offs
 ``after_*`` what follows from it.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import NamedTuple
 

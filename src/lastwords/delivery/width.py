@@ -9,8 +9,6 @@ client gave up, at most twice as many as before. So the width settles below the 
 back to full batches when the receiver is quick again. The journal keeps the width for the next run.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 NARROWER = 4
@@ -24,7 +22,7 @@ class Width(NamedTuple):
     patience: float = 0.0
 
     @classmethod
-    def parse(cls, text: str | None) -> Width:
+    def parse(cls, text: str | None) -> "Width":
         """From what :meth:`__str__` gave; anything else is no limit."""
         most, _, patience = (text or "").partition(" ")
         try:
@@ -39,11 +37,11 @@ class Width(NamedTuple):
         """How many of ``wanted`` entries to offer."""
         return min(wanted, self.most) if self.most else wanted
 
-    def after_silence(self, offered: int, seconds: float) -> Width:
+    def after_silence(self, offered: int, seconds: float) -> "Width":
         """``offered`` entries got no answer for so long."""
         return Width(max(1, offered // NARROWER), seconds)
 
-    def after_acceptance(self, accepted: int, seconds: float, full: int) -> Width:
+    def after_acceptance(self, accepted: int, seconds: float, full: int) -> "Width":
         """``accepted`` entries took so long; ``full``: the size of a batch without a limit."""
         if not self.most or accepted < self.most:
             return self

@@ -17,8 +17,6 @@ Rules
 * It is written through the descriptor of the commit lock: another one, closed, would drop this process's POSIX locks.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time
@@ -70,7 +68,7 @@ class Missing(NamedTuple):
 # --- the note -------------------------------------------------------------------------------------------
 
 
-def note(store: Store) -> None:
+def note(store: "Store") -> None:
     """How far the journal is now, if it is open. Raises JournalError."""
     with store.lock, store.explaining:
         if not store.is_open:
@@ -83,7 +81,7 @@ def note(store: Store) -> None:
             _note(store, _newest(conn))
 
 
-def at_end(store: Store) -> Note | None:
+def at_end(store: "Store") -> Note | None:
     """What is to be noted when it is closed (lock held)."""
     try:
         if store.is_open:
@@ -111,7 +109,7 @@ def _newest(conn: sqlite3.Connection) -> Note | None:
     return Note(row[0], row[1], row[2], is_exact=False) if row is not None and isinstance(row[0], str) else None
 
 
-def _note(store: Store, newest: Note | None) -> None:
+def _note(store: "Store", newest: Note | None) -> None:
     fd = store.commit_lock.descriptor()
     if fd is not None and newest is not None:
         _write(fd, newest)
@@ -170,7 +168,7 @@ def missing_at(path: str, conn: sqlite3.Connection) -> Missing | None:
 # --- opening --------------------------------------------------------------------------------------------
 
 
-def go_on(store: Store, conn: sqlite3.Connection, identity: Identity) -> None:
+def go_on(store: "Store", conn: sqlite3.Connection, identity: "Identity") -> None:
     """A new epoch, unless ids go on (see :func:`epochs.go_on`); what is missing is counted and said.
 
     Not for a store that has had another file open: that one's entries are being moved into this one.

@@ -15,10 +15,7 @@ Rules
 * A rollback journal may name a super-journal, which SQLite deletes, whatever that is. We make none with a name in it.
 """
 
-from __future__ import annotations
-
 import errno
-import glob
 import os
 import stat
 import sys
@@ -365,6 +362,8 @@ def missing(path: str) -> JournalMissing:
 
 def unreadable_folder(pattern: str) -> str | None:
     """A folder in which ``pattern`` may match something that this user may not know of; None if there is none."""
+    import glob  # noqa: PLC0415 - only the command line knows patterns
+
     folder, name = os.path.split(pattern)
     if not name:
         return None

@@ -5,8 +5,6 @@ no lock, so it may see a journal that another process is just making: torn, with
 counts only once the file has been left alone for a moment.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import sqlite3
@@ -17,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..errors import JournalBusy, JournalForeign
 from ..runtime import identity
 from ..runtime.clock import monotonic
+from ..runtime.fork import importing
 from ..runtime.native import sleep
 from . import files
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
-from .pages import wal_has_the_rest
 from .sqlite_codes import primary_code
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def look_at(path: str) -> None:
         try:
             _look_once(path)
         except (JournalForeign, sqlite3.DatabaseError) as error:
-            if primary_code(error) == sqlite3.SQLITE_CORRUPT and wal_has_the_rest(path):
+            if primary_code(error) == sqlite3.SQLITE_CORRUPT and _wal_has_the_rest(path):
                 return  # a crash during a checkpoint: the header is ahead of the file, the WAL mends it
             if before.is_settled and _state(path) == before:
                 raise
@@ -56,7 +54,7 @@ def look_at(path: str) -> None:
             return
 
 
-def never_hanging(path: str, opening: Callable[[], T]) -> T:
+def never_hanging(path: str, opening: "Callable[[], T]") -> T:
     """For the command line, whose journals may be anybody's: ``opening``, which gives up after ``HANG_SECONDS``.
 
     The owner of the folder may put a FIFO at the path between the look and the opening, and SQLite would wait in
@@ -87,6 +85,12 @@ def refuse_foreign(path: str, application: int, pages: int) -> None:
     """Raise JournalForeign for a database that has something in it and is no journal."""
     if pages and application != APPLICATION_ID:
         raise JournalForeign(path, "is a database of another program", "choose another path for the journal")
+
+
+def _wal_has_the_rest(path: str) -> bool:
+    with importing():
+        from .pages import wal_has_the_rest  # noqa: PLC0415 - no start needs it that meets no damage
+    return wal_has_the_rest(path)
 
 
 class _State(NamedTuple):

@@ -7,6 +7,7 @@ what is to stand here when they have grown.
 
 from __future__ import annotations
 
+PAGE_SIZE = 2048  # two thirds of the bytes written that 4096 takes, and no more CPU (1024: more)
 STATEMENTS = (
     """CREATE TABLE "_sqlite_migrations" (
    "id" INTEGER PRIMARY KEY,

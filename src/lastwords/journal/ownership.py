@@ -10,8 +10,6 @@ Rules
 * All else is done as the owner. What the owner cannot do either is an error that says so.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import stat
@@ -44,7 +42,7 @@ class Found(NamedTuple):
 
 
 @contextmanager
-def as_owner(path: str, *, targets_too: bool = False) -> Iterator[None]:
+def as_owner(path: str, *, targets_too: bool = False) -> "Iterator[None]":
     """Act as the owner of the journal at ``path``, if this is root at the command line. Nests.
 
     ``targets_too``: also in calls of its target, which is the owner's own choice. Raises JournalDenied.
@@ -53,7 +51,7 @@ def as_owner(path: str, *, targets_too: bool = False) -> Iterator[None]:
         yield
 
 
-def _as_owner(path: str, targets_too: bool) -> AbstractContextManager[None]:
+def _as_owner(path: str, targets_too: bool) -> "AbstractContextManager[None]":
     if not identity.is_strict() or identity.is_acting() or os.geteuid() != 0:
         return nullcontext()
     try:
@@ -67,7 +65,7 @@ def _as_owner(path: str, targets_too: bool) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _becoming(path: str, found: Found, targets_too: bool) -> Iterator[None]:
+def _becoming(path: str, found: Found, targets_too: bool) -> "Iterator[None]":
     try:
         with identity.acting_as(_user(found), targets_too=targets_too):
             yield

@@ -16,8 +16,6 @@ page 400,000,000, and a checkpoint makes a file of that length with one page at 
 through, with the main file's holes left out, and never the numbers up to the highest.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys
@@ -25,13 +23,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import files
+from .new_schema import PAGE_SIZE
 from .wal_check import FRAME_HEADER, HEADER, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAGIC = 0x377F0682  # the last bit: the byte order of the checksums
-PAGE_SIZE = 2048  # of a new journal: two thirds of the bytes written that 4096 takes, and no more CPU (1024: more)
 _SIZES = (PAGE_SIZE, 4096)  # that journals of ours have
 _LOOKS = 1_000  # at what may be the beginning of a page
 _BEGINNINGS = {2, 5, 10, 13}  # of the pages of tables and indexes
@@ -123,7 +121,7 @@ def _size_of_pages(fd: int) -> int:
     return smaller if balance >= 0 else larger
 
 
-def _frames(fd: int, size: int, head: bytes) -> Iterator[_Frame]:
+def _frames(fd: int, size: int, head: bytes) -> "Iterator[_Frame]":
     """Those that follow another one, or the header, with the same salts: whether they count is asked later."""
     before = head
     for at in range(HEADER, os.fstat(fd).st_size - FRAME_HEADER - size + 1, FRAME_HEADER + size):
@@ -168,7 +166,7 @@ class Pages:
                 os.close(fd)
         self._main = self._wal = None
 
-    def read_wal(self) -> Iterator[None]:
+    def read_wal(self) -> "Iterator[None]":
         """Go through the ``-wal``, frame by frame."""
         if self._wal is None:
             return
@@ -187,7 +185,7 @@ class Pages:
         _add(older, self._older if self._head else self._newest)
         self.count = self._main_pages + len(self._newest.keys() | self._older.keys())
 
-    def numbers(self) -> Iterator[int]:
+    def numbers(self) -> "Iterator[int]":
         """Those of the pages that are there."""
         only_in_wal = self._newest.keys() | self._older.keys()
         number = 1

@@ -8,8 +8,6 @@ Rules
 * Whatever the operating system says against a path becomes a JournalError that names it, with a hint that fits.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """What comes out of a journal: rows, the cursor, dead letters, numbers. Plain data, no SQL."""
 
-from __future__ import annotations
-
 import math
 import struct
 from bisect import bisect_right
@@ -119,7 +117,7 @@ _LEAST_BYTES = 64  # of an entry; a message of one letter takes more
 BURIED = "!"  # in front of the id of a row that was buried, and so settled without being delivered
 
 
-def entry_id(epochs: Sequence[tuple[int, str]], seq: int, own: object) -> str:
+def entry_id(epochs: "Sequence[tuple[int, str]]", seq: int, own: object) -> str:
     """The id of the entry at ``seq``: its own, if it was requeued or salvaged, else ``<uuid of its epoch>-<seq>``."""
     if isinstance(own, str) and own.isascii():  # else it is damaged
         return own
@@ -131,7 +129,7 @@ def highest(consumed: int, size: int) -> int:
     return consumed + size // _LEAST_BYTES
 
 
-def epoch_of(epochs: Sequence[tuple[int, str]], seq: int) -> tuple[int, str, float]:
+def epoch_of(epochs: "Sequence[tuple[int, str]]", seq: int) -> tuple[int, str, float]:
     """The epoch of ``seq``: where it begins, its uuid, and where the next one begins. Before the first: that one."""
     place = max(1, bisect_right(epochs, seq, key=lambda epoch: epoch[0]))
     first, uuid = epochs[place - 1]
@@ -139,7 +137,7 @@ def epoch_of(epochs: Sequence[tuple[int, str]], seq: int) -> tuple[int, str, flo
 
 
 def stored(
-    epochs: Sequence[tuple[int, str]], rows: Sequence[tuple[int, float, int, bytes, int, str | None]]
+    epochs: "Sequence[tuple[int, str]]", rows: "Sequence[tuple[int, float, int, bytes, int, str | None]]"
 ) -> list[StoredRow]:
     """Rows of the table, with their ids. The epoch is looked for once, as nearly all are of the first one's."""
     start, uuid, end = epoch_of(epochs, rows[0][0]) if rows else (0, "", 0)

@@ -17,7 +17,6 @@ from ..errors import JournalDamaged, JournalForeign
 from ..runtime.fork import importing
 from . import meta, new_schema
 from .first_look import APPLICATION_ID, refuse_foreign
-from .pages import PAGE_SIZE
 from .sqlite_codes import text_of
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _migrate(conn: sqlite3.Connection, begin_epoch: Callable[[], None], *, is_ne
         # file not IMMEDIATE: that writes the first page, and these are set before it or never.
         conn.execute("BEGIN" if is_new else "BEGIN IMMEDIATE")
         if is_new:
-            conn.execute(f"PRAGMA page_size={PAGE_SIZE}")
+            conn.execute(f"PRAGMA page_size={new_schema.PAGE_SIZE}")
             conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         if version < FORMAT:  # nobody was faster

@@ -14,8 +14,6 @@ Rules
   a user who can write to the folder (/tmp!) could have forged entries delivered as ours.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import time
@@ -96,7 +94,7 @@ def set_aside(
     path: str,
     identity: files.Identity | None,
     reason: str,
-    epochs: Sequence[tuple[int, str]] = (),
+    epochs: "Sequence[tuple[int, str]]" = (),
     *,
     is_damaged: bool = False,
 ) -> None:
@@ -113,7 +111,7 @@ def set_aside(
 
 
 @contextmanager
-def _commit_lock(path: str) -> Iterator[CommitLock | None]:
+def _commit_lock(path: str) -> "Iterator[CommitLock | None]":
     if not was_a_journal(path):  # somebody removed the lock file
         yield None
         return

@@ -18,8 +18,6 @@ them SQLite does not notice: it goes on writing to the numbers, whatever they st
   then, its records wait in memory, and it says so.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import resource
@@ -100,7 +98,7 @@ def _lock(suffix: str, descriptor: Descriptor) -> bool:
 
 
 @contextmanager
-def at_high_numbers() -> Iterator[set[int]]:
+def at_high_numbers() -> "Iterator[set[int]]":
     """What is opened inside gets numbers from ``FLOOR`` on. Gives the numbers that were open before."""
     with OPENING:
         before = {number for number in _numbers() if _is_open(number)}  # not the one that was needed to look
@@ -291,7 +289,7 @@ class SqliteFiles:
 class Swapped(NamedTuple):
     """What belongs to a file that is no longer the journal."""
 
-    conn: sqlite3.Connection
+    conn: "sqlite3.Connection"
     epochs: list[tuple[int, str]]
     identity: files.Identity | None
     sqlite_files: SqliteFiles

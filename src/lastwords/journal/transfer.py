@@ -42,8 +42,8 @@ FIRST_ROWS = 500  # of the first
 MOST_ROWS = 5_000
 LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it is
 LOOK_ROWS = 20_000  # whose ids are looked at in one slice
-_SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-_NOTE = re.compile(r"([0-9]{1,18}) ([0-9]{1,18})")
+_SPAN = r"([0-9]{1,18})-([0-9]{1,18})"
+_NOTE = r"([0-9]{1,18}) ([0-9]{1,18})"
 _INSERT = (
     "INSERT OR IGNORE INTO entries (seq, created, level, payload, checksum, id) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
 )
@@ -206,7 +206,7 @@ class Transfer:
 
     def lost(self, conn: sqlite3.Connection) -> list[Span]:
         """The spans of seqs that nobody has read so far, in order, by whichever process."""
-        return [(int(low), int(high)) for low, high in _SPAN.findall(meta.get(conn, f"lost {self.old.uuid}") or "")]
+        return [(int(low), int(high)) for low, high in re.findall(_SPAN, meta.get(conn, f"lost {self.old.uuid}") or "")]
 
     def _lost_now(
         self, conn: sqlite3.Connection, seqs: list[int], gaps: list[Span], *, is_last: bool
@@ -237,7 +237,7 @@ class Transfer:
 
 
 def _numbers(note: object) -> tuple[int, int]:
-    found = _NOTE.fullmatch(str(note))
+    found = re.fullmatch(_NOTE, str(note))
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

@@ -11,9 +11,9 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged
+from ..runtime.fork import importing
 from . import files, set_aside
 from .commit_lock import SUFFIX as COMMIT_SUFFIX
-from .pages import has_frames
 from .sqlite_files import are_in_use
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
     removed = files.check_file(path) is None
     if (removed and not create) or are_in_use(path):
         return
+    if not os.path.lexists(path + "-wal"):
+        return
+    with importing():
+        from .pages import has_frames  # noqa: PLC0415 - no start needs it that meets no damage
     if has_frames(path):
         if removed:
             files.create_file(path, mode)

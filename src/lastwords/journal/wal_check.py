@@ -16,8 +16,6 @@ A ``stat`` tells whether there is reason to look: the file has become shorter, a
 bytes. Both files are read through the descriptors that SQLite has: another one, closed, would take its locks along.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 import sys

@@ -197,7 +197,7 @@ def _is_slot(exc: BaseException, name: str) -> bool:
 
 
 _LOOKED_FOR = (NameError, AttributeError)
-_HINT = re.compile(r"\. Did you (?:mean:? '\.?([^'\n]*)'(?: instead of '[^'\n]*')?\?|forget to import '[^'\n]*')")
+_HINT = r"\. Did you (?:mean:? '\.?([^'\n]*)'(?: instead of '[^'\n]*')?\?|forget to import '[^'\n]*')"
 
 
 class _Near:
@@ -215,7 +215,7 @@ def remind(exc: BaseException, name: object, shown: str, rendered: str) -> None:
     if not isinstance(exc, _LOOKED_FOR) or type(name) is not str:
         return
     at = rendered.find(shown + ". Did you ")
-    found = _HINT.match(rendered, at + len(shown)) if at >= 0 else None
+    found = re.compile(_HINT).match(rendered, at + len(shown)) if at >= 0 else None
     if found is None:
         return
     exc.name = name

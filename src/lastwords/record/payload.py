@@ -1,7 +1,5 @@
 """The shape of a payload, and what both directions have to agree on."""
 
-from __future__ import annotations
-
 import os.path
 import struct
 import sys
@@ -10,7 +8,7 @@ from zlib import crc32
 
 import msgspec
 
-from .exceptions import Raised  # noqa: TC001 - msgspec resolves it at run time
+from .exceptions import Raised
 from .write_values import TAG
 
 MAX_PAYLOAD = 16 << 20  # bytes; beyond it the slow path cuts, visibly

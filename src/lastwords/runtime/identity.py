@@ -18,8 +18,6 @@ Rules
 * What was changed is changed back, in the same ``with``. A thread that is started inside takes the change along.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
@@ -55,7 +53,7 @@ _strict = False
 
 
 @contextmanager
-def strict() -> Iterator[None]:
+def strict() -> "Iterator[None]":
     """Inside, root must become the owner of a journal before it touches it. Not thread-safe."""
     global _strict  # noqa: PLW0603 - process-wide by nature
     before, _strict = _strict, True
@@ -86,7 +84,7 @@ def is_acting() -> bool:
 
 
 @contextmanager
-def trusting(path: str) -> Iterator[None]:
+def trusting(path: str) -> "Iterator[None]":
     """Nobody but root can write where ``path`` lies."""
     before, _thread.trusted = _thread.trusted, (*_thread.trusted, path)
     try:
@@ -96,7 +94,7 @@ def trusting(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def acting_as(user: User, *, targets_too: bool = False) -> Iterator[None]:
+def acting_as(user: User, *, targets_too: bool = False) -> "Iterator[None]":
     """Make this thread ``user`` to the file system. Raises CannotBecome."""
     way = _way()
     with way.lock:
@@ -111,7 +109,7 @@ def acting_as(user: User, *, targets_too: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def stepped_out() -> Iterator[None]:
+def stepped_out() -> "Iterator[None]":
     """A target is called as who we are, unless it was chosen by the journal's owner."""
     user = _thread.user
     if user is None or _thread.targets_too:
@@ -127,7 +125,7 @@ def stepped_out() -> Iterator[None]:
         _thread.user = user
 
 
-def carried(work: Callable[[], None]) -> Callable[[], None]:
+def carried(work: "Callable[[], None]") -> "Callable[[], None]":
     """``work`` for another thread, which takes along who this one is; Linux' part of it is inherited anyway."""
     here = _thread.user, _thread.targets_too, _thread.trusted
 

@@ -11,7 +11,7 @@ from .contract import CallableTarget, Target, refuse_suspended
 
 __all__ = ["SMTPDigest", "Target", "resolve"]
 
-_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)*")
+_DOTTED = r"[\w-]+(\.[\w-]+)*"
 
 
 def resolve(spec: object) -> Target | None:
@@ -55,7 +55,7 @@ def _from_text(given: str) -> Target | None:
 
         target: Target = from_url(text)
         return target
-    named = _DOTTED.fullmatch(text) is not None
+    named = re.fullmatch(_DOTTED, text) is not None
     raise ValueError(
         f"target {_shown(text)!r} is not a URL"
         + (f"; for a handler of the same dictConfig write cfg://handlers.{text}, or nest its mapping" if named else "")
@@ -65,7 +65,7 @@ def _from_text(given: str) -> Target | None:
 def _external(name: str) -> Any:
     import logging.config  # noqa: PLC0415
 
-    if not _DOTTED.fullmatch(name):
+    if not re.fullmatch(_DOTTED, name):
         raise ValueError(f"target {_shown(f'ext://{name}')!r} is no ext://module.object")
     return logging.config.BaseConfigurator({}).resolve(name)
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalError, JournalMissing
 from ..journal import files, set_aside
-from ..journal.salvage import Salvage
 from ..journal.store import Store
+from ..runtime.fork import importing
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ def resume(store: Store, under_way: list[Transfer]) -> None:
     The newest first: it has what was salvaged of those before, and says so.
     """
     at_it = {transfer.old.name for transfer in under_way}
-    for name in reversed(set_aside.unfinished(store.path)):
+    aside = set_aside.unfinished(store.path)
+    if not aside:
+        return
+    with importing():
+        from ..journal.salvage import Salvage  # noqa: PLC0415 - no service needs it that meets no damage
+    for name in reversed(aside):
         marker = set_aside.read(name)
         if name in at_it or marker is None:  # another process is done with it: without the epochs, ids would differ
             continue
