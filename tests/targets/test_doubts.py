@@ -2,10 +2,12 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import logging.handlers
 import queue
 import threading
+import time
 
 import pytest
 
@@ -45,6 +47,72 @@ class OnAStream(logging.StreamHandler):
             self.stream.write(self.format(record))
         except (OSError, ValueError):
             return
+
+
+class Suppresses(logging.Handler):
+    def emit(self, record):
+        with contextlib.suppress(OSError, ValueError):
+            send(self.format(record))
+
+
+class Collects(logging.Handler):
+    """Sends when there are ten."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines, self.sent_at = [], []
+
+    def emit(self, record):
+        text = self.format(record)
+        self.lines.append(text)
+        if len(self.lines) >= 10:
+            self.flush()
+
+    def flush(self):
+        send(self.lines)
+        self.lines = []
+
+
+class CollectsInAHelper(Collects):
+    def emit(self, record):
+        self.keep(record)
+
+    def keep(self, record):
+        self.lines.append(self.format(record))
+        while len(self.lines) > 10:
+            send(self.lines.pop(0))
+
+
+class SendsWhatItCollects(Collects):
+    def emit(self, record):
+        self.lines.append(self.format(record))
+        self.flush()
+
+
+class CountsWhatItSends(Collects):
+    """No record is in its list."""
+
+    def emit(self, record):
+        now = time.time()
+        if len(self.sent_at) > 10:
+            self.sent_at.pop(0)
+        else:
+            self.client.notify(self.format(record))
+            self.sent_at.append(now)
+
+
+class ForTests(logging.Handler):
+    """What it collects is for somebody who looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+    def reset(self):
+        self.records.clear()
 
 
 class Posts(logging.Handler):
@@ -136,7 +204,7 @@ class LooksUp(Prints):
         send(f"{text} {number}")
 
 
-@pytest.mark.parametrize("cls", [Prints, InAHelper, OnAStream])
+@pytest.mark.parametrize("cls", [Prints, InAHelper, OnAStream, Suppresses])
 def test_a_handler_that_swallows_failures_is_warned_of(cls):
     """In emit or in what it calls; the method is named."""
     reason = why_not(cls())
@@ -150,6 +218,13 @@ def test_a_handler_that_never_looks_at_the_answer_is_warned_of(cls):
     assert "never looks at the status" in why_not(cls())
 
 
+@pytest.mark.parametrize("cls", [Collects, CollectsInAHelper])
+def test_a_handler_that_collects_records_in_a_list_is_warned_of(cls):
+    """What is in it when the process dies was marked delivered. The warning names a class that is flushed in time."""
+    reason = why_not(cls())
+    assert "self.lines" in reason and "BufferingHandler" in reason
+
+
 @pytest.mark.parametrize("cls", [StartsAThread, StartsATask])
 def test_a_handler_that_starts_a_thread_for_each_record_is_warned_of(cls):
     """No attribute of it shows that."""
@@ -161,6 +236,7 @@ def test_a_handler_that_starts_a_thread_for_each_record_is_warned_of(cls):
     "cls",
     [
         *(Calls, CallsInAHelper, Raises, LooksUp, PostsAndLooks, PostsAndLooksInAHelper),
+        *(SendsWhatItCollects, CountsWhatItSends, ForTests),
         *(logging.StreamHandler, logging.NullHandler),
     ],
 )
