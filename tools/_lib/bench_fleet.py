@@ -10,6 +10,8 @@ ready       the client's own loop, which waits for all acknowledgements, with pa
             takes longer than the whole loop
 made        the same loop, with payloads made of the same rows as it goes: the work that has to be done by anybody
 encoding    making the JSON, and nothing else, by way of a LogRecord: the measure of the machine that the goal has
+wire, bare  of JetStream: what its three servers take on the same cores from a client that costs nothing, and from one that
+            does nothing that can be left out (see bench_fleet_bare): floors, which say how near the goal anybody can come
 
 Other load on the machine moves the rates; the processor's seconds for a record move less, so these are given, too.
 """
@@ -24,6 +26,13 @@ from bench_report import Row
 CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench_fleet_child.py")
 WORDS = {"nats": "JetStream R3", "redis": "Redis", "kafka": "Kafka's protocol"}
 WAYS = ("courier", "ready", "made", "encoding")
+FLOORS = {"nats": ("wire", "bare")}
+BESIDE = (  # what, and the goal
+    ("ready", "the client's loop, payloads ready", 0.5),
+    ("made", "the client's loop, payloads made of rows", 0.5),
+    ("wire", "the servers alone, bytes ready", None),
+    ("bare", "the bare parts, unchecked", None),
+)
 GOAL, ENCODING = 40_000, 78_000  # entries a second into JetStream, where making their JSON alone does so many
 COUNT, ROUNDS, SECONDS = 20_000, 5, 60  # of an engine
 
@@ -55,7 +64,8 @@ def _measure(bench, name):
         engine.start()
         engine.prepare()
         results = _taking_turns(bench, name, engine, count)
-        sent = sum(len(results[way]) for way in WAYS if way != "encoding") * (count + 1)  # one before the clock starts
+        sent = sum(len(found) for way, found in results.items() if way != "encoding")
+        sent *= count + 1  # one before the clock starts
         bench.say("fleet, %s: counting what is there" % WORDS[name])
         wrong = engine.count() - sent
     finally:
@@ -66,14 +76,15 @@ def _measure(bench, name):
 
 
 def _taking_turns(bench, name, engine, count):
-    results, began = {way: [] for way in WAYS}, time.monotonic()
+    ways, began = WAYS + FLOORS.get(name, ()), time.monotonic()
+    results = {way: [] for way in ways}
     for turn in bench.each_round(min(bench.rounds, ROUNDS), "fleet, " + WORDS[name]):
         if turn and time.monotonic() - began > SECONDS * turn / (turn + 1):  # another one would not fit
             bench.say("%d rounds must do" % turn)
             break
-        for way in shuffled(bench, WAYS):
+        for way in shuffled(bench, ways):
             path = place(bench, "fleet-round")
-            if way == "courier":  # a journal of its own each time: what is there already is not sent
+            if way in ("courier", "bare"):  # a journal of its own each time: what is there already is not sent
                 ask(bench, "fill", name="lastwords", path=path, count=count)
             found = ask(bench, way, program=CHILD, engine=name, url=engine.url, path=path, count=count)
             results[way].append(found)
@@ -95,11 +106,13 @@ def _rows(name, results, count):
     value %= (_rate(rates["courier"]), _cost(costs["courier"]), 100 * parts["send"], 100 * parts["json"])
     what = "courier into %s, %s entries" % (words, format(count, ","))
     rows = [Row(what, goal, value, met, {"rates": rates, "cpu": costs, "parts": parts})]
-    for way, which in (("ready", "payloads ready"), ("made", "payloads made of rows")):
-        speed = _ratio(rates["courier"], rates[way])
-        value = "%.2f x of %s; processor %.2f x of %s"
-        value %= (speed, _rate(rates[way]), _ratio(costs["courier"], costs[way]), _cost(costs[way]))
-        rows.append(Row("courier over the client's loop, %s, %s" % (which, words), ">= 0.5 x", value, speed >= 0.5))
+    for way, which, least in BESIDE:
+        if way in rates:
+            speed = _ratio(rates["courier"], rates[way])
+            value = "%.2f x of %s; processor %.2f x of %s"
+            value %= (speed, _rate(rates[way]), _ratio(costs["courier"], costs[way]), _cost(costs[way]))
+            goal, met = (">= %g x" % least, speed >= least) if least else ("reported", None)
+            rows.append(Row("courier over %s, %s" % (which, words), goal, value, met))
     share, wanted = _ratio(costs["encoding"], costs["courier"]), GOAL / ENCODING
     value = "%.2f x of %s, %s" % (share, _rate(rates["encoding"]), _cost(costs["encoding"]))
     goal, met = (">= %.2f x" % wanted, share >= wanted) if name == "nats" else ("reported", None)

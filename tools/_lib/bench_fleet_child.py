@@ -10,6 +10,7 @@ import urllib.parse
 import uuid
 from datetime import UTC, datetime
 
+import bench_fleet_bare
 from bench_backlog_rivals import made
 
 BATCH = 1_000
@@ -138,6 +139,16 @@ def made_of_rows(engine, url, path, count):
     return CLIENTS[engine](urllib.parse.urlsplit(url), list(payloads(rows(1))), payloads(rows(count)))
 
 
+def wire(engine, url, path, count):
+    """The servers alone: bytes that are ready, on a plain socket."""
+    return bench_fleet_bare.wire(Clock, url, list(payloads(rows(1))), list(payloads(rows(count))))
+
+
+def bare(engine, url, path, count):
+    """What cannot be left out, and nothing else."""
+    return bench_fleet_bare.bare(Clock, url, list(payloads(rows(1))), path)
+
+
 def _nats(address, first, records):
     """publish_async, which is made for this; at most 1,000 without an answer."""
     import nats
@@ -223,7 +234,7 @@ def _timed(all_of, first, records):
 
 
 CLIENTS = {"nats": _nats, "redis": _redis, "kafka": _kafka}
-TASKS = {"encoding": encoding, "courier": courier, "ready": ready, "made": made_of_rows}
+TASKS = {"encoding": encoding, "courier": courier, "ready": ready, "made": made_of_rows, "wire": wire, "bare": bare}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)
