@@ -1,6 +1,7 @@
 """A receiver that is too slow for a full batch."""
 
 import collections
+import socket
 import time
 
 import pytest
@@ -80,6 +81,20 @@ def test_the_next_run_of_cron_knows_the_width(tmp_path):
     assert Journal(tmp_path / "j.db").stats().pending < 120
 
 
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(), BrokenPipeError(), OSError(90, "Message too long")], ids=repr
+)
+def test_a_receiver_that_hangs_up_on_a_full_batch_gets_fewer_entries(tmp_path, error):
+    """It does so at once, whenever it is given too much: the line would stand still for ever."""
+    pending(tmp_path / "j.db", 300)
+    slow = Slow(30, error=error, each=0)
+    drain(tmp_path / "j.db", slow, retry_min=0.001, retry_max=0.002, batch_size=100)
+    assert len(slow.copies) == 300
+    assert slow.sizes[:4] == [100, 100, 100, 25]
+    with Journal(tmp_path / "j.db") as journal:
+        assert journal.stats().pending == 0
+
+
 def test_a_receiver_that_says_not_now_to_each_full_batch_gets_smaller_ones(tmp_path):
     """It answers at once, so it is there: a quota, or a queue that has no room for so many."""
     pending(tmp_path / "j.db", 300)
@@ -140,6 +155,31 @@ def from_timeout(error):
 def test_which_failures_narrow(error, seconds, slow):
     """Those that took time; who refuses a connection is down, whatever the size of the batch."""
     assert verdict.too_slow(error, seconds) is slow
+
+
+def wrapped(error):
+    made = OSError("the client's own")
+    made.__cause__ = error
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "too_much"),
+    [
+        (ConnectionResetError(), True),
+        (TryAgain("429"), True),
+        (wrapped(ConnectionResetError()), True),
+        (ConnectionRefusedError(), False),
+        (wrapped(wrapped(ConnectionRefusedError())), False),
+        (OSError(113, "No route to host"), False),
+        (socket.gaierror(-2, "Name or service not known"), False),
+        (ValueError(), False),
+    ],
+    ids=repr,
+)
+def test_which_failures_may_mean_too_much(error, too_much):
+    """Not those of who cannot be reached."""
+    assert verdict.may_be_too_much(error) is too_much
 
 
 @given(st.integers(2, 2000), st.floats(0.0001, 0.05), st.floats(0, 1))

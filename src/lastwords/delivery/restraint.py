@@ -5,17 +5,17 @@ failure (the resident courier). A mail that was handed over and not answered ask
 (``targets.patience``); that is kept in the journal, with the number of entries that were offered: the next run offers
 the very same, so that the mail is the same. Whoever rings meanwhile (``flush()``, ``drain()``) gets a try at once.
 
-A target that is too slow for a full batch, or answers "not now" to the same one again and again, gets fewer entries at
-once (``width``); that is kept in the journal, too.
+A target that is too slow for a full batch, or answers "not now" to the same one again and again, or ends the connection
+while it gets it, as one does that is given too much, gets fewer entries at once (``width``); that is kept in the
+journal, too.
 """
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import TryAgain
 from ..runtime.clock import monotonic
 from ..targets.patience import Unanswered, pause_after
-from .verdict import SLOW_SECONDS, too_slow
+from .verdict import SLOW_SECONDS, may_be_too_much, too_slow
 from .width import Width
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Restraint:
         self._width = Width()
         self._until = 0.0  # monotonic()
         self._handover = Handover()
-        self._refusals = 0  # in a row, of a target that answers
+        self._refusals = 0  # in a row, of a target that is there
 
     def begin(self, journal: "Line") -> None:
         """Before a first drain: what earlier runs have left."""
@@ -86,7 +86,7 @@ class Restraint:
             after = pause_after(self._handover.times)
         if after is not None:
             self._until = monotonic() + after
-        self._refusals = self._refusals + 1 if isinstance(error, TryAgain) else 0
+        self._refusals = self._refusals + 1 if may_be_too_much(error) else 0
         slow = too_slow(error, seconds)
         if self._narrows and offered > 1 and (slow or self._refusals >= MOST_REFUSALS):
             self._refusals = 0

@@ -20,6 +20,7 @@ cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offs
 """
 
 import enum
+import errno
 from typing import NamedTuple
 
 from ..errors import Rejected, TryAgain
@@ -98,6 +99,32 @@ def too_slow(error: BaseException, seconds: float) -> bool:
     if classify(error) not in (Fault.OUTAGE, Fault.NOT_NOW) or getattr(error, "after", None) is not None:
         return False
     return seconds >= SLOW_SECONDS or isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+
+
+def may_be_too_much(error: BaseException) -> bool:
+    """True if the target was there, and said "not now" or ended the connection, as one that is given too much."""
+    fault = classify(error)
+    return fault is Fault.NOT_NOW or (fault is Fault.OUTAGE and not _is_unreachable(error))
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    step: BaseException | None = error
+    for _ in range(_WRAPPED):
+        if step is None:
+            break
+        if isinstance(step, ConnectionRefusedError) or getattr(step, "errno", None) in _NO_WAY:
+            return True
+        if not _NO_CONNECTION.isdisjoint(cls.__name__ for cls in type(step).__mro__):
+            return True
+        step = step.__cause__ or (None if step.__suppress_context__ else step.__context__)
+    return False
+
+
+_WRAPPED = 5  # times, by requests around urllib3 around http.client
+_NO_WAY = frozenset(
+    {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOENT, errno.ENOSPC, errno.EDQUOT}
+)
+_NO_CONNECTION = frozenset({"ConnectError", "EndpointConnectionError", "NewConnectionError", "gaierror"})
 
 
 # Errors of well-known clients that do not derive from OSError (httpx, aiohttp, pymongo, botocore, urllib3; and those of
