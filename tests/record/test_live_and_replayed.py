@@ -348,6 +348,31 @@ def test_an_argument_is_shown_twice_at_most(tmp_path, kind, template):
     handler.close()
 
 
+class CountedError(CountedBoth, Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", [CountedBoth, CountedError])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: {"msg": "%s", "args": (value,)},
+        lambda value: {"msg": value},
+        lambda value: {"msg": {"event": value}},  # structlog's
+        lambda value: {"msg": "%d", "args": (value,)},  # cannot be formatted
+        lambda value: {"msg": "one too many", "args": (value,)},
+    ],
+    ids=["argument", "message", "in the message", "no number", "one too many"],
+)
+def test_no_record_shows_a_value_more_than_twice(tmp_path, kind, make):
+    """An exception that is logged by its text, above all; nor one that cannot be formatted."""
+    value = kind()
+    handler = DurableHandler(None, tmp_path / "j.db")
+    handler.handle(logging.makeLogRecord(make(value)))
+    handler.close()
+    assert 1 <= value.shown <= 2
+
+
 # --- prepare ----------------------------------------------------------------------------------------------------
 
 

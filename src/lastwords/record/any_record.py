@@ -101,7 +101,7 @@ def _message(record: logging.LogRecord, fields: dict[str, Any], writer: Writer) 
         return guarded(str, text)
     except BaseException as exc:
         pass_on(exc)
-        template, args = guarded(str, fields.get("msg")), guarded(repr, fields.get("args"))
+        template, args = guarded(str, fields.get("msg")), guarded(repr, _all_watched(fields.get("args"), writer))
         return f"{template} {args} <lastwords: formatting raised {type_name(exc)}: {guarded(str, exc)}>"
 
 
@@ -112,19 +112,30 @@ def _formatted(fields: dict[str, Any], writer: Writer) -> str | None:
         seen = writer.seen[id(msg)] = Seen(msg)
         msg = str(seen)
     elif type(msg) is not str:
-        msg = str(msg)
+        is_flat = type(msg) is dict and _NESTED.isdisjoint(map(type, msg.values()))  # else it may be in itself
+        msg = str(_all_watched(msg, writer) if is_flat else msg)
     if not args:
         return str(msg)
     try:
         writer.watched = True
-        if type(args) is tuple:
-            return str(msg % tuple(_watched(value, writer) for value in args))
-        if type(args) is dict:
-            return str(msg % {key: _watched(value, writer) for key, value in args.items()})
+        if type(args) is tuple or type(args) is dict:
+            return str(msg % _all_watched(args, writer))
     except BaseException as exc:  # the real one says so in its own words
         pass_on(exc)
     writer.watched = False
     return None
+
+
+_NESTED = frozenset({dict, list, tuple, set, frozenset})
+
+
+def _all_watched(values: Any, writer: Writer) -> Any:
+    """The same, showing alike, with foreign values that remember how they were shown."""
+    if type(values) is tuple:
+        return tuple([_watched(value, writer) for value in values])
+    if type(values) is dict:
+        return {key: _watched(value, writer) for key, value in values.items()}
+    return values
 
 
 def _watched(value: Any, writer: Writer) -> Any:

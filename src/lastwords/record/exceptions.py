@@ -116,7 +116,9 @@ def _describe(exc: BaseException, writer: Writer) -> Raised:
     qualname = clean(type.__dict__["__qualname__"].__get__(cls))
     found = type.__dict__["__module__"].__get__(cls)
     module = clean(found) if type(found) is str else "?"
-    text = guarded(str, exc, "<exception str() failed>")  # traceback's words for it
+    seen = writer.seen.get(id(exc))  # as an argument
+    known = None if seen is None else seen.text
+    text = guarded(str, exc, "<exception str() failed>") if known is None else known  # traceback's words for it
     ordinary, group = issubclass(cls, Exception), issubclass(cls, BaseExceptionGroup)
     raised = Raised(
         type=writer.text(qualname, MAX_LINE),

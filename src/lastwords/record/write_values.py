@@ -277,6 +277,7 @@ class Writer:
     def _obj(self, value: Any, depth: int = 0) -> Any:
         """Anything else. In extras its text, shown both ways; in args a stand-in, for receivers that format anew."""
         if issubclass(type(value), BaseException):
+            self.seen.setdefault(id(value), Seen(value))
             text, rendered = self.shown(value)
             return {TAG: "raised", "v": Writer.graph(value, self), "repr": self._str(rendered, 0)}
         names = data_fields(value)
