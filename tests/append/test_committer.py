@@ -148,6 +148,7 @@ def test_a_signal_handler_that_logs_inside_append_neither_deadlocks_nor_loses(lo
     assert missing == []
 
 
+@pytest.mark.slow
 def test_a_finalizer_that_logs_inside_append_neither_deadlocks_nor_loses(log, tmp_path, poll):
     """Garbage collection may run a __del__ anywhere, also between two statements of the leader."""
     count = [0]

@@ -144,6 +144,7 @@ def test_another_program_keeps_its_current_folder(tmp_path):
     assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout == "found\n"
 
 
+@pytest.mark.slow
 def test_a_relative_journal_of_a_configuration_that_is_not_there_is_said(tmp_path, sink):
     """Cron runs in another folder than the service: nothing and success would hide what is stuck."""
     config = tmp_path / "logging.toml"

@@ -227,6 +227,7 @@ def test_a_large_journal_is_not_read_into_memory(journal, monkeypatch):
     assert slices == [1_000]
 
 
+@pytest.mark.slow
 def test_output_in_a_poor_locale(journal):
     """A terminal that cannot show a character gets an escape, not a UnicodeEncodeError."""
     path = journal(count=0)

@@ -163,22 +163,20 @@ BAD = {
 }
 
 
+VERBS_FIRST = (("status",), ("flush", "--to", "SINK:deliver"), ("dead", "retry", "--all"), ("doctor",))
+VERBS_TOO = (
+    ("list",),
+    ("replay", "--to", "SINK:deliver"),
+    ("replay", "--to", "SINK:deliver", "--level", "info"),
+    ("replay", "--to", "SINK:deliver", "--dry-run"),
+    ("dead", "list"),
+    ("dead", "drop", "--all", "--yes"),
+    ("prune",),
+)
+
+
 @pytest.mark.parametrize(
-    "verb",
-    [
-        ("status",),
-        ("list",),
-        ("flush", "--to", "SINK:deliver"),
-        ("replay", "--to", "SINK:deliver"),
-        ("replay", "--to", "SINK:deliver", "--level", "info"),
-        ("replay", "--to", "SINK:deliver", "--dry-run"),
-        ("dead", "list"),
-        ("dead", "retry", "--all"),
-        ("dead", "drop", "--all", "--yes"),
-        ("prune",),
-        ("doctor",),
-    ],
-    ids=" ".join,
+    "verb", [*VERBS_FIRST, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS_TOO)], ids=" ".join
 )
 @pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.__name__)
 def test_a_bad_journal_is_one_line_the_right_code_and_not_touched(kind, verb, tmp_path, sink):
@@ -416,6 +414,7 @@ def test_a_target_that_hangs_ends_at_the_deadline(journal, sink):
     assert counts(path)[0] == 10
 
 
+@pytest.mark.slow
 def test_the_console_script_is_the_same(journal):
     """`lastwords` and `python -m lastwords` are one program."""
     script = os.path.join(os.path.dirname(sys.executable), "lastwords")

@@ -104,7 +104,13 @@ def verb(request, sink):
     return [word.replace("SINK", sink.name) for word in request.param]
 
 
-each_verb = pytest.mark.parametrize("verb", VERBS, ids=" ".join, indirect=True)
+QUICK = ("status", "prune", "flush")  # what looks, what deletes, what delivers: the others take as long again
+each_verb = pytest.mark.parametrize(
+    "verb",
+    [verb if verb[0] in QUICK else pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS],
+    ids=" ".join,
+    indirect=True,
+)
 
 
 # --- what works -------------------------------------------------------------------------------------------

@@ -73,7 +73,12 @@ def without_announcement(err):
 # --- closed -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+FIRST = [VERBS[0], VERBS[2], ("prune", "J")]  # with a process for each: the others are slow
+
+
+@pytest.mark.parametrize(
+    "verb", [verb if verb in FIRST else pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS], ids=" ".join
+)
 def test_with_stdout_closed_the_work_is_done(verb, journal, sink):
     """`>&-` is a wish to hear nothing: the exit code is the usual one, and there is no complaint."""
     path = journal()
@@ -109,7 +114,7 @@ def test_with_stdout_closed_what_is_wrong_is_said_and_has_its_code(journal):
     assert closed("2>&-", "nonsense").code == 2
 
 
-@pytest.mark.parametrize("settle", [(), ("--settle",)])
+@pytest.mark.parametrize("settle", [pytest.param((), marks=pytest.mark.slow), ("--settle",)])
 def test_what_is_shown_on_a_closed_stdout_is_not_settled(journal, settle):
     """`replay --to stdout: --settle >&-` shows nobody anything, so everything stays."""
     path = journal()
@@ -200,6 +205,7 @@ def test_stderr_is_a_target_like_stdout(journal):
     assert counts(path)[:2] == (0, 10)
 
 
+@pytest.mark.slow
 def test_stdout_has_nothing_but_the_entries(journal):
     """Control of the test above: there the summary goes to stderr."""
     path = log_to(journal(count=0), 3)

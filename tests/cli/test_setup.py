@@ -73,6 +73,7 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(tmp_path):
     assert asked and asked <= exist
 
 
+@pytest.mark.slow
 def test_the_cron_line_works_as_it_stands(tmp_path):
     """Run by a shell, as cron would: an unescaped % would cut it."""
     log_to(tmp_path / "j.db", 2)

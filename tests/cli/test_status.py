@@ -291,6 +291,7 @@ def test_output_to_a_device_is_written_to_it(tmp_path, journal):
     os.close(slave)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")
 def test_output_to_dev_stdout_goes_where_stdout_goes(tmp_path, journal):
     """The file that the shell redirected to is appended to; another one in its place would leave the shell's behind."""

@@ -1,6 +1,7 @@
 """``lastwords web``: what a browser sees, and that looking changes nothing and opens nothing to others."""
 
 import html
+import importlib.util
 import os
 import re
 import shlex
@@ -15,10 +16,10 @@ import urllib.request
 import pytest
 
 from cli.tools import log_to, run, sql
+from lastwords.cli.web_pages import chart
 
-pytest.importorskip("datasette")
-
-from lastwords.cli.web_pages import chart, server  # noqa: E402 - they import Datasette
+# Not imported here, which takes a second for every worker that collects these tests.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("datasette") is None, reason="needs datasette")
 
 BURY = (
     "INSERT INTO dead_letters SELECT 'id-' || seq, seq, created, level, json_set(payload, '$.exc_text', 'Zero <i>division'),"
@@ -86,6 +87,7 @@ def test_a_journal_has_a_chart_its_dead_letters_and_a_search(site):
     assert error.value.code == 404
 
 
+@pytest.mark.slow
 def test_it_writes_nothing_and_keeps_no_transaction_open(site):
     """The -wal can still be emptied, right after a page was made."""
     url, folder = site
@@ -99,6 +101,7 @@ def test_it_writes_nothing_and_keeps_no_transaction_open(site):
     conn.close()
 
 
+@pytest.mark.slow
 def test_another_host_name_is_refused(site):
     """A page of another site, whose name points here, must not read journals with somebody's browser."""
     url, _ = site
@@ -128,6 +131,7 @@ def test_a_browser_draws_it_without_anything_from_outside(site, tmp_path):
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(site, tmp_path):
     """In one line."""
     url, _ = site
@@ -147,7 +151,10 @@ def test_bars_are_few_and_cover_everything(first, last, width, number):
     assert start <= first and last < start + wide * count
 
 
+@pytest.mark.slow
 def test_names_are_unique():
     """They are parts of URLs."""
+    from lastwords.cli.web_pages import server
+
     names = server.names_of(["/a/x.db", "/b/x.db", "/c/x.db", "/d/y.db"])
     assert list(names) == ["x", "x_2", "x_3", "y"]

@@ -303,6 +303,7 @@ def test_a_run_of_poison_lets_the_line_move_within_the_stated_attempts(tmp_path,
     assert target.calls <= failing + good + 2 * run
 
 
+@pytest.mark.slow
 def test_every_entry_beyond_the_head_is_probed_in_the_end(tmp_path):
     """A good entry between poison ones, where no power of two leads: 0, 1, 2 and 4 are poison, 3 is not."""
     journal = line_of(tmp_path, 5)
@@ -318,6 +319,7 @@ def test_every_entry_beyond_the_head_is_probed_in_the_end(tmp_path):
     assert offsets == set(range(1, 21))
 
 
+@pytest.mark.slow
 def test_a_lone_failing_entry_stays_pending(tmp_path):
     """With nothing to compare it with, nobody can tell poison from outage."""
     journal = line_of(tmp_path, 1)

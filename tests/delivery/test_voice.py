@@ -79,6 +79,7 @@ def test_a_target_that_works_is_not_mentioned(tmp_path, capfd):
     assert spoken(capfd) == []
 
 
+@pytest.mark.slow
 def test_the_end_says_what_waits_where_and_what_delivers_it(children, tmp_path):
     """The command can be typed."""
     _, err, _ = children.run(PROGRAM, tmp_path / "j.db", "speaks")

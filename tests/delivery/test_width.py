@@ -48,6 +48,7 @@ def drain(path, target, **knobs):
         return delivery.drain(once=knobs.get("retry_min") is None)
 
 
+@pytest.mark.slow
 def test_a_batch_without_an_answer_narrows_and_then_widens_again(tmp_path):
     """The receiver gets no entry more than a few times, and full batches when it is quick again."""
     pending(tmp_path / "j.db", 1000)

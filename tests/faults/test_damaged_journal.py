@@ -161,6 +161,7 @@ def test_a_file_that_never_was_a_journal_is_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_reading_around_the_damage_needs_the_halving(tmp_path, monkeypatch):
     """The control: without it a whole range is lost with one bad page."""
     path = tmp_path / "j.db"
@@ -258,6 +259,7 @@ def test_damage_that_only_a_mark_meets_stops_the_line_unless_it_is_seen(tmp_path
     handler.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [101, COUNT])
 def test_a_seq_out_of_all_bounds_delays_nothing(tmp_path, number):
     """A damaged row says that it is the ninety billionth: nobody counts up to there, and what is logged next arrives."""
@@ -305,6 +307,7 @@ def test_damage_that_drain_meets_is_no_exception_of_the_application(tmp_path, mo
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_damaged_schema_is_damage(tmp_path):
     """A column whose name has another letter: the constructor salvages, as it does if a page is destroyed."""
     path = tmp_path / "j.db"

@@ -184,7 +184,12 @@ def test_a_kill_at_a_named_point(children, tmp_path, name, when):
     check(tmp_path)
 
 
-@pytest.mark.parametrize("nth", [1, 3, 7, 12, 18, 25, 33, 42, 60, 80, 110, 150, 200, 260, 330, 400, 480, 560, 640, 720])
+NTH = [1, 3, 7, 12, 18, 25, 33, 42, 60, 80, 110, 150, 200, 260, 330, 400, 480, 560, 640, 720]
+
+
+@pytest.mark.parametrize(
+    "nth", [*NTH[::4], *(pytest.param(nth, marks=pytest.mark.slow) for nth in NTH if nth not in NTH[::4])]
+)
 def test_a_kill_around_any_statement(children, tmp_path, nth):
     """Before or after the nth call into SQLite, of any thread."""
     run(children, tmp_path, kind="statement", nth=nth, by="kill")
@@ -246,6 +251,7 @@ def test_the_service_reaches_its_end_without_a_kill(children, tmp_path):
     assert len((tmp_path / "acks").read_text().split()) == 100
 
 
+@pytest.mark.slow
 def test_settling_before_delivery_is_caught(children, tmp_path):
     """The control of the check: a wrong order of acceptance and mark loses what was in flight."""
     wrong = SERVICE.replace(

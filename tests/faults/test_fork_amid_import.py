@@ -95,6 +95,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_thread_that_holds_a_journal_may_import_amid_a_fork(children):
     """One that opens a locked journal imports tenacity; the fork waits for that journal, and does not bar the import."""
     out, _, _ = children.run(LOCKED, timeout=60)

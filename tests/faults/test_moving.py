@@ -313,6 +313,7 @@ def test_dead_letters_and_ids_of_many_slices_come_along(tmp_path, monkeypatch):
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_removed_file_that_is_damaged_as_well(tmp_path, capfd):
     """What can be read comes along, and the new file, which is whole, is not set aside for it."""
     path = str(tmp_path / "j.db")
@@ -462,6 +463,7 @@ def test_a_kill_anywhere_in_a_salvage_loses_nothing(children, tmp_path, total, p
     assert not any(name.exists() for name in names)
 
 
+@pytest.mark.slow
 def test_without_the_marker_it_would_be_lost(children, tmp_path, total, monkeypatch):
     """The control."""
     monkeypatch.setattr(set_aside, "unfinished", lambda path: [])
@@ -469,6 +471,7 @@ def test_without_the_marker_it_would_be_lost(children, tmp_path, total, monkeypa
     assert len(received) < 230
 
 
+@pytest.mark.slow
 def test_a_process_that_has_the_journal_open_goes_on_with_it(children, tmp_path, poll, total):
     """It finds the file replaced, or gone, and what is set aside not salvaged."""
     handler, log = begin(tmp_path / "j.db", 0)

@@ -77,7 +77,7 @@ def test_a_record_is_committed_while_neither_the_file_nor_its_lock_is_there(tmp_
     assert messages(path) == ["before", "after"]
 
 
-@pytest.mark.parametrize("end", ["close", "exit", "flush"])
+@pytest.mark.parametrize("end", ["close", *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", "flush"))])
 def test_it_is_noticed_at_the_latest_at_the_end(tmp_path, children, end):
     """Nobody logged since, and the keeper had nothing to do."""
     code = """

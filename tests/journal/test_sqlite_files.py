@@ -82,7 +82,12 @@ HAPPENS = {
 }
 
 
-@pytest.mark.parametrize("name", HAPPENS)
+QUICK = ("all closed", "all closed, the numbers used", "-wal used", "-shm used")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in HAPPENS]
+)
 def test_what_was_closed_is_opened_again_and_what_is_used_is_left_alone(children, tmp_path, name):
     """All is committed at once, and delivered; neither a file nor a descriptor of the program's own suffers."""
     (said, at_exit), err = run(children, tmp_path, HAPPENS[name])
@@ -119,7 +124,7 @@ print(json.dumps([taken, handler.stats().buffered, got, said + 2]))
 """
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("suffix", ["", pytest.param("-wal", marks=pytest.mark.slow)])
 def test_a_socket_that_does_not_block_gets_nothing(children, tmp_path, suffix):
     """It has the bit by which the quick look knows what is ours; SQLite cannot write to it, and the long way looks."""
     out, _, _ = children.run(ALONE, tmp_path / "j.db", suffix)
@@ -128,6 +133,7 @@ def test_a_socket_that_does_not_block_gets_nothing(children, tmp_path, suffix):
     assert everything(tmp_path / "j.db") == [f"m{i}" for i in range(records)]
 
 
+@pytest.mark.slow
 def test_a_fork_and_a_close_after_everything_was_used(children, tmp_path):
     """Neither closes what is not ours."""
     happens = "os.closerange(3, 512)\nfor _ in range(200): reuse(None)\n"
@@ -144,7 +150,7 @@ print(json.dumps(unharmed()), flush=True)
     assert said == [True, True, True]
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("suffix", ["", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("-wal", "-shm"))])
 def test_an_end_right_after_it(children, tmp_path, suffix):
     """The interpreter's end closes every connection that is left, and would write the -wal into the main file."""
     folder = tmp_path / "theirs"
@@ -155,6 +161,7 @@ def test_an_end_right_after_it(children, tmp_path, suffix):
     assert [p.stat().st_size for p in folder.iterdir()] == [0]
 
 
+@pytest.mark.slow
 def test_records_wait_in_memory_while_nothing_can_be_committed(children, tmp_path):
     """All connections of a process share the -shm, and the file is too large to be copied in a caller.
 

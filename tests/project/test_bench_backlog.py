@@ -67,6 +67,7 @@ def test_what_arrives_in_files_and_over_http_is_counted(measures, bench):
     assert list(pathlib.Path(bench.folder).glob("*-log*")) == []
 
 
+@pytest.mark.slow
 def test_a_child_that_crashes_is_no_value(measures, bench):
     with pytest.raises(measures.ChildFailed, match="no such break"):
         measures.drain_rows(bench, {"lastwords": 5}, "nonsense")

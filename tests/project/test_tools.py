@@ -42,7 +42,9 @@ def test_the_demo_without_lastwords_loses_and_says_so():
     assert table(done.stdout)["lost"] > 50
 
 
-@pytest.mark.parametrize("tool", ["test", "demo", "torture"])
+@pytest.mark.parametrize(
+    "tool", ["test", *(pytest.param(tool, marks=pytest.mark.slow) for tool in ("demo", "torture"))]
+)
 def test_tools_explain_themselves(tool):
     """With examples, at once."""
     done = run(f"tools/{tool}", "--help")
@@ -191,6 +193,7 @@ def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
     assert capsys.readouterr().out.endswith(f"\n{2 * len(runs)} passed, 0 failed\n")
 
 
+@pytest.mark.slow
 def test_a_given_interpreter_is_taken_as_it_is(tool, monkeypatch, try_out, capsys):
     """One with lastwords in it: from a wheel, for instance."""
     monkeypatch.setattr(tool, "GIVEN", sys.executable)
@@ -199,13 +202,16 @@ def test_a_given_interpreter_is_taken_as_it_is(tool, monkeypatch, try_out, capsy
     assert f"({sys.executable})" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_python_that_is_not_there_is_named(try_out, capsys):
     """With those that are."""
     assert try_out("", "--python", "3.99") == 2
     assert "no Python 3.99 was found; there are: 3." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["test", "demo", "torture"])
+@pytest.mark.parametrize(
+    "name", ["test", *(pytest.param(name, marks=pytest.mark.slow) for name in ("demo", "torture"))]
+)
 def test_without_a_fitting_python_one_line_says_what_is_needed(name, tmp_path):
     """Also where only an old Python runs it: the tools themselves run on those."""
     code = (

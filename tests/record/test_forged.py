@@ -137,6 +137,7 @@ def test_own_names_of_the_interpreter_keep_their_source():
         del linecache.cache["<cell-1>"]
 
 
+@pytest.mark.slow
 def test_source_lines_offered_to_linecache_are_bounded(secret):
     """A hostile journal names a new file, and a new class, in each row; and holds many rows at once."""
     before = len(linecache.cache)
@@ -394,6 +395,7 @@ def test_mutated_payload_decodes_or_is_refused(payload, edits):
         traceback.format_exception(*record.exc_info)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("latin-1"))))
 def test_random_text_is_refused(text):

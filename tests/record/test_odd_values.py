@@ -301,6 +301,7 @@ def test_near_the_recursion_limit():
         decode(seq=1, id="i", created=created, level=level, payload=payload)
 
 
+@pytest.mark.slow
 def test_attributes_with_odd_values():
     """Each standard attribute in turn holds each odd value."""
     for name in make().__dict__:

@@ -145,6 +145,7 @@ def test_any_message_object_renders_alike(msg, arg):
     assert through(live).record.getMessage() == text
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(

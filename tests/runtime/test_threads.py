@@ -28,7 +28,9 @@ def limit(monkeypatch):
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.ERROR], ids=["synced by the keeper", "synced by the caller"])
-@pytest.mark.parametrize("commit_only", [True, False], ids=["commit only", "delivering"])
+@pytest.mark.parametrize(
+    "commit_only", [pytest.param(True, marks=pytest.mark.slow), False], ids=["commit only", "delivering"]
+)
 def test_records_are_committed_and_it_is_said_once_and_recovered_from(tmp_path, limit, capfd, commit_only, level):
     """One line when it begins, one when it is over, whatever the handlers are for; then the threads are there."""
     came = []

@@ -56,6 +56,7 @@ def full_disk(path, how):
     return int(done.stdout), path.read_text()
 
 
+@pytest.mark.slow
 def test_a_full_disk_multiplies_nothing_in_a_file(tmp_path):
     """stdlib's buffer keeps a copy of each try and writes them all when there is room (the control)."""
     _, text = full_disk(tmp_path / "control", "stdlib")

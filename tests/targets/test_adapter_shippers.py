@@ -188,6 +188,7 @@ def admin_handler(**methods):
     return type("Handler", (AdminEmailHandler,), methods)()
 
 
+@pytest.mark.slow
 def test_djangos_mail_backend_is_not_silent(django_mail, mailbox, entry):
     """Down, refused, accepted."""
     target = resolve(admin_handler())

@@ -194,6 +194,7 @@ def test_a_server_without_starttls_gets_no_password(server, entry):
     assert "without TLS" in told.warnings[0]
 
 
+@pytest.mark.slow
 def test_without_a_password_tls_is_used_if_offered(certificates, server, entry):
     """As between mail servers: a certificate that nobody signed is better than none; plain if there is none."""
     offering = MailServer(starttls=certificates.server).start()

@@ -167,6 +167,7 @@ def test_a_mail_that_would_be_too_large_takes_fewer_entries(log):
     assert 1 < mails < 12
 
 
+@pytest.mark.slow
 def test_one_record_of_megabytes_is_cut_and_says_so(log):
     """Its beginning, its end, and how much is missing; the mail is still a mail."""
     log("app", 40, "begin " + "x" * 5_000_000 + " end", blob="y" * 1_000_000)

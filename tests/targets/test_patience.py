@@ -161,6 +161,7 @@ def test_nonsense_in_the_journal_is_no_handover(text):
     assert Handover.parse(str(Handover(2, 7, 5.0))) == (2, 7, 5.0)
 
 
+@pytest.mark.slow
 def test_the_wait_for_the_answer_ends(dumb, entry, monkeypatch):
     """After ten minutes, here after some milliseconds."""
     monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.01)

@@ -9,7 +9,7 @@ from lastwords.targets.digest.smtp_digest import SMTPDigest
 from lastwords.targets.urls.syslog import element
 from lastwords.targets.wording import one_line
 
-SEPARATORS = [chr(n) for n in range(0x110000) if len(f"a{chr(n)}b".splitlines()) > 1]
+SEPARATORS = [line[-1] for line in "".join(map(chr, range(0x110000))).splitlines(keepends=True)[:-1]]
 ODD = [*SEPARATORS, "\r\n", "\x00", "\ud800", "\ufffe", "\u202e", "\U000e0041"]
 
 

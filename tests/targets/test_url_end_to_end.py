@@ -71,6 +71,7 @@ def test_http_one_bad_entry_among_hundreds_is_buried_and_the_others_arrive_in_or
     assert collector.got == [f"record {number}" for number in range(300) if number != 123]
 
 
+@pytest.mark.slow
 def test_http_while_the_password_is_wrong_nothing_is_buried(make, collector):
     """However long: 401 is about us, not about the entries."""
     collector.refuse = lambda entry: 401

@@ -223,6 +223,7 @@ def test_a_reader_that_stays_does_not_make_the_wal_grow_without_end(tmp_path, po
     handler.close()
 
 
+@pytest.mark.slow
 def test_delivered_entries_are_pruned_before_anything_is_dropped(tmp_path, poll):
     """Even those that keep_delivered would keep."""
     handler = DurableHandler(None, tmp_path / "j.db", max_bytes=2**20, keep_delivered=3600, sync_interval=0.05)
@@ -331,6 +332,7 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
     assert int(out) == (12 if how == "removed" else 2)
 
 
+@pytest.mark.slow
 def test_a_long_wal_is_no_reason_to_drop_what_is_pending(tmp_path, poll):
     """A reader keeps it from being cut; dropping entries would only make it longer."""
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=0.05, max_bytes=4 * 2**20)

@@ -56,6 +56,7 @@ def test_a_batch_is_in_one_partition_in_order_with_ids_and_records(target, kafka
     assert len({partition for partition, _, _ in found}) == 1
 
 
+@pytest.mark.slow
 def test_the_next_batch_is_made_ready_while_the_server_has_one(target, kafka, topic, monkeypatch):
     """Each payload is made once, and what was made in the meantime is what goes."""
     assert deliver_in_turn(target(), monkeypatch) == [1, 2, 3, 4, 5, 5]
@@ -250,7 +251,9 @@ def test_a_cluster_without_quorum_is_later(mock_kafka):
 @pytest.mark.parametrize(
     ("once", "code", "kind", "words"),
     [
-        ("session", TOPIC_AUTHORIZATION_FAILED, RuntimeError, "TOPIC_AUTHORIZATION_FAILED"),
+        pytest.param(
+            "session", TOPIC_AUTHORIZATION_FAILED, RuntimeError, "TOPIC_AUTHORIZATION_FAILED", marks=pytest.mark.slow
+        ),
         ("transactions", TOPIC_AUTHORIZATION_FAILED, RuntimeError, "TOPIC_AUTHORIZATION_FAILED"),
         ("transactions", INVALID_RECORD, Rejected, "INVALID_RECORD"),
         ("transactions", TOO_LARGE, Rejected, "MSG_SIZE_TOO_LARGE"),
