@@ -84,8 +84,7 @@ def test_a_traceback_follows_its_message(sink, entry):
 
 def test_what_rfc_5424_does_not_allow_in_a_header_is_replaced(sink, entry):
     """A logger with spaces would move every part that follows."""
-    live = entry("x")
-    live.logger = "my löger name " + "x" * 40
+    live = entry("x", name="my löger name " + "x" * 40)
     target_for(sink, "app=my%20app&hostname=w%20b").deliver([live])
     found = parse(until(sink.frames)[0])
     assert found["app"] == "my_app" and found["host"] == "w_b" and found["msgid"] == ("my_l_ger_name_" + "x" * 18)
