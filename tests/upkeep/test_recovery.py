@@ -2,13 +2,16 @@
 
 import json
 import logging
+import sqlite3
 
 import pytest
 
 from lastwords import DurableHandler
 from lastwords.errors import JournalBusy, JournalDamaged, JournalError
-from lastwords.journal import files, set_aside, transfer
+from lastwords.journal import files, set_aside, transfer, wal
 from lastwords.journal.line import Line
+from lastwords.journal.old_file import OldFile
+from lastwords.journal.salvage import Salvage
 from lastwords.journal.store import Store
 from lastwords.runtime.clock import monotonic
 from lastwords.upkeep.recovery import Mover
@@ -48,6 +51,48 @@ def test_at_the_exit_what_is_left_of_a_damaged_file_waits_for_the_next_start(asi
     handler.close()
     assert sorted(messages(aside)) == sorted(f"m{i}" for i in range(COUNT))
     assert "was damaged" in capfd.readouterr().err
+
+
+def test_a_damaged_file_is_given_up_when_what_came_of_it_is_on_the_medium(aside, monkeypatch):
+    """Its slices are not synced, and are read without the store's lock. A sync that fails is made up for."""
+    store = Store(aside)
+    events, sync, done, apart = [], wal.sync, Salvage.done, OldFile.rows_apart
+
+    def failing_once(store):
+        events.append("sync")
+        if events.count("sync") == 1:
+            raise OSError("the medium")
+        sync(store)
+
+    monkeypatch.setattr(wal, "sync", failing_once)
+    monkeypatch.setattr(Salvage, "done", lambda *args: events.append("given up") or done(*args))
+    monkeypatch.setattr(OldFile, "rows_apart", lambda *a, **k: events.append(store.lock.depth()) or apart(*a, **k))
+    mover = Mover(store)
+    with pytest.raises(OSError, match="the medium"):
+        mover.run(None)
+    assert "given up" not in events and store.filling
+    mover.run(None)
+    assert [event for event in events if event != 0] == ["sync", "sync", "given up"]
+    assert not store.filling and not mover.left and 0 in events
+    store.close()
+    assert sorted(messages(aside)) == sorted(f"m{i}" for i in range(COUNT))
+
+
+def test_a_connection_that_is_given_up_while_it_is_read_is_closed_by_its_reader():
+    """And what was read is not used; afterwards nothing is read any more."""
+    conn = sqlite3.connect(":memory:")
+    old = OldFile(conn, "old")
+
+    def rows(*_, **__):
+        old.close()
+        return conn.execute("SELECT 1").fetchall(), []  # still open
+
+    old.rows = rows
+    assert old.rows_apart(1, 2, strict=False) is None
+    with pytest.raises(sqlite3.ProgrammingError):
+        conn.execute("SELECT 1")
+    del old.rows
+    assert old.rows_apart(1, 2, strict=False) is None
 
 
 @pytest.mark.parametrize("is_ending", [True, False])

@@ -53,6 +53,11 @@ class Salvage(Transfer):
         """See :meth:`Transfer.left`."""
         return 1 if self._raw is not None else super().left
 
+    def fetch(self) -> None:
+        """See :meth:`Transfer.fetch`."""
+        if self._raw is None:
+            super().fetch()
+
     def step(self, store: Store) -> bool:
         """First what SQLite reads. If that is not all, what can be found in the pages, whatever leads to them."""
         with store.explaining:
@@ -74,7 +79,7 @@ class Salvage(Transfer):
         return True
 
     def _move_found(self, raw: RawRows, into: sqlite3.Connection) -> None:
-        self.old.conn.close()
+        self.old.close()
         self._raw, self.is_raw, self.end = None, True, self._end
         self.turn_to(OldFile(raw.conn, self.old.name, self.old.epochs), into)
 
@@ -97,7 +102,7 @@ class Salvage(Transfer):
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
-        self.old.conn.close()
+        self.old.close()
         if self._is_news:  # else it was another process, or the second look
             say(
                 f"journal {store.path} was damaged ({self._reason}) and is set aside as {self.old.name};"

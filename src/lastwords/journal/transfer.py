@@ -4,7 +4,10 @@ Theory of operation
 -------------------
 A journal that was removed, replaced or found damaged may have a week's entries pending: a gigabyte, which takes a
 quarter of a minute to copy. So they are moved in slices of some ``AIM_SECONDS``, each a hold of the store's lock and a
-commit. What is logged meanwhile is committed at once, behind them: the first slice puts the newest entry into the new
+commit; what is moved is read before the lock is taken. The commits are not synced each: before a file is given up, all
+that came of it is.
+
+What is logged meanwhile is committed at once, behind them: the first slice puts the newest entry into the new
 file, at its own seq, which keeps room for the others before it. They are filled in at their own seqs while this
 process's courier waits. One whose place the cursor has passed (another process delivers), or for which there is no
 room (the path holds another journal with entries of its own), is appended with its id.
@@ -33,15 +36,17 @@ from .rows import INSERT_DEAD, entry_id
 if TYPE_CHECKING:
     import sqlite3
 
-    from .old_file import Span
+    from .old_file import Rows, Span
     from .sqlite_files import Swapped
     from .store import Store
 
-AIM_SECONDS = 0.02  # of one slice
-FIRST_ROWS = 500  # of the first
+    _Fetched = tuple[OldFile, int, int, Rows]  # from where, the first seq and the last
+
+AIM_SECONDS = 0.01  # of one slice
+FIRST_ROWS = 200  # of the first
 MOST_ROWS = 5_000
 LEAST_ROWS = 20  # on a busy machine each slice takes its time, however small it is
-LOOK_ROWS = 20_000  # whose ids are looked at in one slice
+LOOK_ROWS = 4_000  # whose ids are looked at in one slice
 _SPAN = r"([0-9]{1,18})-([0-9]{1,18})"
 _NOTE = r"([0-9]{1,18}) ([0-9]{1,18})"
 _INSERT = (
@@ -73,6 +78,7 @@ class Transfer:
         self._there: set[str] = set()  # ids in the journal
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
+        self._fetched: _Fetched | None = None
         self._room = 0  # the seq of the newest entry, if it is there already
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
 
@@ -81,11 +87,23 @@ class Transfer:
         """How many seqs are still to be looked at."""
         return self.old.newest - self.at - int(self._room > self.at)
 
+    def fetch(self) -> None:
+        """Read what the next slice moves: without the store's lock, which nobody has to wait for meanwhile."""
+        old, first, last = self.old, self.at + 1, min(self.at + self._slice_rows, self.old.newest)
+        read = old.rows_apart(first, last, strict=self.strict) if first <= last else None
+        self._fetched = None if read is None else (old, first, last, read)
+
+    def _rows(self, first: int, last: int) -> Rows:
+        fetched, self._fetched = self._fetched, None
+        if fetched is not None and fetched[:3] == (self.old, first, last):
+            return fetched[3]
+        return self.old.rows(first, last, strict=self.strict)
+
     def step(self, store: Store) -> bool:
         """Move a slice; True while there is more. Raises JournalError, with nothing moved."""
         began = monotonic()
         try:
-            with store.transaction(full=True) as conn:
+            with store.transaction() as conn:
                 done = self._slice(conn)
         finally:
             store.commit_lock.drop()  # also inside another use: the next slice may be far
@@ -121,7 +139,7 @@ class Transfer:
         self._room = whole(meta.get(conn, f"room {old.uuid}"))
         dead_at, dead_left = self._move_dead(conn, dead_at)
         upto = min(at + self._slice_rows, old.newest)
-        rows, gaps = old.rows(at + 1, upto, strict=self.strict)
+        rows, gaps = self._rows(at + 1, upto)
         moved += self._insert(conn, rows)
         lost, before = self._lost_now(conn, [row[0] for row in rows], gaps, is_last=upto == old.newest)
         meta.put(conn, self._key, f"{upto} {dead_at}")
@@ -255,7 +273,7 @@ class Rescue(Transfer):
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
-        self.old.conn.close()
+        self.old.close()
         say(
             f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
             " copied into the file that is there now" + (f", {self._lost:,} could not be read" if self._lost else "")

@@ -49,8 +49,8 @@ def repair_open(store: Store) -> None:
     with store.lock:
         if reason is None:
             return
-        store.give_up()
         set_aside.set_aside(store.path, identity, reason, epochs, is_damaged=True)
+        store.give_up()  # afterwards: the last one that closes a file at its own place checkpoints it
         store.begin_anew()
 
 

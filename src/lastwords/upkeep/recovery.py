@@ -88,23 +88,36 @@ class Mover:
 
     def step(self, committer: Committer | None) -> bool:
         """Move a slice; True while there is more."""
-        moved = None
+        for transfer in self._under_way[:1]:
+            transfer.fetch()
+        ready = None
         with self._store.lock:
             begun = removed_file.begin(self._store)
-            if begun is not None:
+            if begun is not None:  # with its first slice, which is enough for one hold of the lock
                 self._under_way.insert(0, begun)  # the rest of an older one comes after what came of it before
                 self._look = True  # its renames may have been finished by this opening
-            if self._look:
-                damaged_file.resume(self._store, self._under_way)
-                self._look = False
-            if self._under_way and not self._under_way[0].step(self._store):
-                moved = self._under_way.pop(0)
-            more = bool(self._under_way)
-            self._store.filling = more
-        if moved is not None and not moved.done(self._store):
-            self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
+            else:
+                if self._look:
+                    damaged_file.resume(self._store, self._under_way)
+                    self._look = False
+                if self._under_way and not self._under_way[0].step(self._store):
+                    ready = self._under_way[0]
+            more = self._store.filling = bool(self._under_way)
+        if ready is not None:
+            more = self._finish(ready)
         if not more and committer is not None:
             committer.retry()
+        return more
+
+    def _finish(self, transfer: Transfer) -> bool:
+        """All of one is moved: it reaches the medium before what it came from is given up. True while there is more."""
+        wal.sync(self._store)
+        with self._store.lock:
+            if is_mine := transfer in self._under_way:  # and no other thread was faster
+                self._under_way.remove(transfer)
+            more = self._store.filling = bool(self._under_way)
+        if is_mine and not transfer.done(self._store):
+            self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
         return more
 
     def after_fork_in_child(self) -> None:
