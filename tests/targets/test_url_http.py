@@ -71,6 +71,26 @@ def test_the_same_batch_has_the_same_key_in_another_process_and_another_batch_an
     assert keys[0] == keys[1] != keys[2] == "abc-1"
 
 
+def test_the_next_batch_is_made_ready_while_the_receiver_has_one(server, entry, monkeypatch):
+    """Each line is made once, the next call's before this one's answer is read, and what was made is what goes."""
+    target, made = resolve(url(server, "gzip=0")), []
+    line = target._line
+    monkeypatch.setattr(target, "_line", lambda one: made.append(one.seq) or line(one))
+    monkeypatch.setattr(target, "_taken", lambda chunk, answer: made.append("answer"))
+    entries = [entry(seq=seq) for seq in range(1, 6)]
+    target.meanwhile = iter([entries[2:4], entries[4:]])
+    target.deliver(entries[:2])
+    target.deliver(entries[2:])
+    assert made == [1, 2, 3, 4, 5, "answer", "answer"]
+    target.meanwhile = iter([entries[:2]])
+    target.deliver(entries[2:])
+    target.deliver(entries[3:])  # not what was expected
+    assert made[7:] == [3, 4, 5, 1, 2, "answer", 4, 5, "answer"]
+    target.close()
+    told = [[json.loads(text)["id"] for text in sent(request).splitlines()] for request in server.requests]
+    assert told == [[one.id for one in part] for part in (entries[:2], entries[2:], entries[2:], entries[3:])]
+
+
 def test_one_connection_serves_many_batches(server, entry):
     """A handshake per batch would be waste."""
     target = resolve(url(server))

@@ -177,7 +177,7 @@ class JetStream(StreamTarget):
         """Ask the stream what it takes and what it can do."""
         answer = self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}")
         if code_of(answer) == NO_STREAM:
-            answer = self._make()
+            answer = self._create_it()
         if code_of(answer):
             raise complaint(answer, self.label)
         config = answer["config"]
@@ -233,7 +233,7 @@ class JetStream(StreamTarget):
         most = (account.get("limits") or {}).get(f"max_{kind}", -1)
         return None if most < 0 else max(0, most - account.get(kind, 0))
 
-    def _make(self) -> dict[str, Any]:
+    def _create_it(self) -> dict[str, Any]:
         subjects = f"{self._subject}.>"
         if not self._create:
             raise RuntimeError(

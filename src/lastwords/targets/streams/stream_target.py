@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...errors import Rejected, TryAgain
-from ..contract import Target
+from ..reading_ahead import ReadsAhead
 from ..wording import as_json
 
 if TYPE_CHECKING:
@@ -58,15 +58,14 @@ def items_of(entries: Sequence[Entry]) -> list[Item]:
     return items
 
 
-class StreamTarget(Target):
+class StreamTarget(ReadsAhead[Item]):
     """See the module. An engine writes :meth:`_open`, :meth:`_largest` and :meth:`_send`."""
 
     batch_size = MOST_IN_A_RUN
     _max_bytes = 8 * 2**20
-    _ready: list[Item] | None = None  # what `_meantime` made
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        items = self._items(entries)
+        items = self._made_of(entries)
         self._open()
         largest = self._largest()
         large = [item for item in items if len(item.payload) > largest]
@@ -91,21 +90,8 @@ class StreamTarget(Target):
                 [item.entry for item in large],
             )
 
-    def _items(self, entries: Sequence[Entry]) -> list[Item]:
-        ready, self._ready = self._ready, None
-        if ready and len(ready) == len(entries) and ready[0].entry is entries[0] and ready[-1].entry is entries[-1]:
-            return ready
+    def _make(self, entries: Sequence[Entry]) -> list[Item]:
         return items_of(entries)
-
-    def _meantime(self) -> Iterator[None]:
-        """For an engine to go through while it waits for an answer: what comes next is made ready, bit by bit."""
-        meanwhile, self.meanwhile, ready = self.meanwhile, None, list[Item]()
-        if meanwhile is None:
-            return  # it was gone through, while the engine said that it wants to be asked once more
-        for entries in meanwhile:
-            ready += items_of(entries)
-            yield
-        self._ready = ready
 
     @abstractmethod
     def _open(self) -> None:

@@ -32,22 +32,24 @@ import hashlib
 import importlib.util
 import os
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._version import __version__
 from ...errors import Rejected, TryAgain
-from ..contract import Target
 from ..handlers.http import ABOUT_THE_REQUEST, NOT_NOW, retry_after
+from ..reading_ahead import ReadsAhead
 from ..wording import as_json, one_line
 from .address import choice, credential_source, file_name, flag, is_loopback, permitted, seconds, size, words
 from .tls import verifying
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import urllib3
 
     from ...record.codec import Entry
+    from ..contract import Target
     from .address import Address
     from .secret import Credentials
 
@@ -134,7 +136,7 @@ class Answer(NamedTuple):
         return f"<Answer {self.status}>"
 
 
-class HTTP(Target):
+class HTTP(ReadsAhead[bytes]):
     """POSTs entries; see the module. ``max_bytes``: of a request before compression; one entry may exceed it."""
 
     ports = (80, 443)  # where the URL has none, without and with TLS
@@ -177,10 +179,10 @@ class HTTP(Target):
         self.label = f"{address.scheme}://{place}{_shown(path)}"
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        done = 0
+        done, lines = 0, self._made_of(entries)
         refused: Rejected | None = None  # what was refused by name, in several requests
         while done < len(entries):
-            chunk = self._cut(entries[done:])
+            chunk = self._cut(entries[done:], lines[done:])
             try:
                 done += self._post(chunk)
             except Exception as error:
@@ -199,17 +201,14 @@ class HTTP(Target):
         if refused is not None:
             raise refused
 
-    def _cut(self, entries: Sequence[Entry]) -> Chunk:
+    def _cut(self, entries: Sequence[Entry], lines: list[bytes]) -> Chunk:
         """As many entries as one request takes, at least one."""
-        lines: list[bytes] = []
-        total = 0
-        for entry in entries:
-            line = self._line(entry)
-            total += len(line) + 1
-            if lines and total > self._most:
-                break
-            lines.append(line)
-        return Chunk(entries[: len(lines)], lines)
+        sizes = accumulate(len(line) + 1 for line in lines)
+        most = max(1, sum(size <= self._most for size in sizes))
+        return Chunk(entries[:most], lines[:most])
+
+    def _make(self, entries: Sequence[Entry]) -> list[bytes]:
+        return [self._line(entry) for entry in entries]
 
     def _line(self, entry: Entry) -> bytes:
         """The entry, as a part of a request."""
@@ -287,6 +286,8 @@ class HTTP(Target):
     def _open(self) -> urllib3.PoolManager:
         if self._pool is None or self._pid != os.getpid():  # a fork: the connection is shared with the parent
             self._pool, self._pid = self._make_pool(), os.getpid()
+            inside = self._pool.connection_from_url(self._url)  # the only one, as there is one place
+            inside.ConnectionCls = _busy_while_waiting(inside.ConnectionCls, self._meantime)
         return self._pool
 
     def _make_pool(self) -> urllib3.PoolManager:
@@ -317,6 +318,17 @@ class HTTP(Target):
 
     def after_fork_in_child(self) -> None:
         self._pool = None
+
+
+def _busy_while_waiting(kind: Any, meantime: Callable[[], Iterator[None]]) -> Any:
+    """urllib3's connection of that ``kind``, which does something between a request and its answer."""
+
+    def getresponse(connection: Any) -> Any:
+        for _ in meantime():
+            pass
+        return kind.getresponse(connection)
+
+    return type(kind.__name__, (kind,), {"getresponse": getresponse})
 
 
 def _before(entries: Sequence[Entry], refused: Rejected) -> int:
