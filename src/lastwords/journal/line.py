@@ -140,10 +140,10 @@ class Line(Letters):
                 " ORDER BY seq LIMIT ? OFFSET ?",
                 (after, most, beyond),
             ).fetchall()
-            seqs = [row[0] for row in found]
-            # With an offset the first may be anywhere.
+            seqs = [row[0] for row in found]  # with an offset the first may be anywhere
             order.check(conn, self.path, seqs[0] - 1 if beyond and seqs else after, seqs)
-            return self._rows(conn, found)
+            epochs = self.store.read_epochs(conn)  # of this hold, see _rows; what follows keeps no caller waiting
+        return stored(epochs, found)
 
     def newest_pending(self, after: int) -> StoredRow | None:
         """The last pending row, or None."""
