@@ -556,6 +556,21 @@ def test_the_pages_of_a_file_that_reads_are_searched_at_no_look(tmp_path, monkey
     handler.close()
 
 
+def test_what_came_through_the_connection_is_not_searched_for_in_the_pages(tmp_path, monkeypatch):
+    """An older cursor is found there: what was delivered since would come again."""
+    handler, _ = begin(path := str(tmp_path / "j.db"), 3)
+    handler._engine.keeper.stop()
+    assert handler._engine.keeper.join(10)
+    searched, real = [], salvage.RawRows
+    monkeypatch.setattr(salvage, "RawRows", lambda *args: searched.append(args) or real(*args))
+    SIDE["-wal overwritten"](path)
+    handler._engine.keeper.move()
+    assert list(tmp_path.glob("j.db.damaged-*"))
+    assert searched == []
+    assert messages(path) == ["m0", "m1", "m2"]
+    handler.close()
+
+
 def test_a_second_look_brings_no_dead_letter_back(tmp_path, monkeypatch):
     """Somebody dropped it meanwhile."""
     path = str(tmp_path / "j.db")

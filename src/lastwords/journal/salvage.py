@@ -70,9 +70,9 @@ class Salvage(Transfer):
             return True
         if super().step(store):
             return True
+        if self.is_raw or self.was_whole(store.connection()):
+            return False
         lost = self.lost(store.connection())
-        if self.is_raw or not (lost or self.old.is_broken):
-            return False  # all that matters was read, by whichever process
         self.counted = max(self.old.newest, self.old.settled, *(high for _, high in lost))
         self._gaps = [] if self.old.is_broken else lost
         self._raw = RawRows(self.old.name, partial(is_within, lost) if self._gaps else None)

@@ -145,6 +145,8 @@ class Transfer:
         meta.put(conn, self._key, f"{upto} {dead_at}")
         if upto == old.newest and not dead_left:
             self._carry_notes(conn)
+            if not old.is_broken and not lost:
+                meta.put(conn, f"whole {old.uuid}", "1")
         self.note(conn, moved, lost, before)
         return moved, upto, dead_at, dead_left
 
@@ -215,6 +217,10 @@ class Transfer:
         return int(str(rows[-1][0])), True
 
     # --- what could not be read -------------------------------------------------------------------------
+
+    def was_whole(self, conn: sqlite3.Connection) -> bool:
+        """Whether all of this file was read, by whichever process, in whichever way."""
+        return meta.get(conn, f"whole {self.old.uuid}") is not None
 
     def lost(self, conn: sqlite3.Connection) -> list[Span]:
         """The spans of seqs that nobody has read so far, in order, by whichever process."""
