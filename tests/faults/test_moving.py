@@ -1,5 +1,6 @@
 """Entries move from a removed or damaged file into the journal: in slices, past any kill, and nobody waits for them."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -692,3 +693,42 @@ def test_a_forged_marker_moves_no_file(tmp_path):
     handler.close()
     assert messages(path) == ["m0", "m1", "m2", "after"]
     assert secret.read_text() == "inode"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_fork_waits_for_what_is_read_of_the_old_file(tmp_path, monkeypatch, waits):
+    """SQLite's mutexes may be taken then, and nobody would give them back in the child. Control: no lock is held."""
+    handler, _ = begin(str(tmp_path / "j.db"), 50)
+    engine = handler._engine
+    engine.keeper.stop()
+    assert engine.keeper.join(10)
+    reading, may_end = threading.Event(), threading.Event()
+    fetch = transfer.Transfer.fetch
+
+    def slow(self):
+        reading.set()
+        may_end.wait(1.0 if waits else 60)  # so long the fork below has to wait
+        fetch(self)
+        ended.append(True)
+
+    ended = []
+    monkeypatch.setattr(transfer.Transfer, "fetch", slow)
+    monkeypatch.setattr(transfer, "FIRST_ROWS", 20)
+    mover = engine.keeper._mover
+    if not waits:
+        mover._forks = types.SimpleNamespace(fork_lock=contextlib.nullcontext())
+    remove(handler)
+    mover.step(None)
+    thread = threading.Thread(target=mover.step, args=(None,))
+    thread.start()
+    assert reading.wait(60)
+    monkeypatch.setattr(transfer.Transfer, "fetch", fetch)  # the fork finishes the move
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    assert bool(ended) is waits
+    may_end.set()
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join(60)
+    handler.close()
+    assert sorted(messages(handler.journal)) == sorted(f"m{i}" for i in range(50))

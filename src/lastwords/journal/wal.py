@@ -28,8 +28,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from ..runtime.descriptor import Descriptor
-from ..runtime.fork import follow_forks
-from ..runtime.lock import new_lock
+from ..runtime.fork import ForksWait
 from ..runtime.native import sleep
 from . import files, meta
 from .sqlite_codes import wal_reset_is_safe
@@ -109,20 +108,7 @@ class Backfill:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.fork_lock = new_lock()
-        follow_forks(self)
-
-    def before_fork(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-    def after_fork_in_parent(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-    def after_unseen_fork(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`: its connections die with a thread that is not here."""
-
-    def after_fork_in_child(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
+        self._forks = ForksWait()
 
     def run(self) -> None:
         """Move what was committed before this call, as far as readers let it. Raises JournalError."""
@@ -131,9 +117,9 @@ class Backfill:
             with self._store.lock, self._store.writing() as conn:
                 if not self._store.sqlite_files.are_whole():
                     return  # what is moved would be zeros; the keeper sees to it
-                # Inside the store's lock: the holder of this one must not wait for that, or a signal handler that forks
-                # in the middle of a commit would never get both.
-                held.enter_context(self.fork_lock)
+                held.enter_context(
+                    self._forks.fork_lock
+                )  # inside the store's lock: whoever holds it must not wait for that
                 guard = held.enter_context(closing(self._store.side_connection()))
                 self._store.set_synchronous(conn, full=False)
                 _note_time(conn)

@@ -65,6 +65,30 @@ def follow_forks(member: Forkable) -> None:
     _forkables.add(member)
 
 
+class ForksWait:
+    """A fork waits while its ``fork_lock`` is held: for work on a connection without the lock of its store.
+
+    SQLite's own mutexes are copied by a fork as they are, and one that is taken would never be given back in the child.
+    The holder must not wait for a store's lock, or a signal handler that forks amid a commit would never get both.
+    """
+
+    def __init__(self) -> None:
+        self.fork_lock = new_lock()
+        follow_forks(self)
+
+    def before_fork(self) -> None:
+        """See :class:`Forkable`: nothing is going on."""
+
+    def after_fork_in_parent(self) -> None:
+        """See :class:`Forkable`."""
+
+    def after_unseen_fork(self) -> None:
+        """See :class:`Forkable`: what was going on ends with a thread that is not here."""
+
+    def after_fork_in_child(self) -> None:
+        """See :class:`Forkable`."""
+
+
 @contextmanager
 def unshared_fds() -> Iterator[Unshared]:
     """The descriptors that a forked child closes (never unlocks: it shares the parent's lock).

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..journal import set_aside, wal
 from ..journal.transfer import Rescue
 from ..runtime.clock import monotonic
+from ..runtime.fork import ForksWait
 from ..runtime.native import sleep
 from ..runtime.stderr import say
 from . import damaged_file, removed_file
@@ -48,6 +49,7 @@ class Mover:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._under_way: list[Transfer] = []
+        self._forks = ForksWait()
         self._look = True  # for what was set aside
         self._told = False  # that the process ends before all is moved
         self._look_again_at = float("inf")  # monotonic()
@@ -88,8 +90,9 @@ class Mover:
 
     def step(self, committer: Committer | None) -> bool:
         """Move a slice; True while there is more."""
-        for transfer in self._under_way[:1]:
-            transfer.fetch()
+        with self._forks.fork_lock:
+            for transfer in self._under_way[:1]:
+                transfer.fetch()
         ready = None
         with self._store.lock:
             begun = removed_file.begin(self._store)
