@@ -279,7 +279,8 @@ def test_a_rescue_that_fails_at_a_fork_leaves_nothing_open(children, tmp_path):
     from lastwords import DurableHandler
     handler = DurableHandler(None, sys.argv[1]); log = logging.Logger("t"); log.addHandler(handler)
     log.error("x")
-    os.unlink(sys.argv[1]); os.mkdir(sys.argv[1])
+    with handler._engine.store.lock:  # at once, as far as the keeper can tell
+        os.unlink(sys.argv[1]); os.mkdir(sys.argv[1])
     child = os.fork()
     if child == 0:
         os._exit(handler._engine.store._conn is not None)

@@ -317,8 +317,9 @@ def test_a_removed_journal_at_a_fork(tmp_path, children, how):
         recovery.Mover.run = lambda *_, **__: None
     h = DurableHandler(None, sys.argv[1], sync_interval=100); log = logging.Logger("x"); log.addHandler(h)
     for i in range(10): log.info("m%d", i)
-    for name in os.listdir(os.path.dirname(sys.argv[1])):
-        if "j.db" in name: os.unlink(os.path.join(os.path.dirname(sys.argv[1]), name))
+    with h._engine.store.lock:  # at once, as far as the keeper can tell
+        for name in os.listdir(os.path.dirname(sys.argv[1])):
+            if "j.db" in name: os.unlink(os.path.join(os.path.dirname(sys.argv[1]), name))
     pid = os.fork()
     if pid == 0:
         log.info("child"); os._exit(0)
