@@ -117,9 +117,8 @@ class Backfill:
             with self._store.lock, self._store.writing() as conn:
                 if not self._store.sqlite_files.are_whole():
                     return  # what is moved would be zeros; the keeper sees to it
-                held.enter_context(
-                    self._forks.fork_lock
-                )  # inside the store's lock: whoever holds it must not wait for that
+                # Inside the store's lock: whoever holds this one must not wait for that.
+                held.enter_context(self._forks.fork_lock)
                 guard = held.enter_context(closing(self._store.side_connection()))
                 self._store.set_synchronous(conn, full=False)
                 _note_time(conn)

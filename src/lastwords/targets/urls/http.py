@@ -32,7 +32,7 @@ import hashlib
 import importlib.util
 import os
 import re
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._version import __version__
@@ -204,7 +204,7 @@ class HTTP(ReadsAhead[bytes]):
     def _cut(self, entries: Sequence[Entry], lines: list[bytes]) -> Chunk:
         """As many entries as one request takes, at least one."""
         sizes = accumulate(len(line) + 1 for line in lines)
-        most = max(1, sum(size <= self._most for size in sizes))
+        most = max(1, sum(1 for _ in takewhile(self._most.__ge__, sizes)))
         return Chunk(entries[:most], lines[:most])
 
     def _make(self, entries: Sequence[Entry]) -> list[bytes]:
