@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..record.codec import checksum
 from ..runtime.clock import monotonic
+from . import epochs
 from .pages import Pages
 from .rows import BURIED, DEAD_COLUMNS, INSERT_DEAD, entry_id, highest
 from .sqlite_codes import text_of
@@ -90,10 +91,10 @@ class RawRows:
         first = self.conn.execute("SELECT min(seq) FROM entries WHERE seq > 0").fetchone()[0] or 0
         most = highest(max(self._settled, self._consumed, first - 1), self._pages.count * self._pages.size)
         at = self.conn.execute("SELECT max(seq) FROM entries WHERE seq BETWEEN 1 AND ?", (most,)).fetchone()[0] or 0
-        epochs = self.conn.execute("SELECT first_seq, uuid FROM epochs ORDER BY first_seq").fetchall()
+        known = epochs.read(self.conn, [])
         query = "SELECT seq, id FROM entries WHERE seq NOT BETWEEN 1 AND ? ORDER BY seq"
         for number, (seq, own) in enumerate(self.conn.execute(query, (most,)).fetchall(), max(at, self._settled) + 1):
-            id_ = entry_id(epochs, seq, own) if epochs else own
+            id_ = entry_id(known, seq, own) if known else own
             self.conn.execute("UPDATE entries SET seq = ?, id = ? WHERE seq = ?", (number, id_, seq))
 
     def _take(self, rowid: int, record: list[Any]) -> None:

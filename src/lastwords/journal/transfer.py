@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.clock import monotonic
 from ..runtime.stderr import say
-from . import meta
+from . import epochs, meta
 from .old_file import OldFile, count, whole, without
 from .rows import INSERT_DEAD, entry_id
 
@@ -79,6 +79,7 @@ class Transfer:
         self._seen = -1  # the seq up to which they were looked at
         self._slice_rows = FIRST_ROWS
         self._fetched: _Fetched | None = None
+        self._epochs: list[tuple[int, str]] = []  # of the journal
         self._room = 0  # the seq of the newest entry, if it is there already
         self.is_known: bool | None = None  # some of it was moved before; known with the first slice
 
@@ -170,16 +171,18 @@ class Transfer:
 
     def _of_its_own(self, conn: sqlite3.Connection, rows: list[tuple[Any, ...]], settled: int) -> set[int]:
         """The seqs that the journal has, or has settled, under the same epoch: it was copied from this file."""
-        query = "SELECT first_seq, uuid FROM epochs ORDER BY first_seq"
-        epochs = conn.execute(query).fetchall() if rows else []
-        if not {uuid for _, uuid in epochs} & {uuid for _, uuid in self.old.epochs}:
+        if not rows:
+            return set()
+        own_epochs = self._epochs = epochs.read(conn, self._epochs)
+        if not {uuid for _, uuid in own_epochs} & {uuid for _, uuid in self.old.epochs}:
             return set()
         query = "SELECT seq FROM entries WHERE seq BETWEEN ? AND ? AND id IS NULL"
         there = {row[0] for row in conn.execute(query, (rows[0][0], rows[-1][0]))}
         return {
             seq
             for seq, *_, own in rows
-            if (seq <= settled or seq in there) and entry_id(epochs, seq, None) == entry_id(self.old.epochs, seq, own)
+            if (seq <= settled or seq in there)
+            and entry_id(own_epochs, seq, None) == entry_id(self.old.epochs, seq, own)
         }
 
     def _keep_room(self, conn: sqlite3.Connection) -> int:
