@@ -85,7 +85,7 @@ def classify(error: BaseException) -> Fault:
     if isinstance(error, OSError | EOFError):
         return Fault.OUTAGE
     # Client libraries wrap what the network said: look at the reason they give.
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    cause = _cause(error)
     if cause is not None and cause is not error and isinstance(cause, ConnectionError | TimeoutError):
         return Fault.OUTAGE
     names = {cls.__name__ for cls in type(error).__mro__}
@@ -107,20 +107,28 @@ def may_be_too_much(error: BaseException) -> bool:
     return fault is Fault.NOT_NOW or (fault is Fault.OUTAGE and not _is_unreachable(error))
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """``error`` and what it was raised for, as a traceback shows it; five at most, client libraries wrap and wrap."""
+    found, following = [error], _cause(error)
+    while following is not None and len(found) < 5:
+        found.append(following)
+        following = _cause(following)
+    return found
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
 def _is_unreachable(error: BaseException) -> bool:
-    step: BaseException | None = error
-    for _ in range(_WRAPPED):
-        if step is None:
-            break
-        if isinstance(step, ConnectionRefusedError) or getattr(step, "errno", None) in _NO_WAY:
-            return True
-        if not _NO_CONNECTION.isdisjoint(cls.__name__ for cls in type(step).__mro__):
-            return True
-        step = step.__cause__ or (None if step.__suppress_context__ else step.__context__)
-    return False
+    return any(
+        isinstance(step, ConnectionRefusedError)
+        or getattr(step, "errno", None) in _NO_WAY
+        or not _NO_CONNECTION.isdisjoint(cls.__name__ for cls in type(step).__mro__)
+        for step in causes(error)
+    )
 
 
-_WRAPPED = 5  # times, by requests around urllib3 around http.client
 _NO_WAY = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOENT, errno.ENOSPC, errno.EDQUOT}
 )

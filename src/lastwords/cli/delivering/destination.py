@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastwords import targets
 from lastwords.delivery.reasons import describe
+from lastwords.delivery.verdict import causes
 from lastwords.handler import DurableHandler, inside
 from lastwords.targets.contract import Target
 from lastwords.targets.urls import secret
@@ -107,12 +108,10 @@ def find(name: str, option: str) -> Any:
 def _with_causes(error: BaseException) -> str:
     """An error with what it was raised from: a wrapper often says no more than that something failed."""
     said: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(said) < 5:
+    for cause in causes(error):
         text = describe(cause)
         if not any(text in before for before in said):
             said.append(text)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return ", from ".join(said)
 
 
