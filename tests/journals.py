@@ -16,6 +16,16 @@ def pending(path, count, text="m%d", level=logging.INFO):
     handler.close()
 
 
+def begin(path, count=1500, level=logging.INFO, **knobs):
+    """A handler that only commits, with so many records in its journal, ``m0`` and so on, and its logger."""
+    handler = DurableHandler(None, path, **{"sync_interval": 0.05, **knobs})
+    log = logging.Logger("x")
+    log.addHandler(handler)
+    for number in range(count):
+        log.log(level, "m%d", number)
+    return handler, log
+
+
 def remove(handler):
     """All files of the handler's journal, at once as far as its keeper can tell.
 

@@ -13,7 +13,7 @@ import types
 
 import pytest
 
-from journals import remove
+from journals import begin, remove
 from lastwords import DurableHandler, JournalError
 from lastwords.journal import salvage, set_aside, tidy, transfer, wal
 from lastwords.journal.line import Burial, Line
@@ -41,15 +41,6 @@ def slices(monkeypatch):
     monkeypatch.setattr(keeper.Keeper, "_keep_up", lambda self, pause=0.001: (found.go.wait(60), keep_up(self, pause)))
     yield found
     found.go.set()
-
-
-def begin(path, count=1500, **knobs):
-    handler = DurableHandler(None, path, sync_interval=0.05, **knobs)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(count):
-        log.info("m%d", i)
-    return handler, log
 
 
 def messages(path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from journals import remove
+from journals import begin, remove
 from lastwords import DurableHandler, JournalError
 from lastwords.journal import wal
 from lastwords.journal.line import Line
@@ -38,12 +38,8 @@ def test_it_is_noticed_whatever_is_left_and_whatever_is_logged(tmp_path, poll, c
     And records that are synced by their callers give the keeper nothing to sync: they must make it look all the same.
     """
     path = str(tmp_path / "j.db")
-    handler = DurableHandler(None, path, sync_interval=0.05)
-    log = logging.Logger("x")
-    log.addHandler(handler)
     number = getattr(logging, level)
-    for i in range(30):
-        log.log(number, "m%d", i)
+    handler, log = begin(path, 30, number)
     with Line.open(path) as journal:
         ids = [row.id for row in journal.read(0, 100)]
     with handler._engine.store.lock:  # at once, as far as the keeper can tell
@@ -97,11 +93,7 @@ def test_it_is_noticed_at_the_latest_at_the_end(tmp_path, children, end):
 def test_a_copy_that_fails_is_tried_again(tmp_path, monkeypatch):
     """The new file may be locked, or the disk full: the old connection is all that still has the records."""
     path = str(tmp_path / "j.db")
-    handler = DurableHandler(None, path, sync_interval=100)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(10):
-        log.info("m%d", i)
+    handler, log = begin(path, 10, sync_interval=100)
     handler._engine.keeper.stop()  # or it is faster
     assert handler._engine.keeper.join(10)
     GONE["all files"](path)
@@ -301,11 +293,7 @@ def test_the_new_file_knows_where_its_entries_go(tmp_path):
 def test_a_backup_that_is_moved_over_the_journal_doubles_nothing(tmp_path, has_delivered):
     """What the backup has of its own, or had, is not copied into it once more."""
     path = str(tmp_path / "j.db")
-    handler = DurableHandler(None, path, sync_interval=60)
-    log = logging.Logger("x")
-    log.addHandler(handler)
-    for i in range(3):
-        log.error("m%d", i)
+    handler, log = begin(path, 3, logging.ERROR, sync_interval=60)
     with contextlib.closing(sqlite3.connect(path)) as db, contextlib.closing(sqlite3.connect(path + ".bak")) as copy:
         db.backup(copy)
         if has_delivered:

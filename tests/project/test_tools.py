@@ -62,7 +62,7 @@ def tool(monkeypatch):
     loader = importlib.machinery.SourceFileLoader("tools_test", str(TOOLS / "test"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("tools_test", loader))
     loader.exec_module(module)
-    monkeypatch.setattr(module, "GIVEN", None)
+    monkeypatch.setattr(module.environments, "GIVEN", None)
     monkeypatch.setattr(module.environments, "environment", lambda python, version, packages=(): sys.executable)
     return module
 
@@ -196,7 +196,7 @@ def test_what_is_run_where(tool, monkeypatch, capsys, arguments, runs):
 @pytest.mark.slow
 def test_a_given_interpreter_is_taken_as_it_is(tool, monkeypatch, try_out, capsys):
     """One with lastwords in it: from a wheel, for instance."""
-    monkeypatch.setattr(tool, "GIVEN", sys.executable)
+    monkeypatch.setattr(tool.environments, "GIVEN", sys.executable)
     monkeypatch.setattr(tool.environments, "environment", None)  # nothing is set up
     assert try_out("def test_a(): pass") == 0
     assert f"({sys.executable})" in capsys.readouterr().out

@@ -18,6 +18,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OLDEST = (3, 11)
 SETUP_SECONDS = 900
+GIVEN = os.environ.get("LASTWORDS_TOOLS_PYTHON")  # an interpreter with lastwords and its dev extra: nothing is set up
 
 
 class NoPython(Exception):
@@ -180,9 +181,8 @@ def own_environment(wanted=None, packages=()):
 
     In $LASTWORDS_TOOLS_PYTHON an interpreter that has lastwords and its dev extra may be named instead: then that one.
     """
-    given = os.environ.get("LASTWORDS_TOOLS_PYTHON")
     try:
-        return given if given and wanted is None else environment(*reversed(choose(wanted)), packages)
+        return GIVEN if GIVEN and wanted is None else environment(*reversed(choose(wanted)), packages)
     except NoPython as error:
         sys.exit("tools/%s: %s" % (os.path.basename(sys.argv[0]), error))
 
