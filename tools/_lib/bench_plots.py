@@ -25,9 +25,12 @@ def draw(rows, folder):
         {"svg.fonttype": "path", "svg.hashsalt": "lastwords", "font.size": 10, "axes.edgecolor": INK, "text.color": INK}
     )
     paths = []
-    parts = next((row.details for row in rows if row.what == "one call, beside the sum of its parts"), None)
+    parts = {}
     for row in rows:
-        if row.what == "one call, committed" and parts is not None:
+        if row.what.startswith("one call, beside "):
+            parts |= row.details
+    for row in rows:
+        if row.what == "one call, committed":
             paths.append(_latencies(row.details, parts, os.path.join(folder, "latencies.svg")))
         if "sizes" in row.details and "rivals" in row.details and row.what.startswith("insert"):
             paths.append(_backlog(row.details, os.path.join(folder, "backlog.svg")))
@@ -70,15 +73,17 @@ def _latencies(details, parts, path):
     axes.set_xlabel("of the calls take at most")
     axes.set_ylabel("microseconds")
     _style(axes, "One logging call, nothing delivering")
-    _stack(bars, parts, details["logging, codec, INSERT"]["p50_us"], details["FileHandler, formatted"]["p50_us"])
+    _stack(bars, parts, details["FileHandler, formatted"]["p50_us"])
     return _finish(figure, path)
 
 
-def _stack(axes, parts, least_us, file_us):
-    """The median call, and the parts that it cannot do without; beside it a FileHandler's."""
-    logging_us, insert_us = parts["logging_us"], parts["insert_us"]
-    least_us = min(least_us, parts["whole_us"])
-    codec_us, rest = max(0.0, least_us - logging_us - insert_us), parts["whole_us"] - least_us
+def _stack(axes, parts, file_us):
+    """The median call, and the parts that it cannot do without; beside it a FileHandler's.
+
+    What is ours is a difference within rounds: of two medians of a whole run it could be less than nothing.
+    """
+    logging_us, insert_us, rest = parts["logging_us"], parts["insert_us"], max(0.0, parts["gap_us"])
+    codec_us = max(0.0, parts["whole_us"] - logging_us - insert_us - rest)
     left = 0.0
     for name, width, colour in (
         ("logging", logging_us, "#7f7f7f"), ("INSERT of a ready row", insert_us, "#bc8f2f"),
