@@ -97,7 +97,7 @@ class DurableHandler(logging.Handler):
         path = files.absolute(journal)
         self._ignored = knobs.names("ignore_loggers", ignore_loggers)
         self._prepare = knobs.function("prepare", prepare)
-        self._step_failed = False
+        self._failed_steps: set[str] = set()
         first = knobs.seconds("retry_min", retry_min, least=0.001)
         longest = knobs.seconds("retry_max", retry_max, least=0.001)
         if longest < first:
@@ -238,8 +238,8 @@ class DurableHandler(logging.Handler):
         return row
 
     def _say_failed(self, step: str, error: BaseException) -> None:
-        if not self._step_failed:
-            self._step_failed = True
+        if step not in self._failed_steps:
+            self._failed_steps.add(step)
             say(f"journal {self.journal}: {step}() failed, records are journaled as they are: {error!r}")
 
     def encode(self, record: logging.LogRecord) -> tuple[float, int, str, int]:

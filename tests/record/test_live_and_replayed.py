@@ -421,19 +421,20 @@ def test_what_prepare_gets_wrong_is_said_once_and_costs_no_record(tmp_path, capf
 
 @pytest.mark.parametrize("wrong", [lambda record: None, lambda record: 1 / 0, lambda record: (1, 2, 3, 4)])
 def test_what_an_encode_of_somebodys_own_gets_wrong_costs_no_record(tmp_path, capfd, wrong):
-    """As for prepare: the application sees nothing, the record is journaled as it was, and it is said once."""
+    """As for prepare: the application sees nothing, the record is journaled as it was, and each is said once."""
 
     class Own(DurableHandler):
         def encode(self, record):
             return wrong(record)
 
     got = []
-    handler = Own(got.extend, tmp_path / "j.db")
+    handler = Own(got.extend, tmp_path / "j.db", prepare=lambda record: 1 / 0)
     for message in ("one", "two"):
         handler.handle(logging.makeLogRecord({"msg": message}))
     assert handler.drain(60)
     assert [e.message for e in got] == ["one", "two"]
-    assert capfd.readouterr().err.count("encode() failed") == 1
+    said = capfd.readouterr().err
+    assert (said.count("prepare() failed"), said.count("encode() failed")) == (1, 1)
     handler.close()
 
 
