@@ -9,7 +9,7 @@ import pytest
 
 from lastwords import Journal
 from lastwords.journal.line import Line
-from lastwords.journal.sqlite_files import SqliteFiles
+from lastwords.journal.sqlite_files import SqliteFiles, open_numbers
 from lastwords.journal.store import Store
 from lastwords.runtime import descriptor as descriptor_module
 from lastwords.runtime.descriptor import Descriptor
@@ -260,9 +260,35 @@ def test_a_file_opened_for_reading_while_sqlite_opens_its_own_is_not_taken_for_i
         ours = os.open(path + "-wal", flags)
         try:
             found = SqliteFiles(path)
-            found.find({int(name) for name in os.listdir("/dev/fd")} - {ours})
+            before = open_numbers()
+            del before[ours]
+            found.find(before)
             assert ("-wal" in found._all) is (flags == os.O_RDWR)
             found.forget()
         finally:
             os.close(ours)
+    store.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_number_that_another_thread_gives_back_while_a_journal_is_opened_is_found(tmp_path, monkeypatch, count):
+    """SQLite gets it. Control: a cut is told of, for which all three of its files must be known."""
+    path = str(tmp_path / "j.db")
+    Store(path).close()
+    theirs = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
+    real = Store._new_connection
+
+    def connect(self, timeout, mode="mode=rw"):
+        while theirs:
+            os.close(theirs.pop())
+        return real(self, timeout, mode)
+
+    monkeypatch.setattr(Store, "_new_connection", connect)
+    store = Store(path)
+    assert not theirs
+    assert sorted(store.sqlite_files._all) == ["", "-shm", "-wal"]
+    with store.lock, store.writing() as conn:
+        conn.execute("INSERT INTO meta VALUES ('key', 'value')")
+        os.truncate(path + "-wal", 100)
+        assert not store.sqlite_files.are_whole()
     store.close()

@@ -22,7 +22,7 @@ import fcntl
 import os
 import resource
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import JournalError
 from ..runtime.descriptor import Descriptor
@@ -34,11 +34,12 @@ from .wal_check import WalCheck
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 FLOOR = 128  # the first number for SQLite's: more than a program opens after it has closed everything
 # What a connection in WAL mode has locked while it is idle, see SQLite's os_unix.c: (first byte, bytes).
 MAIN, WAL, SHM = "", "-wal", "-shm"
+_Opened: TypeAlias = tuple[tuple[int, int], bool]
 _LOCKED = {MAIN: (0x4000_0002, 510), SHM: (128, 1)}  # SHARED; the "dead man's switch"
 
 OPENING = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
@@ -68,22 +69,27 @@ _left_behind: dict[tuple[int, int], Descriptor] = {}  # files that have a connec
 _shm: dict[tuple[int, int], Descriptor] = {}  # all connections of a process to one file share it
 
 
-def _numbers() -> set[int]:
+def open_numbers() -> "dict[int, _Opened]":
+    """By number: the file that it stands for, and whether for writing, too."""
+    found = {}
+    for number in _numbers():
+        try:
+            status = os.fstat(number)
+            writes = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        except OSError as error:  # closed by now, as the one that was needed to look: no matter whose it was
+            pass_on(error)
+        else:
+            found[number] = (status.st_dev, status.st_ino), writes
+    return found
+
+
+def _numbers() -> list[int]:
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
-            return {int(name) for name in os.listdir(folder)}
+            return [int(name) for name in os.listdir(folder)]
         except OSError as error:  # there is no such folder
             pass_on(error)
-    return set()
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError as error:
-        pass_on(error)
-        return False
-    return True
+    return []
 
 
 def _lock(suffix: str, descriptor: Descriptor) -> bool:
@@ -98,10 +104,13 @@ def _lock(suffix: str, descriptor: Descriptor) -> bool:
 
 
 @contextmanager
-def at_high_numbers() -> "Iterator[set[int]]":
-    """What is opened inside gets numbers from ``FLOOR`` on. Gives the numbers that were open before."""
+def at_high_numbers() -> "Iterator[Mapping[int, _Opened]]":
+    """What is opened inside gets numbers from ``FLOOR`` on. Gives what was open before.
+
+    The numbers alone would not do: another thread may close a file of its own, and SQLite gets that number.
+    """
     with OPENING:
-        before = {number for number in _numbers() if _is_open(number)}  # not the one that was needed to look
+        before = open_numbers()
         held: list[int] = []
         floor = min(FLOOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         try:
@@ -136,21 +145,15 @@ class SqliteFiles:
         self._wal_check = WalCheck()
         self._know({})
 
-    def find(self, before: set[int]) -> None:
+    def find(self, before: "Mapping[int, _Opened]") -> None:
         """Inside :func:`at_high_numbers`, after something was read."""
         self._inodes, self._wal_check = _inodes(files.belongings(self._path)), WalCheck()
         names = self._names()
         found = {}
-        for number in _numbers() - before:
-            try:
-                status = os.fstat(number)
-                writes = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-            except OSError as error:  # closed meanwhile: no matter whose it was
-                pass_on(error)
-                continue
-            suffix = names.get((status.st_dev, status.st_ino))
-            if suffix is not None and writes:
-                found[suffix] = Descriptor(number)
+        for number, opened in open_numbers().items():
+            file, writes = opened
+            if file in names and writes and opened != before.get(number):
+                found[names[file]] = Descriptor(number)
         left = next((one for file, one in _left_behind.items() if names.get(file) == MAIN), None)
         if left is not None and left.is_ours():
             found.setdefault(MAIN, left)
