@@ -86,6 +86,7 @@ class Committer:
         self._look_at = 0.0  # monotonic(): whether the files are still the journal's
         self.committed = 0  # rows this process committed
         store.before_release = self._commit_left_behind
+        store.turns.waiting = self._waiting_for_turn
 
     @property
     def buffered(self) -> int:
@@ -96,6 +97,10 @@ class Committer:
     def overflowed(self) -> int:
         """How many records the full memory buffer dropped and no journal has counted yet."""
         return sum(self._memory.dropped.values())
+
+    def _waiting_for_turn(self) -> int:
+        """See :class:`lastwords.journal.turns.Turns`."""
+        return self.committed + 1 if self._leader else 0
 
     def sync_all(self) -> None:
         """From now on every commit is synced: the keeper is gone."""

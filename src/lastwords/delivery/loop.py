@@ -300,6 +300,7 @@ class Delivery(Marks):
                 moved = self.journal.mark(cursor, upto=cursor.settled, delivered=count, ahead=ahead)
             return self._moved(moved, following.state, count)
 
+        self.journal.store.turns.let_callers()
         did = self._mark(mark)
         self._restraint.accepted(len(entries), self._seconds, self.batch_size, self.journal)
         if not full and not self.hurry and following.state.phase is Phase.LINE:

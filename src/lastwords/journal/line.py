@@ -123,6 +123,7 @@ class Line(Letters):
         while len(rows) < most:
             slice_ = min(READ_ROWS, most - len(rows))
             fetched = self._fetch(after, slice_, beyond)
+            self.store.turns.let_callers()
             for row in fetched:
                 size += len(row.payload or b"")  # else it is damaged
                 if size > MAX_READ_BYTES and rows:
@@ -171,9 +172,7 @@ class Line(Letters):
                 "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
                 " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
             ).fetchone()
-        if row is None:
-            return None
-        return row[0] if isinstance(row[0], float) else 0.0
+        return None if row is None else (row[0] if isinstance(row[0], float) else 0.0)
 
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery, or may: a damaged row ends a scan, without error."""

@@ -35,6 +35,7 @@ from .first_look import look_at, never_hanging
 from .read_lock import Snapshot
 from .sqlite_codes import is_busy, is_damage
 from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ class Store:
         self.before_close: Callable[[], None] | None = None
         # Called before the lock is released: commits what a nested call left behind.
         self.before_release: Callable[[], None] | None = None
+        self.turns = Turns()
         self._conn: sqlite3.Connection | None = None
         self.sqlite_files = SqliteFiles(path)
         self._told_lost = False
