@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import JournalError
 from ..runtime.descriptor import Descriptor
-from ..runtime.fork import follow_forks
-from ..runtime.lock import new_lock
+from ..runtime.fork import ForksWait
 from ..runtime.signals import pass_on
 from . import files
 from .wal_check import WalCheck
@@ -42,29 +41,8 @@ MAIN, WAL, SHM = "", "-wal", "-shm"
 _Opened: TypeAlias = tuple[tuple[int, int], bool]
 _LOCKED = {MAIN: (0x4000_0002, 510), SHM: (128, 1)}  # SHARED; the "dead man's switch"
 
-OPENING = new_lock()  # one at a time, so that it is known whose descriptors are new; taken inside a store's lock
-
-
-class _Opening:
-    """Takes part in forks: none falls into an opening, or leaves its lock to a thread that the child does not have."""
-
-    fork_lock = OPENING
-
-    def before_fork(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-    def after_fork_in_parent(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-    def after_unseen_fork(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-    def after_fork_in_child(self) -> None:
-        """See :class:`lastwords.runtime.fork.Forkable`."""
-
-
-_opening = _Opening()  # for as long as this module lives
-follow_forks(_opening)
+_openings = ForksWait()  # none falls into one, or leaves its lock to a thread that the child does not have
+OPENING = _openings.fork_lock  # one at a time, so that it is known whose descriptors are new; inside a store's lock
 _left_behind: dict[tuple[int, int], Descriptor] = {}  # files that have a connection which is never closed
 _shm: dict[tuple[int, int], Descriptor] = {}  # all connections of a process to one file share it
 
