@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .delivery.lease import Lease
-from .errors import JournalDamaged
 from .journal import places, set_aside
 from .journal.store import Store
 from .runtime.guard import is_passive
@@ -16,10 +15,7 @@ def open_store(path: str, mode: int) -> Store:
         return Store(path, mode=mode)
     try:
         set_aside.finish_unfinished(path)
-        try:
-            return Store(path, mode=mode)
-        except JournalDamaged as error:
-            return damaged_file.open_repaired(path, mode, error)
+        return damaged_file.open_repaired(path, mode)
     except OSError as error:
         raise places.refusal(path, error) from error
 

@@ -154,20 +154,23 @@ def finish(path: str) -> None:
     """Do the renames that are still due (commit lock held)."""
     for aside in unfinished(path):
         marker = read(aside)
-        if marker is None:  # it was being written: no rename was made
-            os.unlink(aside + MARKER)
+        if marker is None:
+            if not os.path.lexists(aside):  # it was being written: no rename was made
+                with suppress(FileNotFoundError):  # a sibling was done with it
+                    os.unlink(aside + MARKER)
             continue
         there = files.identify(path)
         if there is not None and there.inode == marker.inode and not os.path.lexists(aside):
             os.rename(path, aside)
         for suffix in files.SIDE_FILES:
-            if _is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
+            if is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
                 with suppress(FileNotFoundError):
                     os.rename(path + suffix, aside + suffix)
         files.sync_folder(path)
 
 
-def _is_void(path: str) -> bool:
+def is_void(path: str) -> bool:
+    """True if there is no file, or an empty one."""
     try:
         return os.lstat(path).st_size == 0
     except FileNotFoundError:

@@ -12,8 +12,7 @@ Rules
 Opening
 -------
 create 0600, see ``void`` -> look (``first_look``) -> connect -> ``schema`` -> begin an epoch, unless this store has had
-the file open before. Races of processes that open at once end in SQLITE_BUSY, which ``journal_mode=wal`` reports
-without waiting; the whole opening is retried.
+the file open before. The whole is retried if other processes were in its way, see ``raced``.
 """
 
 from __future__ import annotations
@@ -24,16 +23,15 @@ from typing import TYPE_CHECKING
 
 from ..errors import JournalDamaged, JournalError
 from ..runtime import identity
-from ..runtime.clock import monotonic
 from ..runtime.fork import follow_forks
 from ..runtime.lock import AnyLock, new_lock
 from ..runtime.stderr import say
-from . import continuity, epochs, files, places, renewed_file, schema, unseen_fork, void
+from . import continuity, epochs, files, places, raced, renewed_file, schema, unseen_fork, void
 from .commit_lock import CommitLock
 from .explain import SqliteExplained, reason_of
 from .first_look import look_at, never_hanging
 from .read_lock import Snapshot
-from .sqlite_codes import is_busy, is_damage
+from .sqlite_codes import is_damage
 from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
 from .turns import Turns
 
@@ -320,8 +318,8 @@ class Store:
         try:
             with self.explaining:
                 if identity.is_strict():
-                    return never_hanging(self.path, lambda: self._open_with_retries(create=create))
-                return self._open_with_retries(create=create)
+                    return never_hanging(self.path, lambda: self._open_steady(create=create))
+                return self._open_steady(create=create)
         except FileNotFoundError:
             raise  # removed while it was opened: for the process that has had it open
         except OSError as error:
@@ -332,17 +330,8 @@ class Store:
             if not flocked:
                 self.commit_lock.drop()
 
-    def _open_with_retries(self, *, create: bool) -> sqlite3.Connection:
-        deadline = monotonic() + self.lock_timeout
-        try:
-            return self._open_once(create=create)
-        except sqlite3.Error as error:
-            if not is_busy(error):
-                raise
-        from ..runtime import retrying  # noqa: PLC0415 - only when processes raced
-
-        left = max(0.1, deadline - monotonic())
-        return retrying.until_open(lambda: self._open_once(create=create), is_busy, left)
+    def _open_steady(self, *, create: bool) -> sqlite3.Connection:
+        return raced.until_steady(self.path, lambda: self._open_once(create=create), self.lock_timeout)
 
     def _open_once(self, *, create: bool) -> sqlite3.Connection:
         unseen_fork.refuse_if_it_hangs(self.path, self.lock_timeout)
@@ -389,7 +378,7 @@ class Store:
 
     def _same_file(self, identity: files.Identity | None) -> files.Identity:
         if identity is None or files.identify(self.path) != identity:
-            raise JournalError(self.path, "was replaced while it was opened", "try again")
+            raise raced.Replaced(self.path)
         return identity
 
     def read_epochs(self, conn: sqlite3.Connection) -> list[tuple[int, str]]:

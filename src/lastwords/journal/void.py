@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..errors import JournalDamaged
 from ..runtime.fork import importing
 from . import files, set_aside
-from .commit_lock import SUFFIX as COMMIT_SUFFIX
 from .sqlite_files import are_in_use
 
 if TYPE_CHECKING:
@@ -21,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def is_void(path: str) -> bool:
-    """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in."""
+    """No file, or an empty one beside a -wal: that is another's, removed. We switch to WAL with the schema in.
+
+    The size last: a file that a sibling is just making has a schema before it has a -wal.
+    """
+    has_side_files = files.has_side_files(path)
     status = files.check_file(path)
-    return status is None or (status.st_size == 0 and files.has_side_files(path))
+    return status is None or (status.st_size == 0 and has_side_files)
 
 
 def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
@@ -35,7 +38,7 @@ def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
         return
     with importing():
         from .pages import has_frames  # noqa: PLC0415 - no start needs it that meets no damage
-    if has_frames(path):
+    if has_frames(path) and is_void(path):  # else a sibling has made the journal meanwhile, and they are its own
         if removed:
             files.create_file(path, mode)
         raise JournalDamaged(path, "was removed or cut to nothing, and left its -wal", "see `lastwords doctor`")
@@ -43,10 +46,10 @@ def refuse_to_lose(path: str, mode: int, *, create: bool) -> None:
 
 def make(path: str, mode: int, hold_commit_lock: Callable[[], None]) -> None:
     """Make the file, without the -wal and -shm of one that was removed."""
+    files.create_file(path, mode)  # first: the lock is made beside it
     if files.has_side_files(path):
-        if os.path.exists(path + COMMIT_SUFFIX):
-            hold_commit_lock()  # whoever finds them waits here, and removes none that belong to a file just made
+        hold_commit_lock()  # whoever finds them waits here, and removes none that belong to a file just made
         if is_void(path):
             set_aside.finish(path)
             files.remove_side_files(path)
-    files.create_file(path, mode)
+            files.create_file(path, mode)  # a rename that was still due may have taken it

@@ -16,30 +16,40 @@ itself. If it is killed before, that is found by a second look a minute later, o
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from ..errors import JournalError, JournalMissing
+from ..errors import JournalDamaged, JournalError, JournalMissing
 from ..journal import files, set_aside
 from ..journal.store import Store
 from ..runtime.fork import importing
 from ..runtime.stderr import say
 
 if TYPE_CHECKING:
-    from ..errors import JournalDamaged
     from ..journal.transfer import Transfer
+
+MOST_REPAIRS = 10  # of one opening: it takes two if the file is made while it is looked at
 
 
 def is_ours(path: str) -> bool:
     """Whether a damaged file may be set aside: it was a journal, or it is empty, which is nobody's data."""
-    return set_aside.was_a_journal(path) or os.path.getsize(path) == 0
+    return set_aside.was_a_journal(path) or set_aside.is_void(path)
 
 
-def open_repaired(path: str, mode: int, error: JournalDamaged) -> Store:
-    """Set the damaged journal at ``path`` aside and make a new one; ``error`` if it is not ours."""
+def clear(path: str, identity: files.Identity | None, error: JournalDamaged) -> None:
+    """Set the damaged journal at ``path`` aside, if it is still that one; ``error`` if it is not ours."""
     if not is_ours(path):
         raise error
-    set_aside.set_aside(path, files.identify(path), error.problem, is_damaged=True)
+    set_aside.set_aside(path, identity, error.problem, is_damaged=True)
+
+
+def open_repaired(path: str, mode: int) -> Store:
+    """The journal at ``path``, or a new one: a damaged one is set aside if it is ours. Raises JournalError."""
+    for _ in range(MOST_REPAIRS):
+        identity = files.identify(path)  # before: another one may be there since, made anew by a sibling
+        try:
+            return Store(path, mode=mode)
+        except JournalDamaged as error:
+            clear(path, identity, error)
     return Store(path, mode=mode)
 
 

@@ -15,7 +15,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..journal import set_aside, wal
+from ..journal import files, set_aside, wal
 from ..journal.transfer import Rescue
 from ..runtime.clock import monotonic
 from ..runtime.fork import ForksWait
@@ -36,7 +36,9 @@ _left_to_parent: list[list[Transfer]] = []  # by forked children: closing a conn
 
 def salvage(path: str, error: JournalDamaged) -> None:
     """For the command line: what a handler does with a damaged file, all of it. Raises ``error`` if it is not ours."""
-    store = damaged_file.open_repaired(path, stat.S_IMODE(os.stat(path).st_mode), error)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    damaged_file.clear(path, files.identify(path), error)
+    store = damaged_file.open_repaired(path, mode)
     try:
         Mover(store).run(None)
     finally:
