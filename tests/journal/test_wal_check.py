@@ -128,6 +128,71 @@ def test_a_small_cut_beneath_records_that_their_callers_sync_is_found_soon(tmp_p
     handler.close()
 
 
+def frames_left(store):
+    """How many are left to the look under the lock."""
+    index = wal_check.read_index(os.pread(store.sqlite_files._all["-shm"].number, 96, 0))
+    return index.frames - wal_check._first(index, store.sqlite_files._wal_check._last) + 1
+
+
+@pytest.fixture
+def ahead(tmp_path, monkeypatch):
+    """A store, and what is called with each part of a look ahead, five frames each."""
+    store, calls = Store(str(tmp_path / "j.db")), []
+    real = wal_check.Part.is_sound
+
+    def is_sound(part, fd):
+        for call in calls:
+            call(part)
+        return real(part, fd)
+
+    monkeypatch.setattr(wal_check.Part, "is_sound", is_sound)
+    monkeypatch.setattr(wal_check, "_SLICE", 5)
+    commit(store, 20)
+    yield store, calls
+    store.give_up()
+
+
+def test_a_look_ahead_is_beside_commits_and_leaves_few_frames_to_the_look_under_the_lock(ahead):
+    """Callers commit while it reads; what they add is looked at as well."""
+    store, calls = ahead
+    depths = []
+    calls.append(lambda part: depths.append(store.lock.depth()))
+    calls.append(lambda part: commit(store, 1) if part.first < 10 else None)
+    wal.look_ahead(store)
+    assert len(depths) > 3
+    assert set(depths) == {0}
+    assert frames_left(store) <= 5
+    assert store.sqlite_files.are_whole()
+
+
+def test_a_wal_that_is_begun_anew_under_a_look_ahead_is_no_cut(ahead):
+    """The part is given up, and the look under the lock finds all that is there."""
+    store, calls = ahead
+    calls.append(lambda part: wal.checkpoint(store, shrink=False) and calls.clear())
+    wal.look_ahead(store)
+    assert calls == []
+    assert store.sqlite_files.are_whole()
+
+
+def test_a_part_of_a_file_that_was_closed_meanwhile_says_nothing_of_the_one_that_is_open(ahead):
+    """A fork closes the connection between two parts; the next one has seen nothing yet."""
+    store, calls = ahead
+    calls.append(lambda part: store.before_fork() or commit(store, 9) or calls.clear())
+    wal.look_ahead(store)
+    assert calls == []
+    assert store.sqlite_files._wal_check._last is None
+    assert store.sqlite_files.are_whole()
+
+
+def test_a_cut_under_a_look_ahead_is_found_by_the_look_under_the_lock(ahead):
+    """What was sound is cut off afterwards: the last frame that was seen is looked at once more."""
+    store, calls = ahead
+    calls.append(lambda part: part.first > 5 and (os.truncate(f"{store.path}-wal", 9_000) or calls.clear()))
+    wal.look_ahead(store)
+    assert calls == []
+    assert not store.sqlite_files.are_whole()
+
+
 CUT = """
 import logging, os, sys
 from lastwords import DurableHandler

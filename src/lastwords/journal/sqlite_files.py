@@ -29,7 +29,7 @@ from ..runtime.descriptor import Descriptor
 from ..runtime.fork import ForksWait
 from ..runtime.signals import pass_on
 from . import files
-from .wal_check import WalCheck
+from .wal_check import Part, WalCheck
 
 if TYPE_CHECKING:
     import sqlite3
@@ -192,8 +192,17 @@ class SqliteFiles:
             pass
         return whole
 
+    def part(self, wal: int, done: Part | None) -> Part | None:
+        """What :meth:`look` need not look at if it is sound. ``wal``: a descriptor of our own. Raises OSError."""
+        if WAL not in self._all or SHM not in self._all or not self.are_ours():
+            return None
+        status = os.fstat(wal)
+        if (status.st_dev, status.st_ino) != self._all[WAL].file:
+            return None
+        return self._wal_check.part(self._all[SHM].number, done)
+
     def look(self) -> bool | None:
-        """A slice of :meth:`are_whole`; None if the next one is to tell: who holds the lock may let others have it."""
+        """A slice of :meth:`are_whole`; None if the next one is to tell."""
         if self._inodes is None:
             return True
         if _inodes(files.belongings(self._path)) != self._inodes:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from ..runtime.descriptor import Descriptor
 from ..runtime.fork import ForksWait
 from ..runtime.native import sleep
+from ..runtime.signals import pass_on
 from . import files, meta
 from .sqlite_codes import wal_reset_is_safe
 from .wal_check import FRAME_HEADER, HEADER
@@ -92,15 +93,30 @@ def sync(store: Store) -> None:
 
 
 def look_ahead(store: Store) -> None:
-    """Most of what is to be looked at closely, in slices: a second's frames would keep callers waiting for 6 ms.
+    """Most of what is to be looked at closely, beside commits: a second's frames would keep callers waiting for 6 ms.
 
-    What it finds, the closer look finds again.
+    Through a descriptor of our own. What it finds, the closer look finds again.
     """
+    try:
+        file = Descriptor(os.open(store.path + SUFFIX, files.READ))
+    except OSError:
+        return  # removed, or not made yet
+    try:
+        _look_ahead(store, file.number)
+    except OSError as error:  # somebody has closed it
+        pass_on(error)
+    finally:
+        file.close()
+
+
+def _look_ahead(store: Store, wal: int) -> None:
+    part = None
     for _ in range(MOST_SLICES):
         with store.lock:
-            if not store.is_open or store.sqlite_files.look() is not None:
-                return
-        sleep(PAUSE_SECONDS)  # whoever waits for a lock does not get it from one that comes back at once
+            part = store.sqlite_files.part(wal, part) if store.is_open else None
+        if part is None or not part.is_sound(wal):
+            return
+        sleep(PAUSE_SECONDS)  # callers want the interpreter, too
 
 
 class Backfill:

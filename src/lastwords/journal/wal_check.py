@@ -13,8 +13,12 @@ ended among them. A hole needs a block of the file system; a smaller cut leaves 
 checksum then tells, but in a flood.
 
 A ``stat`` tells whether there is reason to look: the file has become shorter, as it may, or has fewer blocks than
-bytes. Both files are read through the descriptors that SQLite has: another one, closed, would take its locks along.
+bytes. The ``-shm`` is read through the descriptor that SQLite has: another one, closed, would take its locks along. The
+``-wal`` has no locks, so most frames are looked at beside commits, through a descriptor of our own (:class:`Part`); of
+the last ones it must not be committed to meanwhile, see :meth:`WalCheck.look`.
 """
+
+from __future__ import annotations
 
 import os
 import struct
@@ -40,6 +44,20 @@ class Index(NamedTuple):
     salts: bytes
 
 
+class Part(NamedTuple):
+    """Some frames that are to be looked at, without a lock."""
+
+    check: WalCheck
+    shm: Index
+    first: int
+    last: int
+    before: Index | None  # how far the look had gone when this part was given out
+
+    def is_sound(self, wal: int) -> bool:
+        """Whether they are there. False also if the WAL was begun anew meanwhile. ``wal``: a descriptor; OSError."""
+        return self.check._are_sound(wal, self.shm, self.first, self.last)
+
+
 def read_index(raw: bytes) -> Index | None:
     """From the first 96 bytes of a ``-shm``; None while it is being written, or not made yet."""
     if len(raw) < 96 or raw[:48] != raw[48:96] or not raw[12]:
@@ -63,6 +81,20 @@ class WalCheck:
             return False  # not there: that is found otherwise
         before, self._bytes = self._bytes, max(self._bytes, status.st_size)
         return status.st_size < before or getattr(status, "st_blocks", status.st_size) * _BLOCK < status.st_size
+
+    def part(self, shm: int, done: Part | None) -> Part | None:
+        """The next frames to be looked at without a lock, ``done`` being sound. None: the rest is for :meth:`look`.
+
+        ``shm``: a descriptor. Raises OSError.
+        """
+        if done is not None and done.check is self and done.before is self._last:  # nobody was faster
+            self._last = done.shm._replace(frames=done.last)
+        index = read_index(os.pread(shm, 96, 0))
+        if index is None:
+            return None  # it is being written
+        first = _first(index, self._last)
+        last = first + _SLICE - 1
+        return Part(self, index, first, last, self._last) if last < index.frames else None
 
     def look(self, wal: int, shm: int) -> bool | None:
         """Whether all is there, by the next ``_SLICE`` frames. None: as far as that tells, but there are more.

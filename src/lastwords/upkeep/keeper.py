@@ -50,6 +50,7 @@ IDLE_SECONDS = 60.0
 FIRST_LOOK_SECONDS = 1.0  # after a fork: the child may be gone without having delivered
 TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
+PRUNE_PAUSE = 0.0003  # between two slices of one: it must get ahead of any flood
 
 
 class Keeper:
@@ -305,13 +306,14 @@ class Keeper:
     def tidy(self) -> None:
         """Prune, and give space back, in slices."""
         while not self._chores.bell.is_set() and tidy.prune_slice(self._store, self.keep_delivered):
-            self._keep_up()
+            self._keep_up(PRUNE_PAUSE)
         while not self._chores.bell.is_set() and tidy.vacuum_slice(self._store):
             self._keep_up()
 
     def _keep_up(self, pause: float = 0.001) -> None:
         """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
         self._chores.bell.wait(pause)
+        self._store.turns.let_callers()
         committer = self._committer
         if committer.dirty and self._until_sync() <= 0:
             self.sync()
