@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import threading
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_at_the_exit_what_is_left_of_a_damaged_file_waits_for_the_next_start(asi
 def test_a_damaged_file_is_given_up_when_what_came_of_it_is_on_the_medium(aside, monkeypatch):
     """Its slices are not synced, and are read without the store's lock. A sync that fails is made up for."""
     store = Store(aside)
-    events, sync, done, apart = [], wal.sync, Salvage.done, OldFile.rows_apart
+    events, sync, done, fetch = [], wal.sync, Salvage.done, Salvage.fetch
 
     def failing_once(store):
         events.append("sync")
@@ -66,7 +67,7 @@ def test_a_damaged_file_is_given_up_when_what_came_of_it_is_on_the_medium(aside,
 
     monkeypatch.setattr(wal, "sync", failing_once)
     monkeypatch.setattr(Salvage, "done", lambda *args: events.append("given up") or done(*args))
-    monkeypatch.setattr(OldFile, "rows_apart", lambda *a, **k: events.append(store.lock.depth()) or apart(*a, **k))
+    monkeypatch.setattr(Salvage, "fetch", lambda *args: events.append(store.lock.depth()) or fetch(*args))
     mover = Mover(store)
     with pytest.raises(OSError, match="the medium"):
         mover.run(None)
@@ -78,21 +79,57 @@ def test_a_damaged_file_is_given_up_when_what_came_of_it_is_on_the_medium(aside,
     assert sorted(messages(aside)) == sorted(f"m{i}" for i in range(COUNT))
 
 
-def test_a_connection_that_is_given_up_while_it_is_read_is_closed_by_its_reader():
-    """And what was read is not used; afterwards nothing is read any more."""
-    conn = sqlite3.connect(":memory:")
-    old = OldFile(conn, "old")
+def test_a_signal_handler_that_moves_all_amid_a_read_closes_nothing_under_the_reader(aside, monkeypatch):
+    """SQLite would be read on behind its end. What the outer read had is not used any more."""
+    store = Store(aside)
+    mover, rows, seen = Mover(store), OldFile.rows, []
 
-    def rows(*_, **__):
-        old.close()
-        return conn.execute("SELECT 1").fetchall(), []  # still open
+    def interrupted(old, *args, **kwargs):
+        if not seen and mover._forks.fork_lock.depth():
+            seen.append(old.conn)
+            mover.run(None)
+            assert not mover.left
+            assert old.conn.execute("SELECT 1").fetchone() == (1,)
+        return rows(old, *args, **kwargs)
 
-    old.rows = rows
-    assert old.rows_apart(1, 2, strict=False) is None
-    with pytest.raises(sqlite3.ProgrammingError):
-        conn.execute("SELECT 1")
-    del old.rows
-    assert old.rows_apart(1, 2, strict=False) is None
+    monkeypatch.setattr(OldFile, "rows", interrupted)
+    mover.run(None)
+    assert len(seen) == 1
+    seen[0].close()
+    store.close()
+    assert sorted(messages(aside)) == sorted(f"m{i}" for i in range(COUNT))
+
+
+def test_a_file_that_another_thread_reads_is_closed_when_that_is_over(aside, monkeypatch, poll):
+    """Two threads move it at once, and one is done."""
+    store = Store(aside)
+    mover, rows, reading, was_closed = Mover(store), OldFile.rows, threading.Event(), []
+    mover.step(None)  # it is begun
+    transfer = mover._under_way[0]
+    conn = transfer.old.conn
+
+    def is_closed():
+        try:
+            return conn.total_changes < 0
+        except sqlite3.ProgrammingError:
+            return True
+
+    def slowly(old, *args, **kwargs):
+        if threading.current_thread() is reader and not was_closed:
+            reading.set()
+            poll(lambda: not mover._under_way, 30)
+            was_closed.append(poll(is_closed, 0.05))
+        return rows(old, *args, **kwargs)
+
+    monkeypatch.setattr(OldFile, "rows", slowly)
+    reader = threading.Thread(target=lambda: mover.step(None))
+    reader.start()
+    assert reading.wait(30)
+    mover._finish(transfer)
+    reader.join(30)
+    assert was_closed == [False]
+    assert is_closed()
+    store.close()
 
 
 @pytest.mark.parametrize("is_ending", [True, False])

@@ -12,7 +12,6 @@ import sqlite3
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.native import get_ident
 from .rows import DEAD_COLUMNS, entry_id, highest
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ class OldFile:
     def __init__(self, conn: sqlite3.Connection, name: str, epochs: Sequence[tuple[int, str]] = ()) -> None:
         self.conn = conn
         self.name = name
-        self._readers: list[int] = []  # without the store's lock
-        self._over = False
         found = self.read("SELECT first_seq, uuid FROM epochs ORDER BY first_seq")
         # What the file says comes first: a process may know of fewer, and all that move it are to give the same ids.
         self.epochs = found or list(epochs)
@@ -85,24 +82,6 @@ class OldFile:
             else:
                 step //= 2
         return at
-
-    def close(self) -> None:
-        """Close the connection; if a thread is just reading apart, that one does. Waits for nobody."""
-        self._over = True  # first: who begins to read after the question finds it
-        if not self._readers:
-            self.conn.close()
-
-    def rows_apart(self, first: int, last: int, *, strict: bool) -> Rows | None:
-        """The same as :meth:`rows`, without the store's lock; None if the connection was closed."""
-        self._readers.append(get_ident())
-        try:
-            found = None if self._over else self.rows(first, last, strict=strict)
-        finally:
-            self._readers.pop()
-        if self._over:
-            self.close()
-            return None
-        return found
 
     def rows(self, first: int, last: int, *, strict: bool) -> Rows:
         """Entries from ``first`` to ``last`` that can be read, and the spans that cannot.

@@ -79,7 +79,6 @@ class Salvage(Transfer):
         return True
 
     def _move_found(self, raw: RawRows, into: sqlite3.Connection) -> None:
-        self.old.close()
         self._raw, self.is_raw, self.end = None, True, self._end
         self.turn_to(OldFile(raw.conn, self.old.name, self.old.epochs), into)
 
@@ -102,7 +101,6 @@ class Salvage(Transfer):
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
-        self.old.close()
         if self._is_news:  # else it was another process, or the second look
             say(
                 f"journal {store.path} was damaged ({self._reason}) and is set aside as {self.old.name};"

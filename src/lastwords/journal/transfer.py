@@ -55,7 +55,10 @@ _INSERT = (
 
 
 class Transfer:
-    """One file's. The store's lock is held around every call. ``into``: the journal, for what is known there."""
+    """One file's. The store's lock is held around every call but of ``fetch``, ``close`` and ``done``.
+
+    ``into``: the journal, for what is known there.
+    """
 
     strict = False  # whether a seq that is not there was unreadable: only what was shed is not there in a whole file
     is_raw = False  # its rows were found in the pages, when those that SQLite reads had been moved
@@ -65,11 +68,18 @@ class Transfer:
         self.counted = 0  # up to this seq, what is not there is in ``lost`` already
         self.end = 0  # up to this seq there were entries; 0 if that is not known
         self.noted = 0  # up to this seq they are moved: another process may have had more than this file has now
+        self._conns: list[sqlite3.Connection] = []  # what was turned to
         self.turn_to(old, into)
+
+    def close(self) -> None:
+        """All is done, and nobody is reading: close what it came from."""
+        for conn in self._conns:
+            conn.close()
 
     def turn_to(self, old: OldFile, into: sqlite3.Connection) -> None:
         """Move what ``old`` has, from the beginning, or from where it is noted to be."""
         self.old = old
+        self._conns.append(old.conn)
         # The note of how far they are is this file's and no other's; a device and an inode would be used again.
         self._key = f"moved {'raw ' if self.is_raw else ''}{old.uuid}"
         self.at, self._dead_at = old.settled, 0  # the seq and the rowid up to which they are moved
@@ -91,8 +101,7 @@ class Transfer:
     def fetch(self) -> None:
         """Read what the next slice moves: without the store's lock, which nobody has to wait for meanwhile."""
         old, first, last = self.old, self.at + 1, min(self.at + self._slice_rows, self.old.newest)
-        read = old.rows_apart(first, last, strict=self.strict) if first <= last else None
-        self._fetched = None if read is None else (old, first, last, read)
+        self._fetched = (old, first, last, old.rows(first, last, strict=self.strict)) if first <= last else None
 
     def _rows(self, first: int, last: int) -> Rows:
         fetched, self._fetched = self._fetched, None
@@ -276,7 +285,6 @@ class Rescue(Transfer):
 
     def done(self, store: Store) -> bool:
         """See :meth:`Transfer.done`."""
-        self.old.close()
         say(
             f"journal {store.path} was removed or replaced while it was open; {self.moved:,} pending records were"
             " copied into the file that is there now" + (f", {self._lost:,} could not be read" if self._lost else "")

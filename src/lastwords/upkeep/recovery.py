@@ -121,7 +121,12 @@ class Mover:
             if is_mine := transfer in self._under_way:  # and no other thread was faster
                 self._under_way.remove(transfer)
             more = self._store.filling = bool(self._under_way)
-        if is_mine and not transfer.done(self._store):
+        if not is_mine:
+            return more
+        with self._forks.fork_lock:  # nobody is reading it
+            if self._forks.fork_lock.depth() == 1:  # but this thread, if a signal handler has come here amid a read
+                transfer.close()
+        if not transfer.done(self._store):
             self._look_again_at = min(self._look_again_at, monotonic() + set_aside.LATE_SECONDS)
         return more
 
