@@ -217,7 +217,7 @@ def encoded():
 
 
 class InsertReady(BareInsert):
-    """What is left of a commit when the row is there and a read lock is held: see lastwords.journal.read_lock."""
+    """What is left of a commit when the row is there and a read lock is held: see lastwords.journal.snapshot."""
 
     def make(self):
         handler = super().make()

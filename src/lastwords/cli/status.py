@@ -135,16 +135,16 @@ def _whole(text: object) -> int | None:
 
 
 def _show(states: Sequence[dict[str, Any]]) -> None:
-    from . import status_text
+    from . import status_tables
 
     fine = [state for state in states if not state["error"]]
     if len(states) == 1 and fine:
-        output.echo(status_text.card(fine[0]))
+        output.echo(status_tables.card(fine[0]))
         return
     if fine:
-        output.echo(status_text.table(fine))
+        output.echo(status_tables.table(fine))
     for state in fine:
-        for note in status_text.notes(state):
+        for note in status_tables.notes(state):
             output.echo(note)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.clock import monotonic
-from . import options, output, status_text
+from . import options, output, status_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ def _names(paths: list[str]) -> dict[str, str]:
 
 
 def _style(seen: Seen) -> str:
-    return status_text.gravity(seen.state) or ("" if seen.state["pending"] else "dim")
+    return status_tables.gravity(seen.state) or ("" if seen.state["pending"] else "dim")
 
 
 def _table(rows: list[Seen], names: dict[str, str], width: int) -> RenderableType:
@@ -119,8 +119,8 @@ def _trouble(seen: list[Seen], names: dict[str, str], most: int) -> list[str]:
     for one in seen:
         if not one.state["error"] and one.state["set_aside"]:
             lines.append(f"{names[one.path]}: was damaged: see {os.path.basename(one.state['set_aside'][0])}")
-        if not one.state["error"] and status_text.holder_trouble(one.state):
-            lines.append(f"{names[one.path]}: {status_text.holder(one.state)}")
+        if not one.state["error"] and status_tables.holder_trouble(one.state):
+            lines.append(f"{names[one.path]}: {status_tables.holder(one.state)}")
     failing = [s for s in seen if not s.state["error"] and s.state["pending"] and s.state["last_error"]]
     failing.sort(key=lambda s: -(s.state["last_error_at"] or 0.0))
     for one in failing[:most]:

@@ -30,7 +30,7 @@ from . import continuity, epochs, files, places, raced, renewed_file, schema, un
 from .commit_lock import CommitLock
 from .explain import SqliteExplained, reason_of
 from .first_look import look_at, never_hanging
-from .read_lock import Snapshot
+from .snapshot import Snapshot
 from .sqlite_codes import is_damage
 from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
 from .turns import Turns

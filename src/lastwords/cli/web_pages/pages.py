@@ -13,7 +13,7 @@ from datasette.database import Database, QueryInterrupted
 from datasette.utils import tilde_decode, tilde_encode
 from datasette.utils.asgi import NotFound, Response
 
-from .. import output, status, status_text
+from .. import output, status, status_tables
 from . import chart
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def card(name: str, path: str) -> dict[str, Any]:
     failing = bool(state["pending"] and state["last_error"])
     return shown | {
         "kind": {"red": "bad", "yellow": "failing", None: "waiting" if state["pending"] else "fine"}[
-            status_text.gravity(state)
+            status_tables.gravity(state)
         ],
-        "notes": status_text.notes(state | {"last_error": None}),
+        "notes": status_tables.notes(state | {"last_error": None}),
         "pending": f"{state['pending']:,}",
         "oldest": output.age(state["oldest_age_seconds"]),
         "delivered": f"{state['delivered']:,}",
@@ -77,7 +77,7 @@ def card(name: str, path: str) -> dict[str, Any]:
         "last_error": state["last_error"] if failing else None,
         "last_error_at": when(state["last_error_at"]),
         "last_delivery": when(state["last_delivery"]),
-        "lease": status_text.holder(state),
+        "lease": status_tables.holder(state),
         "size": output.size(state["bytes"] + state["wal_bytes"]),
     }
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.journal import read_lock, wal
+from lastwords.journal import snapshot, wal
 from lastwords.journal.store import Store
 
 
@@ -22,7 +22,7 @@ def alone(tmp_path):
     log.addHandler(handler)
     for i in range(1_000):  # the keeper, which looks once at the beginning, lets it go
         log.info("first %d", i)
-        if i >= read_lock.TAKE_AFTER and held(handler):
+        if i >= snapshot.TAKE_AFTER and held(handler):
             break
     assert held(handler)
     yield log, handler, tmp_path / "j.db"
@@ -148,8 +148,8 @@ def test_nobody_resets_the_wal_under_a_snapshot(alone):
 def test_it_saves_most_system_calls(tmp_path):
     """Of a commit alone, beside the 3 that ask whose the descriptors are: 2 fcntl instead of 6, no flock."""
     code = (
-        "import sys, logging\nfrom lastwords import DurableHandler; from lastwords.journal import read_lock\n"
-        "read_lock.TAKE_AFTER = int(sys.argv[2])\n"
+        "import sys, logging\nfrom lastwords import DurableHandler; from lastwords.journal import snapshot\n"
+        "snapshot.TAKE_AFTER = int(sys.argv[2])\n"
         "log = logging.Logger('s'); log.addHandler(DurableHandler(None, sys.argv[1], sync_interval=30))\n"
         "for i in range(400): log.info('m%d', i)\nimport os; os._exit(0)"
     )
@@ -171,8 +171,8 @@ def test_two_processes_at_full_speed(children, tmp_path):
     """Each loses nothing, keeps its order, and neither starves."""
     code = """
     import logging, sys, time
-    from lastwords import DurableHandler; from lastwords.journal import read_lock
-    read_lock.REST = 50  # so that they try to be alone again and again
+    from lastwords import DurableHandler; from lastwords.journal import snapshot
+    snapshot.REST = 50  # so that they try to be alone again and again
     log = logging.Logger("p"); h = DurableHandler(None, sys.argv[1], sync_interval=0.05); log.addHandler(h)
     print("ready", flush=True); sys.stdin.readline()
     worst = 0
