@@ -9,7 +9,8 @@ from journals import pending
 from lastwords import DurableHandler, Rejected, TryAgain
 from lastwords.delivery import supply
 from lastwords.delivery.lease import Lease
-from lastwords.delivery.loop import Delivery, Outcome
+from lastwords.delivery.loop import COALESCE_SECONDS, Delivery, Outcome
+from lastwords.journal import line
 from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
 from lastwords.targets.contract import Target
@@ -63,6 +64,19 @@ def test_full_batches_are_read_ahead_and_the_last_one_is_not(tmp_path, monkeypat
     assert delivered(tmp_path, target).delivered == 15
     assert target.accepted == list(range(1, 16))
     assert target.ahead == [0, 0, 4, 0]  # none in the first call, which may connect; the last one has three entries
+
+
+def test_batches_of_large_entries_are_read_ahead_too(tmp_path, monkeypatch):
+    """One that is cut for its bytes is whole: what was read ahead of it is not thrown away, and nobody waits for more."""
+    monkeypatch.setattr(line, "MAX_READ_BYTES", 1)
+    monkeypatch.setattr(supply, "MOST_BYTES", 1)
+    waits, wait = [], Bell.wait
+    monkeypatch.setattr(Bell, "wait", lambda bell, timeout=None: waits.append(timeout) or wait(bell, timeout))
+    target = Waiting()
+    assert delivered(tmp_path, target, 5).delivered == 5
+    assert target.accepted == [1, 2, 3, 4, 5]
+    assert target.ahead == [0, 0, 1, 1, 1]
+    assert COALESCE_SECONDS not in waits
 
 
 @pytest.mark.parametrize(

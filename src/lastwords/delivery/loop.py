@@ -285,7 +285,7 @@ class Delivery(Marks):
         following = verdict.after_acceptance(state, len(entries))
         last = entries[-1].seq
         cold = state.attempts or state.phase is not Phase.LINE
-        full = len(entries) >= self._restraint.of(self.batch_size)
+        full = self._supply.is_whole(entries, self._restraint.of(self.batch_size))
 
         def mark() -> Did:
             count = len(entries)

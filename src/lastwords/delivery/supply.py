@@ -4,6 +4,8 @@ Rules
 -----
 * What was read ahead is given out only if all that came before it is settled, and if it is a whole batch: behind a
   smaller one more may have been committed. Else it is forgotten, and read again.
+* A batch is whole when it has as many entries as are wanted, or ``MOST_BYTES`` of payload: large entries come in
+  smaller batches, without a pause between them.
 * It is read on the thread that delivers, when the target says that it has nothing better to do (``Target.meanwhile``).
 * It is not kept for long: an entry that is shed meanwhile counts as dropped.
 """
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..record.codec import Entry
 
 SLICE = 50  # entries: some half a millisecond, after which the target may look whether its answer has come
-MOST_BYTES = 4 * 2**20  # of payload: where entries are that large, reading them is not what takes time
+MOST_BYTES = 4 * 2**20  # less than what one read of the journal stops at
 FRESH_SECONDS = 5.0
 BETWEEN = 10  # entries that are decoded, some 0.1 ms, before a caller that waits has the interpreter
 
@@ -35,6 +37,7 @@ class Ahead:
     def __init__(self, journal: Line, after: int, most: int) -> None:
         self.after, self.most = after, most
         self.entries: list[Entry] = []
+        self.is_heavy = False
         self._journal = journal
         self._began = 0.0
 
@@ -46,18 +49,21 @@ class Ahead:
                 rows = self._journal.read(at, min(SLICE, self.most - len(self.entries)))
             except Exception:  # whatever it is: the next read, outside the target, meets it again
                 return
-            size += sum([len(row.payload or b"") for row in rows])
             entries = _decodable(self._journal, rows)
-            if not rows or size > MOST_BYTES or isinstance(entries, Undecodable) or len(entries) < len(rows):
+            if not rows or isinstance(entries, Undecodable) or len(entries) < len(rows):
                 return
             at = rows[-1].seq
+            size += _weight(rows)
             self.entries += entries
+            self.is_heavy = size >= MOST_BYTES
             yield entries
+            if self.is_heavy:
+                return
 
     def is_for(self, after: int, most: int) -> bool:
         """True if it is what a read would find now."""
-        is_whole = (self.after, self.most, len(self.entries)) == (after, most, most)
-        return is_whole and monotonic() - self._began < FRESH_SECONDS
+        is_whole = len(self.entries) == most or self.is_heavy
+        return is_whole and (self.after, self.most) == (after, most) and monotonic() - self._began < FRESH_SECONDS
 
 
 class Supply:
@@ -65,13 +71,22 @@ class Supply:
 
     def __init__(self) -> None:
         self._ahead: Ahead | None = None
+        self._heavy: Sequence[Entry] | Undecodable | None = None  # what was taken last, if it has that many bytes
 
     def take(self, journal: Line, after: int, most: int) -> list[Entry] | Undecodable:
         """The next entries, at most so many, up to the first row that does not decode; that row if it is the first."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.is_for(after, most):
+            self._heavy = ahead.entries if ahead.is_heavy else None
             return ahead.entries
-        return _decodable(journal, journal.read(after, most))
+        rows = journal.read(after, most)
+        entries = _decodable(journal, rows)
+        self._heavy = entries if _weight(rows) >= MOST_BYTES else None
+        return entries
+
+    def is_whole(self, entries: Sequence[Entry], most: int) -> bool:
+        """True if there are probably more behind ``entries``, which were taken last."""
+        return len(entries) >= most or entries is self._heavy
 
     def beyond(self, journal: Line, entries: Sequence[Entry], most: int) -> Ahead | None:
         """What to read while ``entries`` are with the target; None if not much can be expected.
@@ -79,13 +94,17 @@ class Supply:
         Root that acts as the journal's owner is itself inside the target, and must not touch the journal as such.
         """
         self._ahead = None
-        if len(entries) == most > 1 and not identity.is_acting():
+        if most > 1 and self.is_whole(entries, most) and not identity.is_acting():
             self._ahead = Ahead(journal, entries[-1].seq, most)
         return self._ahead
 
     def forget(self) -> None:
         """Others may deliver from now on."""
-        self._ahead = None
+        self._ahead = self._heavy = None
+
+
+def _weight(rows: Sequence[StoredRow]) -> int:
+    return sum([len(row.payload or b"") for row in rows])  # else it is damaged
 
 
 def _decodable(journal: Line, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
