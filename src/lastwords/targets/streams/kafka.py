@@ -108,6 +108,8 @@ class _Place(NamedTuple):
 class Kafka(StreamTarget):
     """See the module."""
 
+    batch_size = 4_000  # a transaction is three round trips in which nothing else is done
+
     def __init__(
         self,
         topic: str,
@@ -321,18 +323,12 @@ class Kafka(StreamTarget):
             if error is not None:
                 failures.append((error, message))  # no more: a fatal error may be on its way through here
 
+        topic, produce = self._topic, self._producer.produce
         for item in items:
             key = None if self._key == "none" else item.id if self._key == "id" else item.epoch
             while True:
                 try:
-                    self._producer.produce(
-                        self._topic,
-                        item.payload,
-                        key,
-                        partition,
-                        on_delivery=report,
-                        headers={ID: item.id.encode()},
-                    )
+                    produce(topic, item.payload, key, partition, on_delivery=report, headers=[(ID, item.id)])
                     break
                 except BufferError:  # its queue is full
                     if self._left() <= 0.1:

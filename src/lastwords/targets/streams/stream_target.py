@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...record.codec import Entry
 
-MOST_IN_A_RUN = 1_000  # what JetStream takes in one atomic batch; more does not make the others faster
+MOST_IN_A_RUN = 1_000  # what JetStream takes in one atomic batch
 
 _TOO_HIGH = 10**18
 _PLAIN_ID = re.compile(r"([0-9A-Za-z_][0-9A-Za-z_-]{0,63})-(\d{1,18})", re.ASCII)
@@ -72,7 +72,7 @@ class StreamTarget(ReadsAhead[Item]):
         fitting = [item for item in items if len(item.payload) <= largest] if large else items
         done = 0
         try:
-            for run in runs(fitting, self._max_bytes):
+            for run in runs(fitting, self.batch_size, self._max_bytes):
                 self._send(run)
                 done += len(run)
         except Exception as error:
@@ -110,13 +110,13 @@ class StreamTarget(ReadsAhead[Item]):
         """
 
 
-def runs(items: list[Item], most_bytes: int) -> Iterator[list[Item]]:
-    """``items`` in turn, cut where the epoch changes, at ``MOST_IN_A_RUN`` and at ``most_bytes``."""
+def runs(items: list[Item], most: int, most_bytes: int) -> Iterator[list[Item]]:
+    """``items`` in turn, cut where the epoch changes, at ``most`` of them and at ``most_bytes``."""
     run: list[Item] = []
     size = 0
     for item in items:
         size += len(item.payload)
-        if run and (item.epoch != run[0].epoch or len(run) == MOST_IN_A_RUN or size > most_bytes):
+        if run and (item.epoch != run[0].epoch or len(run) == most or size > most_bytes):
             yield run
             run, size = [], len(item.payload)
         run.append(item)
