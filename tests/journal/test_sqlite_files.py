@@ -292,3 +292,22 @@ def test_a_number_that_another_thread_gives_back_while_a_journal_is_opened_is_fo
         os.truncate(path + "-wal", 100)
         assert not store.sqlite_files.are_whole()
     store.close()
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_removed_file_is_not_freed_while_sqlite_closes_it(tmp_path, is_removed):
+    """Every commit of the process would wait for that. One with a name is left to SQLite: its locks would be dropped."""
+    path = str(tmp_path / "j.db")
+    store = Store(path)
+    conn, status = store._conn, os.stat(path)
+
+    def is_open():
+        return (status.st_dev, status.st_ino) in {file for file, _ in open_numbers().values()}
+
+    if is_removed:
+        os.unlink(path)
+    with store.sqlite_files.kept():
+        store._conn = None
+        conn.close()
+        assert is_open() is is_removed
+    assert not is_open()

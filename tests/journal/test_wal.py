@@ -1,13 +1,14 @@
 """The -wal file: how full it is, and that it is reused under load and cut afterwards."""
 
 import logging
+import os
 import random
 import sqlite3
 
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.journal import wal
+from lastwords.journal import files, wal
 from lastwords.journal.new_schema import PAGE_SIZE
 from lastwords.journal.store import Store
 from lastwords.record import codec
@@ -253,3 +254,17 @@ def test_a_signal_handler_that_forks_amid_a_commit_does_not_lock_out_a_backfill(
     assert os.waitpid(pid, 0)[1] == 0
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_what_is_moved_beside_callers_is_synced_beside_them(store, monkeypatch):
+    """Else the checkpoint that empties the WAL syncs all of it, and they wait for that."""
+    commit(store, 50)
+    main, synced, sync = os.stat(store.path), [], files.sync_descriptor
+
+    def noting(fd):
+        synced.append((os.path.samestat(os.fstat(fd), main), store.lock.depth()))
+        sync(fd)
+
+    monkeypatch.setattr(files, "sync_descriptor", noting)
+    wal.Backfill(store).run()
+    assert synced == [(True, 0)]

@@ -242,6 +242,29 @@ class SqliteFiles:
         lost.mark_again()
         return _lock(suffix, lost)
 
+    def sync(self) -> None:
+        """What a checkpoint has written to the main file reaches the medium. Raises OSError."""
+        main = self._all.get(MAIN)
+        if main is not None and main.is_ours():
+            files.sync_descriptor(main.number)  # SQLite's own: another one, closed, would drop its locks
+
+    @contextmanager
+    def kept(self) -> "Iterator[None]":
+        """A main file that was removed stays for as long as this, though SQLite closes it inside.
+
+        SQLite closes inside a mutex that every commit of the process wants, and the last one to close a file without a
+        name waits for its blocks to be freed. Not for a file with a name: somebody may have locks on it.
+        """
+        main, number = self._all.get(MAIN), -1
+        with suppress(OSError):  # no descriptor is free: a wait, then, and nothing else
+            if main is not None and main.is_ours() and os.fstat(main.number).st_nlink == 0:
+                number = os.dup(main.number)
+        try:
+            yield
+        finally:
+            if number >= 0:
+                os.close(number)
+
     def forget(self) -> None:
         """SQLite is about to close them."""
         self._know({})

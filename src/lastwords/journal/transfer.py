@@ -276,8 +276,14 @@ class Rescue(Transfer):
 
     def __init__(self, old: Swapped, store: Store) -> None:
         self._lost = 0
+        self._files = old.sqlite_files
         with store.explaining:
             super().__init__(OldFile(old.conn, str(old.identity), old.epochs), store.connection())
+
+    def close(self) -> None:
+        """See :meth:`Transfer.close`."""
+        with self._files.kept():
+            super().close()
 
     def note(self, conn: sqlite3.Connection, moved: int, lost: list[Span], before: list[Span]) -> None:
         """See :meth:`Transfer.note`."""

@@ -142,6 +142,8 @@ class Backfill:
                 held.enter_context(closing(guard.execute("SELECT 1 FROM sqlite_master")))
             worker = held.enter_context(closing(self._store.side_connection()))
             worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # SQLite leaves that to the checkpoint that moves the last frame, for which callers wait.
+            self._store.sqlite_files.sync()
 
 
 def checkpoint(store: Store, *, shrink: bool) -> bool:
