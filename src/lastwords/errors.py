@@ -21,7 +21,7 @@ class JournalError(Exception):
     """The journal cannot be used. ``path`` says which, ``hint`` what to do next.
 
     Raised at construction and by the command line only: once a handler stands,
-    a logging call never raises (promise 4).
+    a logging call never raises for the journal's sake (README, the promises).
     """
 
     exit_code = 78  # EX_CONFIG

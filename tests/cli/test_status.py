@@ -6,9 +6,11 @@ import re
 import stat
 import time
 
+import click
 import pytest
 
 from cli.tools import finish, log_to, run, run_json, spawn, sql, start
+from lastwords.cli import status_tables
 from lastwords.delivery.lease import Lease
 from lastwords.journal.schema import FORMAT
 
@@ -100,6 +102,22 @@ def test_a_table_fits_the_terminal(tmp_path, monkeypatch):
     out = run("status", *paths).out
     assert all(len(line) <= 80 for line in out.splitlines()[1:])
     assert "123,456,789" in out and "its-own-2.db" in out.replace("…", "")[-200:]
+
+
+def test_a_table_of_large_numbers_fits_as_well(monkeypatch):
+    """They are rounded where they leave no room for names, and only there."""
+    monkeypatch.setenv("COLUMNS", "80")
+    state = {
+        "journal": "/var/lib/apps/service.db", "pending": 1_234_567, "oldest_age_seconds": 90_000.0,
+        "delivered": 123_456_789, "dead": 12_345, "dropped": 99_950, "bytes": 2**30, "wal_bytes": 2**29,
+        "lease_pid": 12_345, "lease_state": "waiting", "error": None, "set_aside": [], "missing": 0,
+    }  # fmt: skip
+    shown = click.unstyle(status_tables.table([state, state | {"journal": "/var/lib/apps/b.db", "pending": 7}]))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["PENDING", "1.23M", "7"]
+    assert "service.db" in shown and "123M" in shown and "12.3k" in shown and "100k" in shown
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "123,456,789" in status_tables.table([state])
 
 
 def test_one_journal_is_shown_as_a_card(journal, sink):

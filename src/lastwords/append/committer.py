@@ -12,10 +12,10 @@ Durability. The statement commits with ``synchronous=FULL`` if any of its record
 then syncs the whole WAL, so nothing logged before such a record is lost either. Otherwise the keeper syncs within
 ``sync_interval``.
 
-Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds the lock its own and commits
-at once, FULL for simplicity; during a fork, when no connection is open, on one of its own. Inside a transaction its
-ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also raise: that
-reaches the application (runtime/signals.py); the other callers are still told whether their rows are in
+Nesting. A signal handler or a ``__del__`` may log while its own thread is inside. It finds that its thread has the lock
+already and commits at once, FULL for simplicity; during a fork, when no connection is open, on one of its own. Inside a
+transaction its ticket is left for the outer frame, which commits it before it lets go of the lock. A handler may also
+raise: that reaches the application (runtime/signals.py); the other callers are still told whether their rows are in
 (journal/inserts.py).
 
 Trouble. If the journal cannot take a batch (disk full, locked, read-only, damaged) its records and all later ones go

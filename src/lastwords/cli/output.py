@@ -152,6 +152,16 @@ def size(count: float | None) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
+def rough(count: int) -> str:
+    """A number where there is no room for all its digits: three of them, and the unit (1.23M)."""
+    value, unit = float(count), ""
+    for following in "kMGT":
+        if value < 999.5:
+            break
+        value, unit = value / 1000, following
+    return f"{value:.3g}{unit}"
+
+
 def age(seconds: float | None) -> str:
     """A span of time for people, two units at most."""
     if seconds is None:

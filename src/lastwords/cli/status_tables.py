@@ -12,11 +12,11 @@ import click
 from . import output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 HEAD = ("JOURNAL", "PENDING", "OLDEST", "DELIVERED", "DEAD", "DROPPED", "SIZE", "HOLDER")
 RIGHT = "PENDING OLDEST DELIVERED DEAD DROPPED SIZE"
-LEAST_NAME = 12  # columns
+LEAST_NAME = 12  # columns, for numbers in full
 SLOW_SECONDS = 5.0  # of one call
 
 
@@ -63,29 +63,38 @@ def _cut(text: str, width: int) -> str:
 
 
 def table(states: Sequence[dict[str, Any]]) -> str:
-    """One line a journal, in the width of the terminal."""
+    """One line a journal, in the width of the terminal: numbers in full, if that leaves room for names."""
     folder, names = short_names([state["journal"] for state in states])
-    rows = [
+    width = shutil.get_terminal_size((80, 24)).columns
+    rows = _rows(states, lambda count: f"{count:,}")
+    if (room := width - _others(rows)) < LEAST_NAME:
+        rows = _rows(states, output.rough)
+        room = max(len(HEAD[0]), width - _others(rows))
+    rows = [[_cut(output.plain(names[state["journal"]]), room), *row] for state, row in zip(states, rows, strict=True)]
+    head, *lines = output.table(HEAD, rows, right=RIGHT).splitlines()
+    lines = [colour(line, gravity(state)) for line, state in zip(lines, states, strict=True)]
+    return "\n".join([*([output.plain(folder) + ":"] if folder else []), head, *lines])
+
+
+def _rows(states: Sequence[dict[str, Any]], number: Callable[[int], str]) -> list[list[str]]:
+    """All but the names."""
+    return [
         [
-            output.plain(names[state["journal"]]),
-            f"{state['pending']:,}",
+            number(state["pending"]),
             output.age(state["oldest_age_seconds"]),
-            f"{state['delivered']:,}",
-            f"{state['dead']:,}",
-            f"{state['dropped']:,}",
+            number(state["delivered"]),
+            number(state["dead"]),
+            number(state["dropped"]),
             output.size(state["bytes"] + state["wal_bytes"]),
             "-" if state["lease_pid"] is None else f"{state['lease_pid']} {state['lease_state']}",
         ]
         for state in states
     ]
-    width = shutil.get_terminal_size((80, 24)).columns
-    others = sum(max(len(row[i]) for row in (HEAD, *rows)) + 2 for i in range(1, len(HEAD)))
-    room = max(LEAST_NAME, width - others)
-    for row in rows:
-        row[0] = _cut(row[0], room)
-    head, *lines = output.table(HEAD, rows, right=RIGHT).splitlines()
-    lines = [colour(line, gravity(state)) for line, state in zip(lines, states, strict=True)]
-    return "\n".join([*([output.plain(folder) + ":"] if folder else []), head, *lines])
+
+
+def _others(rows: Sequence[Sequence[str]]) -> int:
+    """Columns that all but the names take."""
+    return sum(max(map(len, column)) + 2 for column in zip(HEAD[1:], *rows, strict=True))
 
 
 def notes(state: dict[str, Any]) -> list[str]:

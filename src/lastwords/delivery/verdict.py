@@ -6,16 +6,16 @@ it this entry that no target will ever take (bury it, or the line stands still f
 The answer. Connection errors and timeouts say nothing about the entry: they never count. Any other failure of the
 entry at the head counts; after ``suspect_after`` of them the head is *suspected*. Then each cycle tries the head once
 more and, when it fails, probes one entry further on (the next, +2, +4, ... the newest). A probe that is refused too
-points to the target. One that is accepted proves that the target is up: the head is tried at once again (without this
+points to the target. One that is accepted proves that the target is up: the head is tried again at once (without this
 second try a quarter of all outages buried a good entry, because the target came back between the head's failure and
-the probe), and only if it fails again it is buried. The entry after a buried one starts one failure short of suspicion,
+the probe), and only if it fails again is it buried. The entry after a buried one starts one failure short of suspicion,
 because the target was seen up a moment ago: a run of poison entries costs a few attempts each, not ``suspect_after``.
 
 A failed batch. Its head is tried alone first, which in an outage is the only extra call. If the head is accepted, one
 of the others is bad: halve and halve again, at most log2(n) + 2 calls, until a single entry fails.
 
-``State`` is all that the decision depends on; ``attempts`` and ``probe`` are kept in the journal, so that runs from
-cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offset`` say what to deliver next,
+``State`` is all that is remembered for the decision; ``attempts`` and ``probe`` are kept in the journal, so that runs
+from cron add up, the rest is forgotten by a restart. ``batch_size`` and ``probe_offset`` say what to deliver next,
 ``after_*`` what follows from it.
 """
 

@@ -1,4 +1,7 @@
-"""The commit lock: a flock on ``<journal>.commit`` around every write, and every checkpoint.
+"""The commit lock: a flock on ``<journal>.commit`` around every write and checkpoint.
+
+But for those that go without: commits into a snapshot (see ``snapshot``), and checkpoints that do not begin the WAL
+anew.
 
 It queues processes fairly (SQLite's busy handler starves: the slowest of four got 0.00 of the fastest) and it keeps
 commits and checkpoints apart: SQLite 3.7.0 to 3.51.2 has the WAL-reset bug, a commit racing a checkpoint of another

@@ -6,10 +6,10 @@ A ``-wal`` is a header and frames, each a page with a header of its own (https:/
 A frame counts if its checksum follows from that of the frame before: so a torn one is left out, and so are those behind
 it up to the next two that fit together. Those with the salts of the header are the newest; of their last transaction,
 which may have been under way, only what was committed counts. Behind them lie what older ones left, whose pages were
-moved to the main file: they are taken where that has none, because it was cut or overwritten with zeros.
+moved to the main file: they are taken for pages that it lacks, because it was cut or overwritten with zeros.
 
-What size a page has, both headers say. If neither is left, it is found in what the sizes differ in: where frames with
-the same salts follow each other, or what pages begin with.
+Both headers give the size of a page. If neither is left, each size is tried: only with the right one do frames with the
+same salts follow each other, or pages begin as pages do.
 
 No number in these files is believed: SQLite itself takes a page number out of a damaged page and commits a frame for
 page 400,000,000, and a checkpoint makes a file of that length with one page at its end. So what is there is gone

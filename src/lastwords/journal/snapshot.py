@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 In WAL mode an autocommit INSERT is a read transaction that becomes a write transaction and ends again: six fcntl calls
 for SQLite's locks and two of flock for ours, around two writes. If a SELECT is left open on the same connection, the
-read transaction stays, each commit moves it along, and four of the six and both of flock are saved: a third of the cost
-of a commit, measured.
+read transaction stays, each commit moves it along, and four of the six fcntl and both flock calls are saved: a third
+of the cost of a commit, measured.
 
 Rules
 -----

@@ -2,8 +2,9 @@
 
 Theory of operation
 -------------------
-SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are found by what is open for writing after a
-connection was opened and was not before (the keeper may open the ``-wal`` meanwhile, for reading). If somebody closes
+SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are those of the three
+files that are open for writing after a connection was opened and were not before (the keeper may open the ``-wal``
+meanwhile, for reading). If somebody closes
 them SQLite does not notice: it goes on writing to the numbers, whatever they stand for by then, and its locks are gone.
 
 * They are opened at high numbers (``FLOOR``), because whoever closes everything and then opens files gets low ones.

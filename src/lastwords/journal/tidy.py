@@ -6,7 +6,8 @@ Rules
   twice. Prune takes settled rows older than ``keep_delivered``. Shed makes room when the journal is at ``max_bytes``:
   the least severe, oldest pending entries, each counted by level. The first ones of the line are spared: most likely
   a courier has them in its hands. (If it is a larger batch, nothing is counted twice: see ``Line.settle``.)
-* All is done in slices that hold the lock for a fraction of a millisecond, so that callers hardly wait.
+* All is done in slices between which callers have their turn: a prune holds the lock for a fraction of a millisecond,
+  a shed, which is an emergency, for some 10.
 """
 
 from __future__ import annotations

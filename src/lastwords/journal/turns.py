@@ -2,11 +2,12 @@
 
 Theory of operation
 -------------------
-A thread that gives a lock back and goes on has the interpreter, and a caller that was woken does not: it waits for the
-next 30 entries to be decoded, say, and whoever wants the lock next may be faster once more. So a call that met the end
+A thread that gives a lock back and goes on keeps the GIL, and a caller that was woken cannot run: it waits for the next
+30 entries to be decoded, say, and whoever wants the lock next may be faster once more. So a call that met the end
 of a read waited for the read, the decoding, the target and the mark. Giving up the interpreter for an instant does not
 help, as it takes some 50 us until a sleeper is awake and asks for it. So a thread of ours sleeps, if a caller waits,
-until that one has committed, for a few turns at most. In a flood one always waits, and one commit is enough.
+until that one has committed, for a few turns at most. In a flood some caller always waits: there the thread waits
+for one commit.
 """
 
 from __future__ import annotations

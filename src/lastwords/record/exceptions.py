@@ -1,4 +1,4 @@
-"""Exceptions to a flat, bounded graph and back to exceptions with real tracebacks.
+"""Turns exceptions into a flat, bounded graph, and that into exceptions with real tracebacks.
 
 Theory of operation
 -------------------

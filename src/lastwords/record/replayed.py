@@ -1,4 +1,7 @@
-"""A LogRecord of an Entry's payload: in every way a live one, but inert."""
+"""A LogRecord of an Entry's payload: it reads like the live one, and is inert.
+
+What is of a foreign class in it is a stand-in.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ Rules
 -----
 * ONE atexit callback, registered lazily per pid: CPython 3.13 clears a forked
   child's atexit list after the fork hooks have run, so what they register would be lost.
-* ONE deadline for the whole process. The first of atexit, ``close`` or ``flush`` that
-  runs while the interpreter ends sets it; nothing moves it afterwards.
+* ONE deadline for the whole process: the exit pass sets it, and only an interrupt (Ctrl-C) shortens it.
 * No lock is taken in ``__del__``, and no signal handler is installed.
 """
 

@@ -6,9 +6,9 @@ Theory of operation
 -------------------
 Every SQLite connection is closed before a fork and reopened lazily on both sides.
 One merely left open makes the child's fresh connection believe that it already holds
-the SHARED lock; the next last-user close then unlinks the live WAL: 111 records were
-acknowledged and 11 survived. The hook takes logging's module lock first (the other
-order deadlocked with dictConfig within 500 forks) and each member's lock with a short
+the SHARED lock; the next close takes itself for the last user's and unlinks the live WAL: 111 records were
+acknowledged and 11 survived. The hook takes logging's module lock before any member's (the
+other order deadlocked with dictConfig within 500 forks) and each member's lock with a short
 timeout, stepping back from all of them when one is taken: garbage collection may run
 ``logging._removeHandlerRef``, which wants logging's lock, in a thread that holds a
 journal's lock.

@@ -8,7 +8,8 @@
 * to leave the sending to a thread or a task that is started for each record;
 * to collect records in a list, which is sent and emptied when it is long enough.
 
-All that is read is ``emit`` and the methods that it calls on itself.
+Read are ``emit`` and ``handle`` with the methods that they call on themselves; for a list that is collected, all
+methods.
 """
 
 from __future__ import annotations
