@@ -1,5 +1,6 @@
 """A process that writes alone keeps its read lock: cheaper commits, and nobody else is the worse for it."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,7 +11,8 @@ import sys
 import pytest
 
 from lastwords import DurableHandler
-from lastwords.journal import snapshot, wal
+from lastwords.journal import snapshot, tidy, wal
+from lastwords.journal.line import Fenced
 from lastwords.journal.store import Store
 
 
@@ -20,17 +22,36 @@ def alone(tmp_path):
     handler = DurableHandler(None, tmp_path / "j.db", sync_interval=30)
     log = logging.Logger("alone")
     log.addHandler(handler)
-    for i in range(1_000):  # the keeper, which looks once at the beginning, lets it go
+    for i in range(snapshot.TAKE_AFTER):
         log.info("first %d", i)
-        if i >= snapshot.TAKE_AFTER and held(handler):
-            break
-    assert held(handler)
+    hold(log, handler)  # the keeper, which looks once at the beginning, lets it go
     yield log, handler, tmp_path / "j.db"
     handler.close()
 
 
 def held(handler):
     return handler._engine.store.snapshot.is_held
+
+
+def hold(log, handler):
+    """Log until it is held."""
+    for i in range(1_000):
+        if held(handler):
+            break
+        log.info("until it is held %d", i)
+    assert held(handler)
+
+
+@contextlib.contextmanager
+def holding(log, handler):
+    """Inside, nobody but the caller lets it go."""
+    for _ in range(100):
+        hold(log, handler)
+        with handler._engine.store.lock:
+            if held(handler):  # else the keeper was faster
+                yield
+                return
+    pytest.fail("it is never held")
 
 
 def messages(path):
@@ -94,6 +115,63 @@ def test_a_writer_that_holds_the_lock_makes_it_queue_not_fail(alone, poll):
     assert done
     assert handler.stats().buffered == 0
     assert messages(path)[-1] == "waited"
+
+
+def test_reads_marks_and_prunes_do_not_let_it_go(alone):
+    """They come in between all the time, and it costs callers six commits each time."""
+    log, handler, path = alone
+    line = handler._engine.journal
+    cursor = line.cursor()
+    settled, kept = [], []
+    for step in (
+        lambda: settled.extend(line.read(0, 3)),
+        lambda: settled.append(line.settle(cursor, 3, 3)),
+        lambda: settled.append(tidy.prune_slice(line.store, 0.0, 2)),
+    ):
+        with holding(log, handler):
+            step()
+            kept.append(held(handler))
+        log.info("goes on")
+    assert kept == [True, True, True]
+    assert [getattr(one, "seq", one) for one in settled] == [1, 2, 3, cursor._replace(settled=3), 2]
+    assert messages(path)[-1] == "goes on"
+    assert [row.seq for row in line.read(0, 1)] == [3]
+
+
+def test_marks_and_prunes_beside_another_writer_are_made_the_long_way(alone):
+    """They fail at once in the snapshot, with nothing written, and find what the other process did."""
+    log, handler, path = alone
+    line = handler._engine.journal
+    cursor = line.cursor()
+    hold(log, handler)
+    other_commit(path).close()
+    cursor = line.settle(cursor, 3, 3)
+    assert not held(handler)
+    handler._engine.store.snapshot._run = 0  # as after REST commits
+    hold(log, handler)
+    other_commit(path).close()
+    assert tidy.prune_slice(line.store, 0.0, 2) == 2
+    assert not held(handler)
+    assert handler.stats().delivered == 3
+    handler._engine.store.snapshot._run = 0
+    hold(log, handler)
+    other = other_commit(path)
+    other.execute("UPDATE cursor SET fence = fence + 1")
+    other.close()
+    with pytest.raises(Fenced):
+        line.settle(cursor, 4, 1)
+
+
+def test_what_another_process_logged_is_delivered_though_a_read_did_not_see_it(alone):
+    """A read in the snapshot may end before it; the question whether anything is left does not."""
+    log, handler, path = alone
+    line = handler._engine.journal
+    with holding(log, handler):
+        newest = line.read(0, 1_000)[-1].seq
+        other_commit(path).close()
+        assert line.read(newest, 10) == []
+        assert line.has_pending()
+        assert [row.seq for row in line.read(newest, 10)] == [newest + 1]
 
 
 def test_it_is_let_go_when_no_more_comes(tmp_path, poll):

@@ -51,7 +51,7 @@ runtime.jsonbytes runtime.visible runtime.identity runtime.clock
 runtime.signals runtime.native runtime.members runtime.lock runtime.descriptor runtime.guard runtime.stderr runtime.exit runtime.fork runtime.bell runtime.thread runtime.retrying
 record.foreign record.write_values record.read_values record.frames record.attributes record.exceptions record.payload record.replayed record.any_record record.codec
 journal.places journal.ownership journal.files journal.sqlite_codes journal.explain journal.commit_lock journal.wal_check journal.new_schema journal.pages journal.meta journal.first_look journal.schema journal.sqlite_files journal.unseen_fork journal.snapshot journal.rows journal.epochs journal.raw_rows
-journal.renewed_file journal.continuity journal.set_aside journal.void journal.raced journal.order journal.turns journal.store journal.old_file journal.transfer journal.salvage journal.inserts journal.aging journal.letters journal.line journal.journal journal.wal journal.tidy journal.examination journal.readonly
+journal.renewed_file journal.continuity journal.set_aside journal.void journal.raced journal.order journal.turns journal.store journal.alone journal.old_file journal.transfer journal.salvage journal.inserts journal.aging journal.letters journal.line journal.journal journal.wal journal.tidy journal.examination journal.readonly
 append
 targets
 upkeep.damaged_file upkeep.removed_file upkeep.recovery upkeep.chores upkeep.keeper

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import JournalError
 from ..runtime.visible import encodable
-from . import files, meta, order
+from . import alone, files, meta, order
 from .letters import Letters
 from .rows import (
     BURIED,
@@ -135,7 +135,7 @@ class Line(Letters):
         return rows
 
     def _fetch(self, after: int, most: int, beyond: int) -> list[StoredRow]:
-        with self.store.lock, self.store.reading() as conn:
+        with self.store.lock, alone.reading(self.store) as conn:
             found = conn.execute(
                 f"SELECT {_ROW} FROM entries WHERE seq > ? AND seq NOT IN (SELECT seq FROM ahead)"  # noqa: S608
                 " ORDER BY seq LIMIT ? OFFSET ?",
@@ -273,9 +273,8 @@ class Line(Letters):
     def settle(self, cursor: Cursor, upto: int, delivered: int) -> Cursor:
         """The hot mark: everything up to ``upto`` was accepted. Raises :class:`Fenced`, :class:`FilledIn`."""
         at = cursor.settled
-        with self.store.lock, self.store.writing() as conn:
-            self.store.set_synchronous(conn, full=False)
-            done = conn.execute(
+        with self.store.lock, alone.committing(self.store) as commit:
+            done = commit(
                 # What was shed in our hands, or settled ahead, has been counted: so what is there is counted here.
                 f"UPDATE cursor SET settled = ?, consumed = consumed + {_THERE}, delivered = delivered + ?,"  # noqa: S608
                 " attempts = 0, probe = 0, failed_at = NULL, last_delivery_at = ?"
@@ -283,7 +282,8 @@ class Line(Letters):
                 (max(upto, at), at, upto, delivered, time.time(), cursor.fence, at, at, upto, delivered),
             ).rowcount
             if done != 1:
-                ours = conn.execute("SELECT fence, settled FROM cursor").fetchone() == (cursor.fence, at)
+                now = self.store.connection().execute("SELECT fence, settled FROM cursor").fetchone()
+                ours = now == (cursor.fence, at)
                 raise FilledIn if ours else Fenced
         return Cursor(upto, cursor.fence, 0, 0, None)
 

@@ -11,8 +11,8 @@ Rules
 -----
 * Only commits that are not synced go through it, so ``synchronous`` is NORMAL as long as it is held.
 * It is taken under the commit lock, right after a commit, by a connection that has committed ``TAKE_AFTER`` times in a
-  row; it is let go whenever the connection is used for anything but the next such commit: then one that reads sees
-  what others wrote, and one that checkpoints may.
+  row; it is let go whenever the connection is used for anything but the next such commit, or what ``alone`` names: then
+  one that reads sees what others wrote, and one that checkpoints may.
 * The holder commits without the commit lock. What that lock is for is still so: a commit and a checkpoint of another
   connection cannot meet in the WAL-reset bug, because nobody can reset a WAL on which a reader has a lock, and the
   reader's mark is not 0, because its own frame has not been moved into the database when the snapshot is taken.

@@ -16,7 +16,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from . import wal
+from . import alone, wal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,17 +48,14 @@ def used_bytes(store: Store) -> int:
 def prune_slice(store: Store, keep_seconds: float, rows: int = PRUNE_ROWS) -> int:
     """Delete up to ``rows`` of the oldest settled entries; returns how many."""
     now = time.time()
-    with store.lock, store.writing() as conn:
-        store.set_synchronous(conn, full=False)
-        first = conn.execute("SELECT min(seq) FROM entries").fetchone()[0]
-        if first is None:
-            return 0
-        deleted: int = conn.execute(
-            "DELETE FROM entries WHERE seq BETWEEN ? AND ? AND seq < (SELECT max(seq) FROM entries)"
-            " AND (seq <= (SELECT settled FROM cursor))"
+    with store.lock, alone.committing(store) as commit:
+        deleted: int = commit(
+            # The plus signs: only the first bound is to be searched by.
+            "DELETE FROM entries WHERE seq < (SELECT min(seq) FROM entries) + ?"
+            " AND +seq < (SELECT max(seq) FROM entries) AND +seq <= (SELECT settled FROM cursor)"
             # Of another time than this (the clock was set back), or no time at all: its age is unknown, and it goes.
             " AND NOT (coalesce(created, 0) > ? AND coalesce(created, 0) <= ?)",
-            (first, first + rows - 1, now - keep_seconds, now),
+            (rows, now - keep_seconds, now),
         ).rowcount
     return deleted
 
