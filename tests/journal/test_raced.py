@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from lastwords import DurableHandler, JournalError
-from lastwords.errors import JournalDamaged
+from lastwords import DurableHandler
+from lastwords.errors import JournalBusy, JournalDamaged
 from lastwords.journal import files, set_aside, store, void
 from lastwords.journal.readonly import ReadonlyStore
 from lastwords.journal.store import Store
@@ -100,7 +100,7 @@ def test_a_file_that_is_replaced_all_the_time_is_said_to_be(tmp_path, monkeypatc
         files.create_file(path, 0o600)
 
     monkeypatch.setattr(store, "look_at", replace_and_make)
-    with pytest.raises(JournalError, match="was replaced while it was opened"):
+    with pytest.raises(JournalBusy, match="was replaced while it was opened"):
         Store(path, lock_timeout=0.1)
 
 

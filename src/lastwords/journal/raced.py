@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import JournalError
+from ..errors import JournalBusy, JournalError
 from ..runtime.clock import monotonic
 from . import files
 from .sqlite_codes import is_busy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Replaced(JournalError):  # noqa: N818 - reads as the condition it names, like the others
+class Replaced(JournalBusy):
     """The file at the path is not the one that an opening began with."""
 
     def __init__(self, path: str) -> None:
