@@ -48,17 +48,20 @@ def test_a_caller_that_waits_for_the_lock_is_known_until_it_has_committed(tmp_pa
         handler.close()
 
 
-def test_callers_are_let_in_between_reading_and_decoding_and_while_that_lasts(tmp_path, monkeypatch):
-    """After each slice that is read, and between some entries; the lock is free each time."""
+@pytest.mark.parametrize(("flood", "turns_"), [(9, 3 + 4), (8, 3 + 1)], ids=["few", "a flood"])
+def test_callers_are_let_in_between_reading_and_decoding_and_while_that_lasts(tmp_path, monkeypatch, flood, turns_):
+    """After each slice that is read, and between some entries, fewer times in a flood; the lock is free each time."""
     path = tmp_path / "j.db"
     pending(path, 9)
     monkeypatch.setattr(line, "READ_ROWS", 3)
     monkeypatch.setattr(supply, "BETWEEN", 2)
+    monkeypatch.setattr(supply, "SLICE", 5)
+    monkeypatch.setattr(supply, "FLOOD", flood)
     depths = []
     with Line.open(path) as journal:
         journal.store.turns.waiting = lambda: depths.append(journal.store.lock.depth()) or 0
         assert len(Supply().take(journal, 0, 9)) == 9
-    assert depths == [0] * (3 + 4)
+    assert depths == [0] * turns_
 
 
 def test_a_caller_is_let_in_before_the_mark(tmp_path):

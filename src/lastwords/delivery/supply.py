@@ -29,6 +29,7 @@ SLICE = 50  # entries: some half a millisecond, after which the target may look 
 MOST_BYTES = 4 * 2**20  # less than what one read of the journal stops at
 FRESH_SECONDS = 5.0
 BETWEEN = 10  # entries that are decoded, some 0.1 ms, before a caller that waits has the interpreter
+FLOOD = 64  # entries: where more come at once, letting callers in as often would cost them more than it saves
 
 
 class Ahead:
@@ -109,9 +110,10 @@ def _weight(rows: Sequence[StoredRow]) -> int:
 
 def _decodable(journal: Line, rows: Sequence[StoredRow]) -> list[Entry] | Undecodable:
     entries: list[Entry] = []
+    between = BETWEEN if len(rows) <= FLOOD else SLICE
     for number, row in enumerate(rows, 1):
         entry = journal.decode(row)
-        if number % BETWEEN == 0:
+        if number % between == 0:
             journal.store.turns.let_callers()
         if isinstance(entry, Undecodable):
             return entries or entry
