@@ -72,6 +72,7 @@ def messages(path):
     return [json.loads(line)["message"] for line in lines(path)]
 
 
+@pytest.mark.slow
 def test_it_delivers_what_is_there_what_comes_and_new_journals(tmp_path, courier, poll):
     """From a folder, without a restart."""
     folder = tmp_path / "apps"

@@ -214,6 +214,7 @@ def test_a_journal_whose_service_delivers_is_left_to_it(tmp_path, children, sink
     assert sink.lines() == []
 
 
+@pytest.mark.slow
 def test_takeover_delivers_in_place_of_a_stopped_holder_which_is_fenced_off(tmp_path, children, sink, poll):
     """A holder under SIGSTOP: --takeover delivers all; resumed, it changes nothing and nothing is lost."""
     path = tmp_path / "live.db"

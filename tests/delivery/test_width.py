@@ -183,6 +183,7 @@ def test_which_failures_may_mean_too_much(error, too_much):
     assert verdict.may_be_too_much(error) is too_much
 
 
+@pytest.mark.slow
 @given(st.integers(2, 2000), st.floats(0.0001, 0.05), st.floats(0, 1))
 def test_any_receiver_that_manages_one_entry_in_time_gets_all(full, each, fixed):
     """Within a few tries after each silence, and without endless ones."""

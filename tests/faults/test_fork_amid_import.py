@@ -36,6 +36,7 @@ time.sleep(0.4)
 """
 
 
+@pytest.mark.slow
 def test_a_fork_waits_for_what_a_courier_imports(children, tmp_path):
     """A prefork server forks right after its handlers were made, and the client library imports the rest of itself."""
     (tmp_path / "slow_client.py").write_text(SLOW)

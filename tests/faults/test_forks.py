@@ -90,6 +90,7 @@ def survivors(children, tmp_path, how):
         return conn.execute("SELECT count(*) FROM entries").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_a_child_that_outlives_its_parent_keeps_its_records(children, tmp_path):
     """Daemonizing, then a visit from cron: 101 acknowledged, 101 there."""
     assert survivors(children, tmp_path, "close") == 101
@@ -243,6 +244,7 @@ def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tm
     assert out == "0\n", err
 
 
+@pytest.mark.slow
 def test_no_lock_is_left_to_a_thread_that_the_child_does_not_have(children, tmp_path):
     """A journal opened by another thread, or being made after the fork has looked who takes part in it."""
     code = """

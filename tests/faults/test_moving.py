@@ -686,6 +686,7 @@ def test_a_forged_marker_moves_no_file(tmp_path):
     assert secret.read_text() == "inode"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_fork_waits_for_what_is_read_of_the_old_file(tmp_path, monkeypatch, waits):
     """SQLite's mutexes may be taken then, and nobody would give them back in the child. Control: no lock is held."""

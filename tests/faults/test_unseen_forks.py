@@ -164,6 +164,7 @@ def test_a_child_forks_itself_with_the_hooks_and_ends_in_good_order(play):
 # From 3.13 on CPython itself aborts there: PyOS_AfterFork_Child gives back an import lock that nobody took.
 if sys.version_info < (3, 13):
 
+    @pytest.mark.slow
     def test_only_the_hook_after_a_fork_runs(play):
         """uWSGI's py-call-osafterfork."""
         said, complaints = play("""

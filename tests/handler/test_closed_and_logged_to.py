@@ -113,6 +113,7 @@ def test_the_journal_is_free_for_another_handler(tmp_path, log, poll):
     old.close()
 
 
+@pytest.mark.slow
 def test_the_exit_knows_it(tmp_path):
     """A program that ends right after a record to a handler which was closed."""
     source = f"""

@@ -66,6 +66,7 @@ def test_four_processes_take_turns(children, path):
     assert max(passed for _, passed in found) <= 60, found
 
 
+@pytest.mark.slow
 def test_one_that_is_stopped_in_the_turnstile_is_passed_by(children, path):
     """It holds the byte and waits for the lock; whoever comes behind it gets in without."""
     holder = CommitLock(path, 1.0)
@@ -177,6 +178,7 @@ def test_nothing_checkpoints_without_owning_the_lock(tmp_path, monkeypatch):
         assert wal.checkpoint(store, shrink=True)
 
 
+@pytest.mark.slow
 def test_a_process_stopped_in_the_turnstile_delays_its_siblings_once(holder, path):
     """Not each of their commits, for as long as it is stopped."""
     child, lock = holder("turnstile"), CommitLock(path, 1.0)

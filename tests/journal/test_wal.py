@@ -202,6 +202,7 @@ def test_nobody_resets_the_wal_while_a_backfill_runs(store, monkeypatch):
     other.close()
 
 
+@pytest.mark.slow
 def test_a_fork_waits_for_a_backfill(store, monkeypatch):
     """Its connections must not be open in a child."""
     import os

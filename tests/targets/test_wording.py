@@ -77,6 +77,7 @@ values = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     st.fixed_dictionaries(

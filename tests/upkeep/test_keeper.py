@@ -210,6 +210,7 @@ def test_a_flood_is_within_max_bytes_seconds_later(tmp_path, poll):
     handler.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_stays_does_not_make_the_wal_grow_without_end(tmp_path, poll, capfd):
     """Beyond a few times max_bytes records wait in memory; that is said, and over when the reader is gone."""
     path = str(tmp_path / "j.db")

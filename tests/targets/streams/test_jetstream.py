@@ -58,6 +58,7 @@ def test_what_is_repeated_by_another_process_is_there_once(target, admin, stream
     assert admin.seqs(stream) == list(range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("once", ONCE)
 def test_the_dedupe_window_plays_no_part(target, admin, once):
     """Repeated after it: the negative control is once=window, where all of it is there twice."""

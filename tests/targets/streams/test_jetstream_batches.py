@@ -49,6 +49,7 @@ def test_a_batch_that_the_account_has_no_room_for_is_told_in_the_servers_words(l
     assert 4 <= len(there) < 12
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_written_in_part_is_gone_on_with(limited, monkeypatch):
     """Its messages say what they are: none is sent again, none is lost, and the epoch's subject is still ours."""
     target = resolve(limited.url("LOGS", "create=R1", user="part:x@"))

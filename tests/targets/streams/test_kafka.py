@@ -45,6 +45,7 @@ def seqs(kafka, topic):
 # --- once -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_batch_is_in_one_partition_in_order_with_ids_and_records(target, kafka, topic):
     """And what another process repeats is not there again (confluent-kafka-python 1188, librdkafka 4953)."""
     target().deliver(entries(1, 2, 3))
@@ -147,6 +148,7 @@ def test_a_state_that_expired_is_found_in_the_records(target, kafka, topic, monk
     assert sorted(seqs(kafka, topic)) == [1, 2, 2, 3, 4, 5, 6]  # 2 of the other epoch, too
 
 
+@pytest.mark.slow
 def test_partitions_that_are_added_move_no_epoch(target, kafka, topic):
     """The one that has the state stays."""
     from confluent_kafka.admin import AdminClient, NewPartitions
@@ -272,6 +274,7 @@ def test_what_a_broker_refuses(mock_kafka, once, code, kind, words):
     target.close()
 
 
+@pytest.mark.slow
 def test_an_entry_over_the_limit_is_named_and_the_others_are_there(target, kafka, topic):
     """Its size is looked at first."""
     with pytest.raises(Rejected, match=f"{EPOCH}-2 has 1,") as caught:
@@ -290,6 +293,7 @@ def test_tls_and_passwords_against_a_plain_port(kafka):
     failing(f"kafka+tls://me:{SECRET_IN_URL}@{place}", words=["kafka+tls://"], fault=Fault.OUTAGE)
 
 
+@pytest.mark.slow
 def test_a_forked_child_leaves_the_client_to_its_parent(target, kafka, topic):
     """It neither hangs for the parent's threads, which it has not, nor does the parent notice (172, 1732)."""
     one = target()
