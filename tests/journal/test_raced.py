@@ -1,5 +1,6 @@
 """Openings that siblings are in the way of: they make the journal, set it aside or renew it at the worst moment."""
 
+import fcntl
 import logging
 import os
 import pathlib
@@ -147,4 +148,20 @@ def test_a_marker_that_cannot_be_read_now_is_not_removed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(set_aside, "read", lambda _: None)
         set_aside.finish_unfinished(path)
+    assert set_aside.unfinished(path)
+
+
+def test_a_journal_is_set_aside_by_one_at_a_time_also_if_its_lock_file_is_gone(tmp_path, monkeypatch):
+    """Two that found only a -wal: the slower one found no file to mark, and its constructor failed."""
+    path = str(tmp_path / "j.db")
+    pending(path, 3)
+    os.unlink(path + ".commit")
+
+    def is_locked():
+        with open(path + ".commit") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    calls = once(monkeypatch, set_aside, "_mark", before=is_locked)
+    replace(path)
+    assert len(calls) == 1
     assert set_aside.unfinished(path)

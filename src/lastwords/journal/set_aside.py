@@ -103,7 +103,7 @@ def set_aside(
         if identity is None or files.identify(path) != identity:  # another process has done it meanwhile
             return
         marker = Marker(identity.inode, reason[:500], tuple(epochs[-MOST_EPOCHS:]))
-        noted = continuity.read(lock.descriptor()) if is_damaged and lock is not None else None
+        noted = continuity.read(lock.descriptor()) if is_damaged else None
         if noted is not None:
             marker = marker._replace(journal=noted.journal, newest=noted.newest)
         _mark(path, marker)
@@ -111,15 +111,15 @@ def set_aside(
 
 
 @contextmanager
-def _commit_lock(path: str) -> "Iterator[CommitLock | None]":
-    if not was_a_journal(path):  # somebody removed the lock file
-        yield None
-        return
+def _commit_lock(path: str) -> "Iterator[CommitLock]":
     lock = CommitLock(path, LOCK_SECONDS)
     try:
-        lock.hold()
-        if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
-            raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
+        with suppress(
+            FileNotFoundError
+        ):  # there is neither a journal nor its lock, nor anybody who could make that one
+            lock.hold()
+            if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
+                raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
         yield lock
     finally:
         lock.close()
