@@ -216,11 +216,11 @@ class Kafka(Engine):
     def settings(self, **more):
         return {"bootstrap.servers": f"127.0.0.1:{self.port}", **more}
 
-    def make(self, topic, partitions=1):
+    def make(self, topic, partitions=1, **config):
         from confluent_kafka.admin import AdminClient, NewTopic
 
         admin = AdminClient(self.settings())
-        made = admin.create_topics([NewTopic(topic, partitions, 1)])
+        made = admin.create_topics([NewTopic(topic, partitions, 1, config=config)])
         made[topic].result(20)
 
     def url(self, topic, query=""):

@@ -268,10 +268,24 @@ def test_what_a_broker_refuses(mock_kafka, once, code, kind, words):
     sooner_or_later(target, entries(1, epoch=epoch))
     mock_kafka.errors(PRODUCE, code)
     with pytest.raises(kind, match=words) as caught:
-        target.deliver(entries(2, 3, epoch=epoch))
+        target.deliver(entries(*([2] if code == TOO_LARGE else [2, 3]), epoch=epoch))
     assert getattr(caught.value, "entries", None) is None
     target.deliver(entries(2, 3, epoch=epoch))
     target.close()
+
+
+@pytest.mark.slow
+def test_a_topic_that_takes_less_than_brokers_do(target, kafka, monkeypatch):
+    """The client learns to send less at once, whole transactions arrive, and an entry that is too large is refused."""
+    monkeypatch.setattr(kafka_module, "_TOGETHER", 60_000)
+    topic = next(names)
+    kafka.make(topic, **{"max.message.bytes": "40000"})
+    one = target("compression=none", topic)
+    one.deliver(entries(*range(1, 81), text="x" * 1_000))
+    one.deliver(entries(*range(81, 161), text="x" * 1_000))
+    with pytest.raises(Rejected, match="MSG_SIZE_TOO_LARGE"):
+        one.deliver(entries(161, text="x" * 50_000))
+    assert seqs(kafka, topic) == list(range(1, 161))
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from ...journal.sqlite_files import abandon
 from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
-from .kafka_client import FENCED, Clients, Failed, failed, reason_of
+from .kafka_client import FENCED, TOO_LARGE, Clients, Failed, failed, flushed, reason_of, telling
 from .kafka_scan import ID, Scan
 from .stream_target import Item, StreamTarget
 
@@ -44,6 +44,7 @@ YOUNG = 3_600.0  # seconds; no broker forgets a committed offset that soon
 _MOST_SESSIONS = 8  # epochs whose producers stay: a courier serves many journals in turn, and beginning takes long
 _MOST_STATE = 3_900  # characters; the broker takes 4,096 bytes
 _LARGEST = 999_000  # bytes of one record, as brokers and clients have it where nobody says otherwise
+_TOGETHER = 1_000_000  # bytes that the client sends as one
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _MISSING = "{}:// needs a Kafka client: pip install 'lastwords[kafka]'"
 
@@ -128,6 +129,7 @@ class Kafka(StreamTarget):
         self._deadline = 0.0
         self._pid = 0
         self._partitions = 0
+        self._together = _TOGETHER
         self._producer: Any = None
         self._consumer: Any = None
         self._epoch = ""  # of the producer, in transactions
@@ -149,22 +151,33 @@ class Kafka(StreamTarget):
         return _LARGEST
 
     def _send(self, run: list[Item]) -> None:
-        from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra
-
         self._deadline = monotonic() + self._timeout
         self._clients.begin()
+        while (reason := self._failing(run)) is not None:
+            if reason.name not in TOO_LARGE or not self._batches_less(run):
+                raise self._clients.meaning(reason)
+
+    def _failing(self, run: list[Item]) -> Failed | None:
+        """Why ``run`` was not taken, or None if it was."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra
+
         try:
-            if self._transactions:
-                self._send_once(run)
-            else:
-                self._send_in_session(run)
+            (self._send_once if self._transactions else self._send_in_session)(run)
         except (KafkaException, Failed, SystemError) as error:
             self._listen()
             self._abandon()
-            raise self._clients.meaning(reason_of(error)) from None
+            return reason_of(error)
         except BaseException:
             self._abandon()
             raise
+        return None
+
+    def _batches_less(self, run: list[Item]) -> bool:
+        """Have the client send less at once, as a topic may take less than others; False if an entry is too large."""
+        if len(run) == 1 or self._together <= max([len(item.payload) for item in run]):
+            return False
+        self._together //= 2
+        return True
 
     # --- transactions ----------------------------------------------------------------------------------
 
@@ -236,6 +249,7 @@ class Kafka(StreamTarget):
         return {
             "enable.idempotence": True,
             "acks": "all",
+            "batch.size": self._together,
             "linger.ms": 1,
             "delivery.report.only.error": True,
             "compression.type": self._compression,
@@ -244,26 +258,12 @@ class Kafka(StreamTarget):
 
     def _count(self) -> int:
         """How many partitions the topic has."""
-        topic = self._listed()
+        topic = self._clients.listed(self._consumer, self._topic, self._left)
         if topic.error is not None:
             raise failed(topic.error)
         if not topic.partitions:
             raise Failed("UNKNOWN_TOPIC_OR_PART", f"there is no topic {self._topic}")
         return len(topic.partitions)
-
-    def _listed(self) -> Any:
-        """What the cluster says of the topic. Ends at once if it does not know us, of which the call says nothing."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415
-
-        seconds = 0.5
-        while True:
-            try:
-                return self._consumer.list_topics(self._topic, min(seconds, self._left())).topics[self._topic]
-            except KafkaException:
-                self._listen()
-                if self._left() <= 0.1 or self._clients.unknown_here():
-                    raise
-            seconds *= 2
 
     def _asked(self, epoch: str, run: list[Item]) -> _Place:
         """The state that the broker has; the partition that has it stays, however many there are by now."""
@@ -317,6 +317,8 @@ class Kafka(StreamTarget):
 
     def _produce(self, items: list[Item], partition: int) -> list[tuple[Any, Any]]:
         """Give all to the client; what it says of failures: to hear of successes costs a third."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
         failures: list[tuple[Any, Any]] = []
 
         def report(error: Any, message: Any) -> None:
@@ -334,21 +336,26 @@ class Kafka(StreamTarget):
                     if self._left() <= 0.1:
                         raise Failed("_TIMED_OUT", "the client's queue is full") from None
                     self._producer.poll(0.1)
+                except KafkaException:
+                    self._confirm(failures, items)  # of a transaction that failed already, it says why
+                    raise
         for _ in self._meantime():
             self._producer.poll(0)
         return failures
 
     def _confirm(self, failures: list[tuple[Any, Any]], items: list[Item]) -> None:
         """Wait until nothing is in the client any more, and raise for the first that was not accepted."""
-        waiting = self._producer.flush(self._left())
+        waiting = flushed(self._producer, failures, self._left, hasty=self._transactions)
         if not failures:
             if waiting:
                 raise Failed("_MSG_TIMED_OUT", f"no answer within {self._timeout:g} s")
             return
+        if self._transactions:
+            raise telling(failures)
         errors = {dict(message.headers() or ()).get(ID): error for error, message in reversed(failures)}
         place = next((at for at, item in enumerate(items) if item.id.encode() in errors), 0)
-        reason = failed(errors.get(items[place].id.encode()) or failures[0][0])
-        if place and not waiting and not self._transactions:
+        reason = failed(errors[found]) if (found := items[place].id.encode()) in errors else telling(failures)
+        if place and not waiting:
             meaning = self._clients.meaning(reason)
             raise TryAgain(str(meaning), accepted=place) from meaning
         raise reason

@@ -17,17 +17,19 @@ message too large, invalid record                 rejected
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Rejected, TryAgain
 from ..wording import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..urls.secret import Credentials
 
-_REFUSED = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD"})
+TOO_LARGE = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"})
+_REFUSED = TOO_LARGE | {"INVALID_RECORD"}
 _NOT_THERE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_EXCEPTION"})
 _SILENT = frozenset({"_TIMED_OUT", "_MSG_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT"})
 _NO_CONNECTION = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "NETWORK_EXCEPTION"})
@@ -90,9 +92,20 @@ class Clients:
         """What was said before is of the past."""
         self._said = None
 
-    def unknown_here(self) -> bool:
-        """True if a broker said that it does not know us."""
-        return self._said is not None and "AUTH" in self._said.name
+    def listed(self, consumer: Any, topic: str, left: Callable[[], float]) -> Any:
+        """What the cluster says of ``topic``. Ends at once if it does not know us, of which the call says nothing."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        seconds = 0.5
+        while True:
+            try:
+                return consumer.list_topics(topic, min(seconds, left())).topics[topic]
+            except KafkaException:
+                with suppress(Exception):  # what the client's threads said comes to our callback, or is raised again
+                    consumer.poll(0)
+                if left() <= 0.1 or (self._said is not None and "AUTH" in self._said.name):
+                    raise
+            seconds *= 2
 
     def meaning(self, error: Failed) -> Exception:
         """What to raise: in one line, without credentials."""
@@ -125,3 +138,21 @@ def failed(error: Any) -> Failed:
     if not hasattr(inner, "name"):
         return Failed("", str(error))
     return Failed(inner.name(), f"{inner.str()} ({inner.name().lstrip('_')})", again=bool(inner.retriable()))
+
+
+def telling(failures: list[tuple[Any, Any]]) -> Failed:
+    """Of what was reported, the first that is a reason: what was undone because of it may be reported before."""
+    reasons = [failed(error) for error, _ in failures]
+    return next((reason for reason in reasons if reason.name not in _UNDONE), reasons[0])
+
+
+def flushed(producer: Any, failures: list[tuple[Any, Any]], left: Callable[[], float], *, hasty: bool) -> int:
+    """Wait until nothing is in the client; what is.
+
+    ``hasty``: no longer than until there is a reason to give up; the rest of a transaction that failed may stay there
+    until its timeout.
+    """
+    while (waiting := int(producer.flush(min(0.1, left())))) and left() > 0.1:
+        if hasty and failures and telling(failures).name not in _UNDONE:
+            break
+    return waiting
