@@ -172,7 +172,8 @@ class Line(Letters):
                 "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
                 " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
             ).fetchone()
-        return None if row is None else (row[0] if isinstance(row[0], float) else 0.0)
+        created = None if row is None else row[0]
+        return created if created is None or isinstance(created, float) else 0.0
 
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery, or may: a damaged row ends a scan, without error."""

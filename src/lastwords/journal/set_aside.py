@@ -114,9 +114,8 @@ def set_aside(
 def _commit_lock(path: str) -> "Iterator[CommitLock]":
     lock = CommitLock(path, LOCK_SECONDS)
     try:
-        with suppress(
-            FileNotFoundError
-        ):  # there is neither a journal nor its lock, nor anybody who could make that one
+        # Where there is neither a journal nor its lock, there is nobody either who could make the one.
+        with suppress(FileNotFoundError):
             lock.hold()
             if not lock.owned:  # its holder is stopped: what a commit may do without it, a rename may not
                 raise JournalBusy(path, "another process holds its commit lock", "see `ps` for state T")
