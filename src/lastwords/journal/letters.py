@@ -1,4 +1,4 @@
-"""What left the line undelivered: dead letters, which can be requeued, and drops, of which the target is told.
+"""What left the line undelivered: dead letters, written and requeued here, and drops, of which the target is told.
 
 The base of :class:`lastwords.journal.line.Line`; each change is one transaction, or one for each ``REDRIVE_ROWS``.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ..runtime.visible import encodable
 from . import aging
 from .inserts import INSERT_ONE
-from .rows import DeadLetter, Drop
+from .rows import BURIED, DeadLetter, Drop, entry_id
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
+    from .rows import Burial
     from .store import Store
 
 REDRIVE_ROWS = 500  # dead letters in one transaction
+ERROR_TEXT = 2_000  # characters of an error that are kept
 
 
 class Letters:
@@ -26,6 +30,32 @@ class Letters:
     store: Store
 
     # --- dead letters ----------------------------------------------------------------------------------
+
+    def _bury(self, conn: sqlite3.Connection, burial: Burial, now: float) -> None:
+        """In the transaction of the mark that settles it."""
+        row = conn.execute("SELECT id FROM entries WHERE seq = ?", (burial.seq,)).fetchone()
+        if row is None:
+            return  # shed meanwhile, and counted there
+        # A copy: the row itself may be the newest, which must stay.
+        conn.execute(
+            "INSERT OR REPLACE INTO dead_letters (id, seq, created, level, payload, checksum, error, traceback,"
+            " attempts, first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
+            " FROM entries WHERE seq = ?",
+            (
+                entry_id(self.store.read_epochs(conn), burial.seq, row[0]),
+                encodable(burial.error[:ERROR_TEXT]),
+                burial.traceback and encodable(burial.traceback),
+                burial.attempts,
+                burial.first_failed_at,
+                now,
+                burial.seq,
+            ),
+        )
+        # It is settled and was not delivered: BURIED in front of its id says so for as long as the row stays.
+        conn.execute(
+            f"UPDATE entries SET id = '{BURIED}' || (SELECT id FROM dead_letters WHERE seq = ?) WHERE seq = ?",  # noqa: S608
+            (burial.seq, burial.seq),
+        )
 
     def dead_letters(self, ids: Sequence[str] | None = None) -> list[DeadLetter]:
         """All dead letters, or those named, oldest first."""

@@ -33,9 +33,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import JournalError
 from ..runtime.visible import encodable
 from . import alone, files, meta, order
-from .letters import Letters
+from .letters import ERROR_TEXT, Letters
 from .rows import (
-    BURIED,
     Burial,
     Cursor,
     DeadLetter,
@@ -45,7 +44,6 @@ from .rows import (
     StoredRow,
     Undecodable,
     decode_row,
-    entry_id,
     stored,
 )
 from .store import Store
@@ -60,7 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Burial", "Cursor", "DeadLetter", "Fenced", "Line", "Stats", "StoredRow", "Undecodable"]
 
 MAX_READ_BYTES = 8 * 2**20  # of payload in one read: a batch of huge records must not fill the memory
-ERROR_TEXT = 2_000  # characters of an error kept in the cursor row
 READ_ROWS = 50  # in one hold of the lock: some 50 us
 
 # The payload as bytes: it is checked and parsed as such, and SQLite's text would first have to be decoded.
@@ -172,8 +169,9 @@ class Line(Letters):
                 "SELECT created FROM entries WHERE seq = (SELECT min(seq) FROM entries)"
                 " AND seq <= (SELECT settled FROM cursor) AND seq < (SELECT max(seq) FROM entries)"
             ).fetchone()
-        created = None if row is None else row[0]
-        return created if created is None or isinstance(created, float) else 0.0
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], float) else 0.0
 
     def has_pending_up_to(self, seq: int) -> bool:
         """True if anything at or below ``seq`` waits for delivery, or may: a damaged row ends a scan, without error."""
@@ -338,31 +336,6 @@ class Line(Letters):
             conn.execute("DELETE FROM ahead WHERE seq <= ?", (upto,))
         failed_at = cursor.failed_at if upto == cursor.settled and attempts else None
         return Cursor(upto, cursor.fence, attempts, probe, failed_at)
-
-    def _bury(self, conn: sqlite3.Connection, burial: Burial, now: float) -> None:
-        row = conn.execute("SELECT id FROM entries WHERE seq = ?", (burial.seq,)).fetchone()
-        if row is None:
-            return  # shed meanwhile, and counted there
-        # A copy: the row itself may be the newest, which must stay.
-        conn.execute(
-            "INSERT OR REPLACE INTO dead_letters (id, seq, created, level, payload, checksum, error, traceback,"
-            " attempts, first_failed_at, buried_at) SELECT ?, seq, created, level, payload, checksum, ?, ?, ?, ?, ?"
-            " FROM entries WHERE seq = ?",
-            (
-                entry_id(self.store.read_epochs(conn), burial.seq, row[0]),
-                encodable(burial.error[:ERROR_TEXT]),
-                burial.traceback and encodable(burial.traceback),
-                burial.attempts,
-                burial.first_failed_at,
-                now,
-                burial.seq,
-            ),
-        )
-        # It is settled and was not delivered: BURIED in front of its id says so for as long as the row stays.
-        conn.execute(
-            f"UPDATE entries SET id = '{BURIED}' || (SELECT id FROM dead_letters WHERE seq = ?) WHERE seq = ?",  # noqa: S608
-            (burial.seq, burial.seq),
-        )
 
     def fail(self, cursor: Cursor, error: str, *, counts: bool, probe: int | None = None) -> Cursor:
         """A failed attempt; ``counts`` if it speaks against the entry at the head. Raises :class:`Fenced`."""
