@@ -244,6 +244,34 @@ def test_a_fork_while_a_journal_is_opened_takes_no_descriptor_along(children, tm
     assert out == "0\n", err
 
 
+def test_a_child_keeps_no_descriptor_of_the_wal(children, tmp_path):
+    """The keeper has one of its own for a moment, to sync or to look; a fork may fall into it."""
+    code = """
+    import os, sys
+    from lastwords.journal import files, wal
+    from lastwords.journal.store import Store
+    store = Store(sys.argv[1])
+    def forks(*args):
+        assert any(os.readlink("/proc/self/fd/" + fd).endswith("-wal") for fd in map(str, range(3, 256))
+                   if os.path.lexists("/proc/self/fd/" + fd))
+        child = os.fork()
+        if child == 0:
+            os._exit(sum("-wal" in os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd")
+                         if os.path.lexists("/proc/self/fd/" + fd)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        return 0
+    wal._fill = wal._look_ahead = files.sync_descriptor = forks
+    for reads in (wal.fill, wal.look_ahead, wal.sync):
+        with store.lock, store.writing() as conn:  # a fork closes it, and with it goes the -wal
+            conn.execute("INSERT OR REPLACE INTO meta VALUES ('key', 'value')")
+        reads(store)
+    """
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("lists descriptors in Linux's /proc")
+    out, err, _ = children.run(code, tmp_path / "j.db")
+    assert out.split() == ["0", "0", "0"], err
+
+
 @pytest.mark.slow
 def test_no_lock_is_left_to_a_thread_that_the_child_does_not_have(children, tmp_path):
     """A journal opened by another thread, or being made after the fork has looked who takes part in it."""

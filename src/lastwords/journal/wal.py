@@ -24,11 +24,10 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ..runtime.descriptor import Descriptor
-from ..runtime.fork import ForksWait
+from ..runtime.fork import ForksWait, unshared_fds
 from ..runtime.native import sleep
 from ..runtime.signals import pass_on
 from . import files, meta
@@ -37,6 +36,7 @@ from .wal_check import FRAME_HEADER, HEADER
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
     from .store import Store
 
@@ -53,16 +53,27 @@ def file_size(store: Store) -> int:
         return 0
 
 
-def fill(store: Store) -> int:
-    """Bytes of the frames since the WAL was last begun anew. Takes no lock; a commit under way may count or not."""
+@contextmanager
+def _opened(store: Store) -> Iterator[int]:
+    """A descriptor of our own, which a forked child does not keep. Raises OSError."""
+    with unshared_fds() as fds:
+        number = os.open(store.path + SUFFIX, files.READ)
+        fds.add(number)
     try:
-        fd = os.open(store.path + SUFFIX, files.READ)
-    except OSError:
-        return 0  # nothing was committed since it was closed
-    try:
-        return _fill(fd)
+        yield number
     finally:
-        os.close(fd)
+        with unshared_fds() as fds:
+            fds.close(number)  # if it is still ours: that took its time
+
+
+def fill(store: Store) -> int:
+    """Bytes of the frames since the WAL was last begun anew. A commit under way may count or not."""
+    try:
+        with _opened(store) as fd:
+            return _fill(fd)
+    except OSError as error:  # mostly: nothing was committed since it was closed
+        pass_on(error)
+        return 0
 
 
 def _fill(fd: int) -> int:
@@ -81,15 +92,8 @@ def _fill(fd: int) -> int:
 
 def sync(store: Store) -> None:
     """All that was committed reaches the medium. Raises OSError."""
-    try:
-        fd = os.open(store.path + SUFFIX, files.READ)
-    except FileNotFoundError:
-        return  # checkpointed and closed meanwhile, which synced
-    file = Descriptor(fd)
-    try:
+    with suppress(FileNotFoundError), _opened(store) as fd:  # else checkpointed and closed meanwhile, which synced
         files.sync_descriptor(fd)
-    finally:
-        file.close()  # it took its time: the number may be somebody else's
 
 
 def look_ahead(store: Store) -> None:
@@ -98,15 +102,10 @@ def look_ahead(store: Store) -> None:
     Through a descriptor of our own. What it finds, the closer look finds again.
     """
     try:
-        file = Descriptor(os.open(store.path + SUFFIX, files.READ))
-    except OSError:
-        return  # removed, or not made yet
-    try:
-        _look_ahead(store, file.number)
-    except OSError as error:  # somebody has closed it
+        with _opened(store) as fd:
+            _look_ahead(store, fd)
+    except OSError as error:  # not there, or closed by somebody
         pass_on(error)
-    finally:
-        file.close()
 
 
 def _look_ahead(store: Store, wal: int) -> None:
