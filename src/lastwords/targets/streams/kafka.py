@@ -31,7 +31,7 @@ from ...journal.sqlite_files import abandon
 from ...runtime.clock import monotonic
 from ..urls.address import choice, credential_source, file_name, permitted, seconds, size, words
 from .covered import Covered
-from .kafka_client import FENCED, TOO_LARGE, Clients, Failed, failed, flushed, reason_of, telling
+from .kafka_client import FENCED, TOO_LARGE, Clients, Failed, failed, flushed, listen, reason_of, telling
 from .kafka_scan import ID, Scan
 from .stream_target import Item, StreamTarget
 
@@ -164,7 +164,7 @@ class Kafka(StreamTarget):
         try:
             (self._send_once if self._transactions else self._send_in_session)(run)
         except (KafkaException, Failed, SystemError) as error:
-            self._listen()
+            listen(self._producer, self._consumer)
             self._abandon()
             return reason_of(error)
         except BaseException:
@@ -191,7 +191,7 @@ class Kafka(StreamTarget):
         except (KafkaException, Failed, SystemError) as error:
             if not known or reason_of(error).name not in FENCED:
                 raise
-            self._listen()
+            listen(self._producer, self._consumer)
             self._abandon()  # and the state is asked for again
             self._transact(run)
 
@@ -359,13 +359,6 @@ class Kafka(StreamTarget):
             meaning = self._clients.meaning(reason)
             raise TryAgain(str(meaning), accepted=place) from meaning
         raise reason
-
-    def _listen(self) -> None:
-        """Have what the clients' threads said come to our callback."""
-        for client in (self._producer, self._consumer):
-            if client is not None:
-                with suppress(Exception):  # a fatal error is raised here again; it is what we are about to tell
-                    client.poll(0)
 
     def _abandon(self) -> None:
         """Nothing of this epoch stays in the client; what it was about is in doubt."""

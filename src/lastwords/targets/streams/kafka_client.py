@@ -101,8 +101,7 @@ class Clients:
             try:
                 return consumer.list_topics(topic, min(seconds, left())).topics[topic]
             except KafkaException:
-                with suppress(Exception):  # what the client's threads said comes to our callback, or is raised again
-                    consumer.poll(0)
+                listen(consumer)
                 if left() <= 0.1 or (self._said is not None and "AUTH" in self._said.name):
                     raise
             seconds *= 2
@@ -138,6 +137,14 @@ def failed(error: Any) -> Failed:
     if not hasattr(inner, "name"):
         return Failed("", str(error))
     return Failed(inner.name(), f"{inner.str()} ({inner.name().lstrip('_')})", again=bool(inner.retriable()))
+
+
+def listen(*clients: Any) -> None:
+    """Have what the clients' threads said come to our callback."""
+    for client in clients:
+        if client is not None:
+            with suppress(Exception):  # a fatal error is raised here again; it is what we are about to tell
+                client.poll(0)
 
 
 def telling(failures: list[tuple[Any, Any]]) -> Failed:
