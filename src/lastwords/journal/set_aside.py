@@ -162,13 +162,13 @@ def finish(path: str) -> None:
         if there is not None and there.inode == marker.inode and not os.path.lexists(aside):
             os.rename(path, aside)
         for suffix in files.SIDE_FILES:
-            if is_void(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
+            if is_empty(path) and os.path.lexists(aside) and not os.path.lexists(aside + suffix):
                 with suppress(FileNotFoundError):
                     os.rename(path + suffix, aside + suffix)
         files.sync_folder(path)
 
 
-def is_void(path: str) -> bool:
+def is_empty(path: str) -> bool:
     """True if there is no file, or an empty one."""
     try:
         return os.lstat(path).st_size == 0

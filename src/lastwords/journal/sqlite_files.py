@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are those of the three
-files that are open for writing after a connection was opened and were not before (the keeper may open the ``-wal``
-meanwhile, for reading). If somebody closes
-them SQLite does not notice: it goes on writing to the numbers, whatever they stand for by then, and its locks are gone.
+SQLite keeps three: of the main file, of ``-wal`` and of ``-shm``. They are those of the three files that are open for
+writing after a connection was opened and were not before (the keeper may open the ``-wal`` meanwhile, for reading). If
+somebody closes them SQLite does not notice: it goes on writing to the numbers, whatever they stand for by then, and its
+locks are gone.
 
 * They are opened at high numbers (``FLOOR``), because whoever closes everything and then opens files gets low ones.
 * Whether they are still ours is asked before each use, :meth:`SqliteFiles.are_ours`; before a commit into the
@@ -193,9 +193,13 @@ class SqliteFiles:
             pass
         return whole
 
+    def _can_tell(self) -> bool:
+        """Whether there is what a look needs; without it nobody can tell."""
+        return WAL in self._all and SHM in self._all and self.are_ours()
+
     def part(self, wal: int, done: Part | None) -> Part | None:
         """What :meth:`look` need not look at if it is sound. ``wal``: a descriptor of our own. Raises OSError."""
-        if WAL not in self._all or SHM not in self._all or not self.are_ours():
+        if not self._can_tell():
             return None
         status = os.fstat(wal)
         if (status.st_dev, status.st_ino) != self._all[WAL].file:
@@ -208,8 +212,8 @@ class SqliteFiles:
             return True
         if _inodes(files.belongings(self._path)) != self._inodes:
             return False
-        if WAL not in self._all or SHM not in self._all or not self.are_ours():
-            return True  # nobody can tell
+        if not self._can_tell():
+            return True
         return self._wal_check.look(self._all[WAL].number, self._all[SHM].number)
 
     def _know(self, found: dict[str, Descriptor]) -> None:

@@ -4,7 +4,7 @@ Rules
 -----
 * Every SQLite call on this connection runs with ``Store.lock`` held, an RLock, because a signal handler or a finalizer
   may log while its own thread is inside. The lock is held across a fork. What works without it has a connection of its
-  own, and makes forks wait (``Backfill`` in wal.py, ``rows_apart`` in old_file.py).
+  own, and makes forks wait (``Backfill`` in wal.py, ``Transfer.fetch`` in transfer.py).
 * Every write also holds the commit lock, see ``commit_lock``, or the snapshot of a process that writes alone.
 * Anything may close the connection between two uses (a fork, a replaced file); ``connection()`` opens it again.
 * What SQLite raises leaves this room as a JournalError, its cause with it, see ``explaining``.

@@ -32,7 +32,7 @@ MOST_REPAIRS = 10  # of one opening: it takes two if the file is made while it i
 
 def is_ours(path: str) -> bool:
     """Whether a damaged file may be set aside: it was a journal, or it is empty, which is nobody's data."""
-    return set_aside.was_a_journal(path) or set_aside.is_void(path)
+    return set_aside.was_a_journal(path) or set_aside.is_empty(path)
 
 
 def clear(path: str, identity: files.Identity | None, error: JournalDamaged) -> None:
