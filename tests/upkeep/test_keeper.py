@@ -42,21 +42,6 @@ def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
     assert [row.seq for row in journal.read(0, 10)] == [1000]
 
 
-def test_a_prune_after_a_flood_is_in_larger_slices(tmp_path, monkeypatch):
-    """Small ones keep callers waiting for less, and write more; both rounds are of what came since the one before."""
-    handler = DurableHandler(None, tmp_path / "j.db")
-    seen = []
-    monkeypatch.setattr(tidy, "prune_slice", lambda store, keep, rows: seen.append(rows) or 0)
-    try:
-        engine = handler._engine
-        for came in (10, 1_000_000, 10):
-            engine.committer.committed += came
-            engine.keeper.tidy()
-        assert seen == [tidy.PRUNE_ROWS, tidy.FLOOD_PRUNE_ROWS, tidy.PRUNE_ROWS]
-    finally:
-        handler.close()
-
-
 def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
     """execute() would make one step of it, and a burst of a million takes 110,000 slices."""
     store = Store(str(tmp_path / "j.db"))

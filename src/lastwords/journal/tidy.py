@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from .store import Store
 
-PRUNE_ROWS = 20  # per hold of the lock: some 0.15 ms
-FLOOD_PRUNE_ROWS = 100  # the same where more came than callers could notice it: less processor time, fewer bytes
+PRUNE_ROWS = 100  # per hold of the lock: some 0.3 ms
 SHED_ROWS = 500
 SHED_SPAN = 5_000  # rows that are looked at, in one hold of the lock
 SHED_SHARE = 0.05  # of max_bytes: so much more than needed, so that it is not needed again at once

@@ -81,7 +81,6 @@ class Keeper:
         self._mover = Mover(store)
         self._look_seconds = IDLE_SECONDS
         self._tidied_at = monotonic()
-        self._tidied = 0  # how many had been committed then
         self._looked_at = 0.0  # at the WAL, while tidying
         self._last_error = ""
         store.before_close = self.move
@@ -306,9 +305,7 @@ class Keeper:
 
     def tidy(self) -> None:
         """Prune, and give space back, in slices."""
-        came, self._tidied = self._committer.committed - self._tidied, self._committer.committed
-        rows = tidy.PRUNE_ROWS if came < FLOOD_ROWS * 2 else tidy.FLOOD_PRUNE_ROWS
-        while not self._chores.bell.is_set() and tidy.prune_slice(self._store, self.keep_delivered, rows):
+        while not self._chores.bell.is_set() and tidy.prune_slice(self._store, self.keep_delivered):
             self._keep_up(PRUNE_PAUSE)
         while not self._chores.bell.is_set() and tidy.vacuum_slice(self._store):
             self._keep_up()
