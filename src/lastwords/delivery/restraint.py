@@ -2,7 +2,7 @@
 
 A target may ask for a pause (``TryAgain.after``). It holds in this process, also where each drain gives up at its first
 failure (the resident courier). A mail that was handed over and not answered asks for one that grows
-(``targets.patience``); that is kept in the journal, with the number of entries that were offered: the next run offers
+(``targets.mail_answer``); that is kept in the journal, with the number of entries that were offered: the next run offers
 the very same, so that the mail is the same. Whoever rings meanwhile (``flush()``, ``drain()``) gets a try at once.
 
 A target that is too slow for a full batch, or answers "not now" to the same one again and again, or ends the connection
@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..runtime.clock import monotonic
-from ..targets.patience import Unanswered, pause_after
+from ..targets.mail_answer import Unanswered, pause_after
 from .verdict import SLOW_SECONDS, may_be_too_much, too_slow
 from .width import Width
 

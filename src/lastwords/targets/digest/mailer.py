@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..patience import Unanswered, waits_for_the_answer
+from ..mail_answer import Unanswered, waits_for_the_answer
 from ..urls.tls import opportunistic, verifying
 from ..wording import one_line
 

@@ -17,7 +17,7 @@ as accepted, stderr says it once, and every mail that the others get says it on 
 If nobody accepts, nothing is accepted: "later" is tried again for ever, a refusal for good counts as a failure
 (``verdict``), so that a mail which the server never takes is found and an outage buries nothing. If the server has the
 mail and does not say whether it took it, the same mail with the same Message-ID is sent again, but seldom: see
-``patience``.
+``mail_answer``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.guard import is_passive
-from ..patience import waits_for_the_answer
+from ..mail_answer import waits_for_the_answer
 from .django_request import put_back, with_request
 from .recipients import Recipients
 from .wrap import HandlerTarget, shadowed

@@ -15,7 +15,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..patience import waits_for_the_answer
+from ..mail_answer import waits_for_the_answer
 from .recipients import Recipients
 from .wrap import HandlerTarget
 

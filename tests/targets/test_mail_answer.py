@@ -15,7 +15,7 @@ from lastwords.delivery.loop import Delivery, Outcome
 from lastwords.delivery.restraint import Handover
 from lastwords.journal.line import Line
 from lastwords.runtime.bell import Bell
-from lastwords.targets import patience, resolve
+from lastwords.targets import mail_answer, resolve
 from lastwords.targets.contract import CallableTarget
 from targets.servers import until
 
@@ -164,9 +164,9 @@ def test_nonsense_in_the_journal_is_no_handover(text):
 @pytest.mark.slow
 def test_the_wait_for_the_answer_ends(dumb, entry, monkeypatch):
     """After ten minutes, here after some milliseconds."""
-    monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(mail_answer, "ANSWER_SECONDS", 0.01)
     server = dumb(30)
-    with pytest.raises(patience.Unanswered, match="not answered"):
+    with pytest.raises(mail_answer.Unanswered, match="not answered"):
         targets(server.port, 1.0)[0].deliver([entry()])
 
 
@@ -181,4 +181,4 @@ def test_a_server_that_does_not_answer_before_the_mail_is_a_plain_outage(entry):
 
 def test_the_pause_does_not_grow_beyond_a_day():
     """However often."""
-    assert patience.pause_after(5000) == 86400
+    assert mail_answer.pause_after(5000) == 86400
