@@ -1,8 +1,8 @@
 """How much a target gets at once, and how long it is left alone: from drain to drain, from one run of cron to the next.
 
 A target may ask for a pause (``TryAgain.after``). It holds in this process, also where each drain gives up at its first
-failure (the resident courier). A mail that was handed over and not answered asks for one that grows
-(``targets.mail_answer``); that is kept in the journal, with the number of entries that were offered: the next run offers
+failure (the resident courier). A mail that was handed over and not answered asks for one that grows, see
+``targets.mail_answer``; that is kept in the journal, with the number of entries that were offered: the next run offers
 the very same, so that the mail is the same. Whoever rings meanwhile (``flush()``, ``drain()``) gets a try at once.
 
 A target that is too slow for a full batch, or answers "not now" to the same one again and again, or ends the connection
