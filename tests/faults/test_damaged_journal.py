@@ -11,9 +11,10 @@ import pytest
 from faults.damage import filled, overwrite
 from lastwords import DurableHandler
 from lastwords.errors import JournalDamaged, JournalError
-from lastwords.journal import old_file
+from lastwords.journal import old_file, schema, tidy, wal
 from lastwords.journal.line import Line
 from lastwords.journal.new_schema import PAGE_SIZE
+from lastwords.journal.rows import Burial
 from lastwords.upkeep import keeper
 
 COUNT = 3000
@@ -322,3 +323,68 @@ def test_a_damaged_schema_is_damage(tmp_path):
     assert handler.drain(60)
     handler.close()
     assert {entry.message.split()[0] for entry in got} == set(ids)
+
+
+# --- what was deleted -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["ours", "control"])
+def leaves_traces(request, monkeypatch):
+    """SQLite as many build it leaves what is deleted in its pages; the control: so does the journal."""
+    connect = sqlite3.connect
+
+    def connect_to_other_build(*args, **kwargs):
+        conn = connect(*args, **kwargs)
+        conn.execute("PRAGMA secure_delete=OFF")
+        return conn
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_other_build)
+    if request.param == "control":
+        prepare = schema.prepare
+
+        def careless(conn, *args):
+            prepare(conn, *args)
+            conn.execute("PRAGMA secure_delete=OFF")
+
+        monkeypatch.setattr(schema, "prepare", careless)
+    return request.param == "control"
+
+
+def prune(line):
+    while tidy.prune_slice(line.store, 0):
+        pass
+    wal.checkpoint(line.store, shrink=True)
+
+
+def root_page(path, table):
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        return conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0] - 1
+
+
+def test_what_was_delivered_and_pruned_is_in_no_page_that_a_salvage_searches(tmp_path, leaves_traces):
+    """The page of the cursor is destroyed, so that nothing says what was settled."""
+    path = tmp_path / "j.db"
+    filled(path, 1000, 900)
+    with Line.open(path) as line:
+        prune(line)
+    overwrite(path, [root_page(path, "cursor")])
+    open_and_log(path).close()
+    found = set(contents(path)) - {"after"}
+    pending = {f"m{number}" for number in range(900, 1000)}
+    assert found > pending if leaves_traces else found == pending
+
+
+def test_a_dead_letter_that_was_dropped_for_good_does_not_come_back(tmp_path, leaves_traces):
+    """The first page is destroyed, without which SQLite reads nothing, and all pages are searched."""
+    path = tmp_path / "j.db"
+    filled(path, 300, 0)
+    with Line.open(path) as line:
+        buried = [Burial(seq, "refused", None, 1, None) for seq in range(1, 201)]
+        line.mark(line.cursor(), upto=200, delivered=0, buried=buried)
+        assert line.drop_dead() == 200
+        prune(line)
+    overwrite(path, [0])
+    open_and_log(path).close()
+    with Line.open(path) as line:
+        assert bool(line.dead_letters()) is leaves_traces
+        assert line.stats().pending == 101

@@ -41,6 +41,8 @@ def prepare(
     conn.text_factory = text_of
     # A journal is input: no function of this process may run from a forged view or trigger.
     conn.execute("PRAGMA trusted_schema=OFF")
+    # Builds differ. What is left in a page that was freed, a salvage would find: delivered or dropped, it came again.
+    conn.execute("PRAGMA secure_delete=ON")
     conn.execute("PRAGMA wal_autocheckpoint=0")  # the keeper's work, never a caller's
     sync_for_real(conn)
     version = conn.execute("PRAGMA user_version").fetchone()[0]
