@@ -56,7 +56,7 @@ def holding(log, handler):
 
 def messages(path):
     with sqlite3.connect(path) as conn:
-        return [row[0] for row in conn.execute("SELECT payload ->> 'message' FROM entries ORDER BY seq")]
+        return [row[0] for row in conn.execute("SELECT json_extract(payload, '$.message') FROM entries ORDER BY seq")]
 
 
 def other_commit(path, text="by another process"):
