@@ -11,6 +11,7 @@ import pytest
 from lastwords import DurableHandler, Journal, TryAgain
 from lastwords.journal import files
 from lastwords.targets import resolve
+from lastwords.targets.handlers import stream
 
 
 @pytest.fixture
@@ -204,3 +205,26 @@ def test_a_batch_is_rotated_where_the_handler_itself_would_rotate_it(entry, tmp_
         found.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert found[0] == found[1]
     assert len(found[0]) > 10
+
+
+class SlowFile(logging.FileHandler):
+    def emit(self, record):
+        time.sleep(0.005)
+        super().emit(record)
+
+
+@pytest.mark.parametrize("longest", [0.1, 1000.0])
+def test_a_slow_file_is_marked_before_the_whole_batch_is_written(tmp_path, poll, monkeypatch, longest):
+    """Else processes that live shorter than a batch takes would each write it again, for ever. The control does."""
+    monkeypatch.setattr(stream, "LONGEST_SECONDS", longest)
+    filling = DurableHandler(None, tmp_path / "j.db")
+    for number in range(600):
+        filling.handle(logging.makeLogRecord({"msg": f"{number}"}))
+    filling.close()
+    handler = DurableHandler(SlowFile(tmp_path / "x.log"), tmp_path / "j.db")
+    assert poll(lambda: handler.stats().delivered, 60)
+    first = handler.stats().delivered
+    assert (first == 600) is (longest == 1000.0)
+    assert handler.drain(60)
+    handler.close()
+    assert (tmp_path / "x.log").read_text().split() == [str(number) for number in range(600)]

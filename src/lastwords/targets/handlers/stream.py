@@ -2,7 +2,8 @@
 
 A stream accepts when it was written and flushed; a file when it was synced as well. A file takes a batch: each record
 is written and flushed by the handler, then all are synced at once, those in a file that was rotated away meanwhile with
-it. If one fails, those before it are accepted.
+it. If one fails, those before it are accepted, and so are those written when the time is up: a file may be slow, and a
+process so short that a whole batch would be cut off in each, and written again by the next one, for ever.
 
 Several processes may have the same file, each through a handler of its own. Only one of them delivers at a time, so
 before each batch it is enough to look whether the file at the path is still the one that is open: else another process,
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import TryAgain
 from ...journal import files
+from ...runtime.clock import monotonic
 from ..on_disk import sync
 from .wrap import HandlerTarget, shadowed
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = 50  # records in one hold of the handler's lock, which others may want that log to it directly
+LONGEST_SECONDS = 0.5  # of a batch; what is written by then is marked
 
 
 class StreamHandlerTarget(HandlerTarget):
@@ -70,6 +73,7 @@ class FileTarget(HandlerTarget):
     _synced_folder_of: tuple[int, int] | None = None
     _may_be_torn = False
     _accepted = 0  # of the batch under way
+    _until = 0.0  # monotonic()
     _written: Any = None  # the stream that has what is not yet synced,
     _held = -1  # and its file, which the handler may close and rotate away
 
@@ -82,10 +86,11 @@ class FileTarget(HandlerTarget):
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         self._follow()
-        self._accepted = 0
+        self._accepted, self._until = 0, monotonic() + LONGEST_SECONDS
         try:
             for first in range(0, len(entries), AT_ONCE):
-                self._deliver_some(entries[first : first + AT_ONCE])
+                if self._accepted == first:  # else the time is up
+                    self._deliver_some(entries[first : first + AT_ONCE])
         except Exception as error:
             if not self._accepted:
                 raise
@@ -94,6 +99,8 @@ class FileTarget(HandlerTarget):
             raise TryAgain(f"{self.label}: {done}: {error}", accepted=self._accepted) from error
         else:
             self._sync_held(last=True)
+            if self._accepted < len(entries):
+                raise TryAgain(f"{self.label}: {self._accepted} of {len(entries)} written", accepted=self._accepted)
         finally:
             self._let_go()
 
@@ -104,6 +111,8 @@ class FileTarget(HandlerTarget):
                 for entry in entries:
                     self.deliver_one(entry)
                     self._accepted += 1
+                    if monotonic() >= self._until:
+                        break
             finally:
                 self._failures = None
 
