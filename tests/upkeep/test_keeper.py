@@ -42,6 +42,27 @@ def test_prune_deletes_settled_rows_in_slices_and_never_the_newest(tmp_path):
     assert [row.seq for row in journal.read(0, 10)] == [1000]
 
 
+def test_a_prune_that_took_long_is_followed_by_a_smaller_one(tmp_path, monkeypatch):
+    """Whose pages are many: callers wait for it."""
+    handler = DurableHandler(None, tmp_path / "j.db")
+    now, took, seen = [0.0], iter([0.1, 0.1, 0.0, 0.0, 0.0]), []
+
+    def prune(store, keep, rows):
+        seen.append(rows)
+        now[0] += next(took)
+        return 1
+
+    monkeypatch.setattr(tidy, "prune_slice", prune)
+    monkeypatch.setattr(keeper, "monotonic", lambda: now[0])
+    try:
+        for _ in range(5):
+            handler._engine.keeper._prune()
+        assert seen == [100, 50, 25, 50, 100]
+    finally:
+        monkeypatch.undo()
+        handler.close()
+
+
 def test_a_slice_of_vacuum_is_more_than_a_page(tmp_path):
     """execute() would make one step of it, and a burst of a million takes 110,000 slices."""
     store = Store(str(tmp_path / "j.db"))

@@ -51,6 +51,7 @@ FIRST_LOOK_SECONDS = 1.0  # after a fork: the child may be gone without having d
 TROUBLE_SECONDS = 0.5
 TIDY_SECONDS = 1.0  # between two rounds of pruning
 PRUNE_PAUSE = 0.0003  # between two slices of one: it must get ahead of any flood
+PRUNE_SECONDS = 0.002  # that a prune may hold the lock; the next one is smaller if it took longer
 
 
 class Keeper:
@@ -81,6 +82,7 @@ class Keeper:
         self._mover = Mover(store)
         self._look_seconds = IDLE_SECONDS
         self._tidied_at = monotonic()
+        self._prune_rows = tidy.PRUNE_ROWS
         self._looked_at = 0.0  # at the WAL, while tidying
         self._last_error = ""
         store.before_close = self.move
@@ -305,10 +307,18 @@ class Keeper:
 
     def tidy(self) -> None:
         """Prune, and give space back, in slices."""
-        while not self._chores.bell.is_set() and tidy.prune_slice(self._store, self.keep_delivered):
+        while not self._chores.bell.is_set() and self._prune():
             self._keep_up(PRUNE_PAUSE)
         while not self._chores.bell.is_set() and tidy.vacuum_slice(self._store):
             self._keep_up()
+
+    def _prune(self) -> int:
+        """A slice. Large entries come fewer at a time: each of their pages is overwritten."""
+        began = monotonic()
+        deleted = tidy.prune_slice(self._store, self.keep_delivered, self._prune_rows)
+        fits = monotonic() - began < PRUNE_SECONDS
+        self._prune_rows = min(self._prune_rows * 2, tidy.PRUNE_ROWS) if fits else max(self._prune_rows // 2, 1)
+        return deleted
 
     def _keep_up(self, pause: float = 0.001) -> None:
         """Between two slices. After a burst they take long: neither callers nor the sync nor the WAL wait for them."""
