@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from lastwords import Journal, JournalError
+from lastwords import DurableHandler, Journal, JournalError
 from lastwords.errors import JournalDamaged, JournalDenied, JournalForeign, JournalMissing
 from lastwords.journal import places
+from lastwords.journal.readonly import ReadonlyStore
 from lastwords.journal.schema import FORMAT
 from lastwords.journal.sqlite_codes import wal_reset_is_safe
 from lastwords.journal.store import Store
@@ -179,3 +180,19 @@ def test_odd_names_are_just_names(tmp_path):
         store.close()
         assert (tmp_path / name).exists()
     assert not shutil.os.path.exists(tmp_path / "50 .db")
+
+
+def test_an_sqlite_that_is_too_old_is_refused_and_no_sound_journal_is_taken_for_damaged(tmp_path, monkeypatch):
+    """It fails at the schema, in words of its own (tried: 3.9.1, 3.7.17)."""
+    path = tmp_path / "j.db"
+    DurableHandler(None, path).close()
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.23.1")
+    for make in (lambda: DurableHandler(None, path), lambda: ReadonlyStore(str(path)), lambda: Store(str(path))):
+        with pytest.raises(JournalError, match=r"SQLite 3\.23\.1: lastwords needs 3\.24 or newer") as told:
+            make()
+        assert not isinstance(told.value, JournalDamaged)
+    assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 24, 0))
+    DurableHandler(None, path).close()

@@ -135,7 +135,7 @@ def holder(state: dict[str, Any]) -> str:
     if doing == "waiting":
         return f"pid {pid} waits before its next attempt"
     return f"pid {pid} delivers" + (
-        f"; its target has not answered for {output.age(waits)}" if waits > SLOW_SECONDS else ""
+        f"; its target, or that process, has not answered for {output.age(waits)}" if waits > SLOW_SECONDS else ""
     )
 
 

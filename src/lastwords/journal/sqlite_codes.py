@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..errors import JournalDamaged
+from ..errors import JournalDamaged, JournalError
 
 VERSION = sqlite3.sqlite_version
+OLDEST = (3, 24, 0)  # the first with INSERT ... ON CONFLICT DO UPDATE
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -26,6 +27,17 @@ def is_damage(error: object) -> bool:
     if isinstance(error, JournalDamaged):
         return True
     return isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _DAMAGED
+
+
+def refuse_too_old(path: str) -> None:
+    """JournalError where SQLite is older than ``OLDEST``: what it says of our schema sounds like damage."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        needed = ".".join(map(str, OLDEST[:2]))
+        raise JournalError(
+            path,
+            f"cannot be used with SQLite {sqlite3.sqlite_version}: lastwords needs {needed} or newer",
+            "use a Python that was built with a newer one",
+        )
 
 
 def wal_reset_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:

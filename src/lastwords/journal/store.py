@@ -32,7 +32,7 @@ from .commit_lock import CommitLock
 from .explain import SqliteExplained, reason_of
 from .first_look import look_at, never_hanging
 from .snapshot import Snapshot
-from .sqlite_codes import is_damage
+from .sqlite_codes import is_damage, refuse_too_old
 from .sqlite_files import OPENING, SqliteFiles, Swapped, abandon, at_high_numbers
 from .turns import Turns
 
@@ -77,6 +77,7 @@ class Store:
         self.generation = 0  # of processes
         self.filling = False  # older entries are on their way to their places: delivery waits
         self.damaged: str | None = None  # why, once SQLite said so; the keeper repairs it
+        refuse_too_old(path)
         if not create:
             files.must_exist(path)
         if not self.only_reads:  # a copy, or what is left of a journal, can be read anywhere
