@@ -53,7 +53,7 @@ def test_a_prune_that_took_long_is_followed_by_a_smaller_one(tmp_path, monkeypat
         return 1
 
     monkeypatch.setattr(tidy, "prune_slice", prune)
-    monkeypatch.setattr(keeper, "monotonic", lambda: now[0])
+    monkeypatch.setattr(keeper.time, "thread_time", lambda: now[0])
     try:
         for _ in range(5):
             handler._engine.keeper._prune()
