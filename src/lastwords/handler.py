@@ -72,6 +72,8 @@ class DurableHandler(logging.Handler):
     (a time limit) reaches the application. Thread-safe. A forked child goes on with connections and threads of its own.
     """
 
+    __slots__ = ("_engine",)  # where eventlet's monkey_patch does not look for locks, see runtime/fork.py
+
     def __init__(
         self,
         target: object,

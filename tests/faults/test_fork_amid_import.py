@@ -80,8 +80,8 @@ locked = threading.Event()
 def open_journal():
     with member.fork_lock:
         locked.set()
-        while fork._gate.acquire(blocking=False):  # until the fork has it
-            fork._gate.release()
+        while fork._locks.gate.acquire(blocking=False):  # until the fork has it
+            fork._locks.gate.release()
         with fork.importing():
             import tenacity
 

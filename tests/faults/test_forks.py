@@ -202,7 +202,7 @@ def free(lock):
     thread = threading.Thread(target=lambda: got.append(lock.acquire(timeout=2)))
     thread.start(); thread.join(5)
     return got == [True]
-print(forks, free(handler._engine.store.lock), free(logging._lock), free(fork_hook._fd_lock), flush=True)
+print(forks, free(handler._engine.store.lock), free(logging._lock), free(fork_hook._locks.fds), flush=True)
 os._exit(0)
 """
 

@@ -20,7 +20,7 @@ if {early}:
     patch()
 import logging
 from lastwords import DurableHandler
-if not {early}:
+if {early} is False:
     patch()
 came = []
 log = logging.getLogger("app")
@@ -32,7 +32,10 @@ GREEN = {
 
 
 def play(patch, early, text):
-    """Run ``text`` in a child of its own, patched before (``early``) or after our import; what it printed."""
+    """Run ``text`` in a child of its own, patched before (``early``) or after our import; what it printed.
+
+    None: ``text`` calls ``patch()`` itself.
+    """
     source = HEAD.format(patch=patch, early=early) + textwrap.dedent(text)
     child = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ)
@@ -147,3 +150,36 @@ def test_clocks_that_stand_still_stop_no_deadline(library, patch, early, tmp_pat
         """,
     )
     assert out == ["False", "True", "True"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", list(GREEN))
+def test_a_handler_that_was_made_before_the_patch_goes_on(library, tmp_path):
+    """eventlet replaces each RLock that it finds in modules and objects by one that other threads cannot wait for."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+    out = play(
+        GREEN[library],
+        None,
+        f"""
+        import {library} as green
+        from lastwords.runtime import fork
+        from lastwords.runtime.lock import Lock
+        class Control:
+            pass
+        control = Control()  # found, where the library looks for any
+        control.lock = fork.new_lock()
+        deliver = lambda entries: came.extend(e.message for e in entries)
+        handler = DurableHandler(deliver, {str(tmp_path / "j.db")!r}, sync_interval=0.01)
+        log.addHandler(handler)
+        log.warning("0")
+        patch()
+        for n in range(1, 60):
+            log.warning("%d", n)
+            green.sleep(0.01)
+        print(handler.drain(30), came == [str(n) for n in range(60)])
+        print(*(isinstance(lock, Lock) for lock in (handler._engine.store.lock, fork._locks.fds, fork._locks.gate)))
+        print(isinstance(control.lock, Lock))
+        """,
+    )
+    assert out == ["True"] * 5 + [str(library != "eventlet")]

@@ -57,7 +57,22 @@ class Forkable(Protocol):
 
 _forkables: weakref.WeakSet[Any] = weakref.WeakSet()
 _unshared = Unshared()
-_fd_lock = new_lock()
+
+
+class _Locks:
+    """Where eventlet does not find them: it replaces RLocks by such as only greenlets of one thread can wait for.
+
+    Its ``monkey_patch`` goes through modules, lists, dicts and attributes, but not into slots.
+    """
+
+    __slots__ = ("fds", "gate")
+
+    def __init__(self) -> None:
+        self.fds = new_lock()  # descriptors that are opened and closed
+        self.gate = new_lock()  # forks, and imports by threads of ours
+
+
+_locks = _Locks()
 
 
 def follow_forks(member: Forkable) -> None:
@@ -96,13 +111,12 @@ def unshared_fds() -> Iterator[Unshared]:
     Open or close one inside this context only: it excludes a fork between ``open`` and the entry in the set,
     which would leave a locked descriptor behind in the child.
     """
-    with _fd_lock:
+    with _locks.fds:
         yield _unshared
 
 
 IMPORT_SECONDS = 1.0  # that a fork waits for a thread of ours which may be importing
 
-_gate = new_lock()
 _inside: list[int] = []  # threads that may be importing
 
 
@@ -119,7 +133,7 @@ def importing() -> Iterator[None]:
     if me in _inside:
         yield
         return
-    with _gate:  # not while somebody forks
+    with _locks.gate:  # not while somebody forks
         _inside.append(me)
     try:
         yield
@@ -142,13 +156,13 @@ class _Fork:
         self.gate = False
 
     def hold(self, until: float) -> bool:
-        self.gate = _gate.acquire(timeout=IMPORT_SECONDS)
+        self.gate = _locks.gate.acquire(timeout=IMPORT_SECONDS)
         _wait_for_imports(until)
         logging_lock = logging._lock  # type: ignore[attr-defined]
         logging_lock.acquire()
         self.locks.append(logging_lock)
         members = alive(_forkables)
-        for lock in [_fd_lock, *(m.fork_lock for m in members)]:
+        for lock in [_locks.fds, *(m.fork_lock for m in members)]:
             if not lock.acquire(timeout=0.05):
                 return False
             self.locks.append(lock)
@@ -167,7 +181,7 @@ class _Fork:
             self.locks.pop().release()
         if self.gate:  # last; and never kept while waiting: whoever imports may hold a journal's lock
             self.gate = False
-            _gate.release()
+            _locks.gate.release()
 
 
 class _Forks(threading.local):
